@@ -1,0 +1,1 @@
+"""Who is calling, and on whose behalf we call."""

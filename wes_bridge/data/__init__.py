@@ -1,0 +1,1 @@
+"""Where the service's files live: the workspace, its URLs, uploads and downloads."""

@@ -1,0 +1,1 @@
+"""One CWL run: load and check, walk the graph, plan a step, collect outputs. Knows nothing of HTTP servers."""

@@ -1,0 +1,1 @@
+"""ExecutionBroker clients: ask many nodes, choose an offer, follow a session. Knows nothing of CWL."""

@@ -1,0 +1,1 @@
+"""How data reaches a session and leaves it: one file per URL scheme."""

@@ -1,0 +1,113 @@
+"""Where a run's files live: one folder a run, the same shape everywhere.
+
+``RUN/attachments`` holds what was uploaded, ``RUN/tasks/TASK/out`` what each task wrote, ``RUN/outputs`` the
+run's final outputs, ``RUN/logs`` the engine's words. It must not know WES or CWL; it hands out paths that are
+guaranteed to stay inside.
+"""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlsplit
+
+
+class UnsafeNameError(ValueError):
+    """A name that would lead outside its folder, or could not be stored as given."""
+
+
+def safe_relative(name: str) -> PurePosixPath:
+    """Check the name of an attachment or output: relative, no ``..``, no empty or odd segments.
+
+    Raises:
+        UnsafeNameError: says what is wrong with the name.
+    """
+    if not name or "\x00" in name or "\\" in name:
+        raise UnsafeNameError(f"file name {name!r} is empty or has a NUL or backslash")
+    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+        raise UnsafeNameError(f"file name {name!r} is absolute; names must be relative")
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise UnsafeNameError(f"file name {name!r} has an empty, '.' or '..' segment")
+    if any(len(part.encode()) > 255 for part in parts):
+        raise UnsafeNameError(f"file name {name[:40]!r}... has a segment over 255 bytes")
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise UnsafeNameError(f"file name {name!r} has a control character")
+    return PurePosixPath(name)
+
+
+def file_url(path: Path) -> str:
+    """The ``file://`` URL of an absolute path."""
+    return "file://" + quote(str(path))
+
+
+def url_path(url: str) -> Path:
+    """The path of a ``file://`` URL.
+
+    Raises:
+        ValueError: another scheme, or a host that is not this one.
+    """
+    split = urlsplit(url)
+    if split.scheme != "file" or split.netloc not in ("", "localhost"):
+        raise ValueError(f"not a file URL of this host: {url}")
+    return Path(unquote(split.path))
+
+
+class RunFolder:
+    """The folder of one run. Attributes are absolute paths; nothing is made before it is needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.attachments = root / "attachments"
+        self.tasks = root / "tasks"
+        self.outputs = root / "outputs"
+        self.logs = root / "logs"
+        self.stdout = self.logs / "stdout"
+        self.stderr = self.logs / "stderr"
+
+    def attachment(self, name: str) -> Path:
+        """Where the attachment called ``name`` is kept.
+
+        Raises:
+            UnsafeNameError: see :func:`safe_relative`.
+        """
+        return self.attachments / safe_relative(name)
+
+    def task_out(self, task_id: str) -> Path:
+        """Where a task's output directory ends up."""
+        return self.tasks / task_id / "out"
+
+    def task_stream(self, task_id: str, name: str) -> Path:
+        """Where a task's ``stdout`` or ``stderr`` is kept."""
+        return self.tasks / task_id / name
+
+    def contains(self, path: Path) -> bool:
+        """Whether ``path``, symbolic links followed, is inside this folder."""
+        return path.resolve().is_relative_to(self.root.resolve())
+
+    def remove(self) -> None:
+        """Delete everything of the run."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+class Workspace:
+    """All runs' folders below one directory.
+
+    Args:
+        root: absolute path; made if missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def run(self, run_id: str) -> RunFolder:
+        """The folder of a run; ``run_id`` must have been made by us (it is one safe segment).
+
+        Raises:
+            UnsafeNameError: it is not.
+        """
+        if len(safe_relative(run_id).parts) != 1:
+            raise UnsafeNameError(f"not a run id: {run_id!r}")
+        return RunFolder(self.root / run_id)

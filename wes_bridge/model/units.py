@@ -1,0 +1,94 @@
+"""Durations, instants and sizes as the two standards write them.
+
+ISO 8601 durations and intervals are those of the ExecutionBroker schema (``utils.yaml``); instants are
+always UTC.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+
+MIB = 1024**2
+GIB = 1024**3
+
+_DURATION = re.compile(
+    r"^(?P<sign>-?)P(?=\d|T\d)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
+    r"(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?$"
+)
+
+
+def utcnow() -> datetime:
+    """The time now, UTC, aware."""
+    return datetime.now(UTC)
+
+
+def format_instant(when: datetime) -> str:
+    """Write an aware datetime as ISO 8601 UTC with milliseconds: ``2026-01-01T10:00:00.000Z``."""
+    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_second(when: datetime) -> str:
+    """Write an aware datetime as WES 1.1.0 does: ``%Y-%m-%dT%H:%M:%SZ``."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_instant(text: str) -> datetime:
+    """Read an ISO 8601 instant; one without a zone is taken as UTC.
+
+    Raises:
+        ValueError: the text is not an instant.
+    """
+    when = datetime.fromisoformat(text)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read an ISO 8601 duration of weeks, days and time (``PT2H``, ``P1DT30M``, ``PT0.5S``).
+
+    Years and months have no fixed length and are refused, as the Java broker refuses them.
+
+    Raises:
+        ValueError: the text is not such a duration.
+    """
+    match = _DURATION.match(text)
+    if not match:
+        raise ValueError(f"not an ISO 8601 duration of days and time: {text!r}")
+    parts = {name: float(value) for name, value in match.groupdict().items() if value and name != "sign"}
+    length = timedelta(**parts)
+    return -length if match["sign"] else length
+
+
+def format_duration(length: timedelta) -> str:
+    """Write a non-negative timedelta as an ISO 8601 duration (``PT1H30M``, ``PT0S``, ``PT0.25S``)."""
+    total = max(0.0, length.total_seconds())
+    hours, rest = divmod(total, 3600)
+    minutes, seconds = divmod(rest, 60)
+    text = (f"{int(hours)}H" if hours else "") + (f"{int(minutes)}M" if minutes else "")
+    if seconds or not text:
+        text += f"{round(seconds, 3):g}S"
+    return f"PT{text}"
+
+
+def parse_interval(text: str) -> tuple[datetime, datetime]:
+    """Read an ISO 8601 interval: start/end, start/duration or duration/end.
+
+    Raises:
+        ValueError: the text is none of the three.
+    """
+    first, slash, second = text.partition("/")
+    if not slash:
+        raise ValueError(f"not an ISO 8601 interval (no '/'): {text!r}")
+    if first.lstrip("-").startswith("P"):
+        end = parse_instant(second)
+        return end - parse_duration(first), end
+    start = parse_instant(first)
+    if second.lstrip("-").startswith("P"):
+        return start, start + parse_duration(second)
+    return start, parse_instant(second)
+
+
+def gib_ceil(size: float) -> int:
+    """Bytes as whole GiB, rounded up: the unit of ``compute.memory`` and ``storage.size``."""
+    return math.ceil(size / GIB)

@@ -1,0 +1,122 @@
+"""Opening a database: one URL in, an SQLAlchemy engine at the newest schema out.
+
+SQLite runs in WAL mode with foreign keys on; PostgreSQL as it is. It must not know any table: the caller
+gives the metadata and the folder of migrations.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT = 30.0
+"""Seconds a SQLite writer waits for another process's transaction."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A set of tables and where its migrations are.
+
+    Attributes:
+        metadata: the tables as they are at ``head``.
+        migrations: name of the folder below ``store/migrations``.
+        head: the newest Alembic revision.
+    """
+
+    metadata: MetaData
+    migrations: str
+    head: str
+
+
+class Database:
+    """A database at its newest schema.
+
+    Args:
+        url: SQLAlchemy URL, for example ``sqlite:///runs.db`` or ``postgresql+psycopg://host/name``.
+        schema: the tables it must hold.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: it cannot be opened.
+    """
+
+    def __init__(self, url: str, schema: Schema) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _engine(url, self.is_sqlite)
+        _bring_to_head(self.engine, schema)
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A connection to read with."""
+        return self.engine.connect()
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """A connection in a transaction that commits at the end of the block."""
+        return self.engine.begin()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _engine(url: str, is_sqlite: bool) -> Engine:
+    if not is_sqlite:
+        return create_engine(url, pool_pre_ping=True, pool_size=10)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        # A reader that turns writer inside a deferred transaction can fail with SQLITE_BUSY at once;
+        # taking the write lock first makes it wait instead.
+        writes = connection.get_execution_options().get("writes", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _bring_to_head(engine: Engine, schema: Schema) -> None:
+    current = _revision(engine)
+    if current == schema.head:
+        return
+    if current is None and not inspect(engine).get_table_names():
+        with engine.begin() as connection:
+            schema.metadata.create_all(connection)
+            connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+            connection.execute(
+                text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": schema.head}
+            )
+        return
+    migrate(engine, schema.migrations)
+
+
+def _revision(engine: Engine) -> str | None:
+    if not inspect(engine).has_table("alembic_version"):
+        return None
+    with engine.connect() as connection:
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def migrate(engine: Engine, migrations: str, revision: str = "head") -> None:
+    """Run the Alembic migrations in folder ``migrations`` up to ``revision``.
+
+    Imported late: Alembic costs half a second and a database at its newest schema never needs it.
+    """
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS / migrations))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

@@ -1,0 +1,304 @@
+"""Queries on runs and tasks, for both sides: the WES server (submit, list, read, cancel) and the engine
+(claim, advance, record tasks).
+
+State changes go through :func:`set_run_state` and :func:`put_tasks`, which refuse to move a run or task
+backwards and refuse a worker whose lease was taken over (the fence).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
+
+from wes_bridge.model.states import FINAL_STATES, State, may_follow
+from wes_bridge.store.database import Database
+from wes_bridge.store.tables import run_tags, runs, tasks
+
+_FINAL = [state.value for state in FINAL_STATES]
+
+
+class LeaseLostError(Exception):
+    """Another worker has taken the run over: this one must not write about it any more."""
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to be stored. ``request`` is the RunRequest as plain JSON."""
+
+    run_id: str
+    owner: str
+    request: dict[str, Any]
+    tags: dict[str, str]
+    workflow_name: str
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs a list shows. Tags are ANDed; an empty value matches any value of that key."""
+
+    owner: str
+    states: tuple[State, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    workflow_name: str | None = None
+
+
+@dataclass
+class TaskRow:
+    """One task as stored; times are seconds since the epoch. ``stdout``/``stderr`` are file URLs."""
+
+    run_id: str
+    task_id: str
+    seq: int
+    key: str
+    name: str
+    state: State = State.QUEUED
+    cmd: list[str] = field(default_factory=list)
+    node: str | None = None
+    session_url: str | None = None
+    placement: dict[str, Any] | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    exit_code: int | None = None
+    system_logs: list[str] = field(default_factory=list)
+    created: float = field(default_factory=time.time)
+    start_time: float | None = None
+    end_time: float | None = None
+
+
+# ---- the WES server's side -------------------------------------------------------------------------
+
+
+def create_run(connection: Connection, run: NewRun) -> None:
+    """Store a new run in state QUEUED, with its tags."""
+    connection.execute(
+        insert(runs).values(
+            run_id=run.run_id,
+            owner=run.owner,
+            state=State.QUEUED.value,
+            workflow_name=run.workflow_name,
+            request=run.request,
+            tags=run.tags,
+            created=time.time(),
+        )
+    )
+    if run.tags:
+        rows = [{"run_id": run.run_id, "key": key, "value": value} for key, value in run.tags.items()]
+        connection.execute(insert(run_tags), rows)
+
+
+def get_run(database: Database, run_id: str, owner: str | None = None) -> Row[Any] | None:
+    """The whole row of one run; None when unknown, or not ``owner``'s (None: anyone's)."""
+    return _one(database, select(runs), run_id, owner)
+
+
+def get_state(database: Database, run_id: str, owner: str | None = None) -> State | None:
+    """The state of one run; None as in :func:`get_run`."""
+    row = _one(database, select(runs.c.state), run_id, owner)
+    return State(row.state) if row else None
+
+
+def _one(database: Database, query: Select[Any], run_id: str, owner: str | None) -> Row[Any] | None:
+    query = query.where(runs.c.run_id == run_id)
+    if owner is not None:
+        query = query.where(runs.c.owner == owner)
+    with database.read() as connection:
+        return connection.execute(query).first()
+
+
+def newest_seq(database: Database) -> int:
+    """The sequence number of the newest run, 0 when there is none: what a first page is frozen at."""
+    with database.read() as connection:
+        return connection.execute(select(func.max(runs.c.seq))).scalar() or 0
+
+
+def list_runs(
+    database: Database, which: RunFilter, newest: int, before: int | None, limit: int
+) -> Sequence[Row[Any]]:
+    """A page of runs, newest first.
+
+    Args:
+        database: where.
+        which: the filter.
+        newest: runs submitted after this sequence number are not shown (the first page's moment).
+        before: only runs with a smaller sequence number; None for the first page.
+        limit: at most this many.
+
+    Returns:
+        Rows of seq, run_id, state, start_time, end_time, tags, workflow_name.
+    """
+    columns = (
+        runs.c.seq,
+        runs.c.run_id,
+        runs.c.state,
+        runs.c.start_time,
+        runs.c.end_time,
+        runs.c.tags,
+        runs.c.workflow_name,
+    )
+    query = _matching(select(*columns), which).where(runs.c.seq <= newest)
+    if before is not None:
+        query = query.where(runs.c.seq < before)
+    with database.read() as connection:
+        return connection.execute(query.order_by(runs.c.seq.desc()).limit(limit)).all()
+
+
+def count_runs(database: Database, which: RunFilter, newest: int) -> int:
+    """How many runs match, among those submitted up to ``newest``."""
+    query = _matching(select(func.count()).select_from(runs), which).where(runs.c.seq <= newest)
+    with database.read() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def _matching(query: Select[Any], which: RunFilter) -> Select[Any]:
+    query = query.where(runs.c.owner == which.owner)
+    if which.states:
+        query = query.where(runs.c.state.in_([state.value for state in which.states]))
+    if which.workflow_name:
+        query = query.where(runs.c.workflow_name == which.workflow_name)
+    for key, value in which.tags:
+        tagged = select(run_tags.c.run_id).where(run_tags.c.key == key)
+        if value:
+            tagged = tagged.where(run_tags.c.value == value)
+        query = query.where(runs.c.run_id.in_(tagged))
+    return query
+
+
+def count_by_state(database: Database) -> dict[State, int]:
+    """How many runs are in each state, all owners together (WES ``system_state_counts``)."""
+    with database.read() as connection:
+        rows = connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state)).all()
+    return {State(state): count for state, count in rows}
+
+
+def request_cancel(connection: Connection, run_id: str) -> None:
+    """Mark a run to be cancelled and show CANCELING; one that has ended stays as it is.
+
+    A run that no worker holds is CANCELED at once: nothing of it runs anywhere.
+    """
+    alive = and_(runs.c.run_id == run_id, runs.c.state.not_in(_FINAL))
+    connection.execute(update(runs).where(alive).values(cancel_requested=True, state=State.CANCELING.value))
+    connection.execute(
+        update(runs)
+        .where(alive, runs.c.worker.is_(None))
+        .values(state=State.CANCELED.value, end_time=time.time())
+    )
+
+
+def delete_run(connection: Connection, run_id: str) -> None:
+    """Forget a run, its tags and its tasks."""
+    for table in (tasks, run_tags, runs):
+        connection.execute(delete(table).where(table.c.run_id == run_id))
+
+
+def list_tasks(database: Database, run_id: str, after: int, limit: int) -> Sequence[Row[Any]]:
+    """Up to ``limit`` tasks of a run, in the order they came to be, with a ``seq`` above ``after``."""
+    query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.seq > after)
+    with database.read() as connection:
+        return connection.execute(query.order_by(tasks.c.seq).limit(limit)).all()
+
+
+def get_task(database: Database, run_id: str, task_id: str) -> Row[Any] | None:
+    """One task, or None."""
+    query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.task_id == task_id)
+    with database.read() as connection:
+        return connection.execute(query).first()
+
+
+def count_tasks(database: Database, run_id: str) -> dict[State, int]:
+    """How many tasks of a run are in each state."""
+    query = select(tasks.c.state, func.count()).where(tasks.c.run_id == run_id).group_by(tasks.c.state)
+    with database.read() as connection:
+        return {State(state): count for state, count in connection.execute(query)}
+
+
+# ---- the engine's side -----------------------------------------------------------------------------
+
+
+def claim_runs(
+    connection: Connection, worker: str, lease: float, limit: int, now: float
+) -> Sequence[Row[Any]]:
+    """Take up to ``limit`` runs that nobody holds, oldest first, for ``lease`` seconds.
+
+    Returns:
+        Whole rows, as they are after the claim (``fence`` is the number this worker must show).
+    """
+    free = and_(runs.c.state.not_in(_FINAL), or_(runs.c.worker.is_(None), runs.c.lease_until < now))
+    query = select(runs.c.seq).where(free).order_by(runs.c.seq).limit(limit)
+    query = query.with_for_update(skip_locked=True)  # SQLite ignores it: its writers are alone anyway
+    found = [row.seq for row in connection.execute(query)]
+    if not found:
+        return []
+    connection.execute(
+        update(runs)
+        .where(runs.c.seq.in_(found))
+        .values(worker=worker, lease_until=now + lease, fence=runs.c.fence + 1)
+    )
+    return connection.execute(select(runs).where(runs.c.seq.in_(found)).order_by(runs.c.seq)).all()
+
+
+def renew_leases(connection: Connection, worker: str, lease: float, now: float) -> None:
+    """Hold all runs of ``worker`` for another ``lease`` seconds."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.worker == worker, runs.c.state.not_in(_FINAL))
+        .values(lease_until=now + lease)
+    )
+
+
+def cancel_requests(database: Database, worker: str) -> list[str]:
+    """Runs held by ``worker`` whose cancellation was asked for."""
+    query = select(runs.c.run_id).where(
+        runs.c.worker == worker, runs.c.cancel_requested, runs.c.state.not_in(_FINAL)
+    )
+    with database.read() as connection:
+        return [row.run_id for row in connection.execute(query)]
+
+
+def set_run_state(connection: Connection, run_id: str, fence: int, state: State, **values: Any) -> State:
+    """Move a run to ``state`` and set ``values`` (columns of ``runs``) if the move is allowed.
+
+    A cancellation asked for meanwhile wins over any state that is not final.
+
+    Returns:
+        The state the run is in afterwards.
+
+    Raises:
+        LeaseLostError: the run is gone, or ``fence`` is not the newest.
+    """
+    query = select(runs.c.state, runs.c.fence).where(runs.c.run_id == run_id)
+    row = connection.execute(query.with_for_update()).first()
+    if row is None or row.fence != fence:
+        raise LeaseLostError(run_id)
+    old = State(row.state)
+    if not may_follow(old, state):
+        return old
+    if state.is_final:
+        values |= {"worker": None, "lease_until": None}
+    connection.execute(update(runs).where(runs.c.run_id == run_id).values(state=state.value, **values))
+    return state
+
+
+def put_tasks(connection: Connection, rows: Iterable[TaskRow]) -> None:
+    """Insert or update tasks (by run_id and task_id); one that has ended keeps its final state."""
+    for row in rows:
+        values = _task_values(row)
+        identity = {"run_id": values.pop("run_id"), "task_id": values.pop("task_id")}
+        where = and_(tasks.c.run_id == identity["run_id"], tasks.c.task_id == identity["task_id"])
+        changed = connection.execute(update(tasks).where(where, tasks.c.state.not_in(_FINAL)).values(values))
+        if changed.rowcount == 0 and not connection.execute(select(tasks.c.seq).where(where)).first():
+            connection.execute(insert(tasks).values(**identity, **values))
+
+
+def _task_values(row: TaskRow) -> dict[str, Any]:
+    values: dict[str, Any] = dict(vars(row))
+    values["state"] = row.state.value
+    return values
+
+
+def task_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskRow]:
+    """Database rows as :class:`TaskRow`."""
+    return [TaskRow(**{**row, "state": State(row["state"])}) for row in rows]

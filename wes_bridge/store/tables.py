@@ -1,0 +1,88 @@
+"""The service's tables: runs, their tags, and their tasks.
+
+Times are seconds since the epoch, UTC. ``runs.seq`` orders runs by submission and is what pages are cut by.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+from wes_bridge.store.database import Schema
+
+metadata = MetaData()
+
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("seq", _Key, primary_key=True, autoincrement=True),
+    Column("run_id", String(64), nullable=False, unique=True),
+    Column("owner", String(255), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("workflow_name", String(255), nullable=False, default=""),
+    Column("request", JSON, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("outputs", JSON),
+    Column("exit_code", Integer),
+    Column("system_logs", JSON),
+    Column("created", Float, nullable=False),
+    Column("start_time", Float),
+    Column("end_time", Float),
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("worker", String(64)),
+    Column("lease_until", Float),
+    Column("fence", Integer, nullable=False, default=0),
+    Index("runs_by_owner_state", "owner", "state"),
+    Index("runs_by_state", "state"),
+    Index("runs_by_workflow", "workflow_name", "seq"),
+    sqlite_autoincrement=True,
+)
+
+run_tags = Table(
+    "run_tags",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+    Index("run_tags_by_key", "key"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String(64), primary_key=True),
+    Column("seq", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("cmd", JSON, nullable=False),
+    Column("node", String(255)),
+    Column("session_url", Text),
+    Column("placement", JSON),
+    Column("stdout", Text),
+    Column("stderr", Text),
+    Column("exit_code", Integer),
+    Column("system_logs", JSON),
+    Column("created", Float, nullable=False),
+    Column("start_time", Float),
+    Column("end_time", Float),
+    Index("tasks_in_order", "run_id", "seq"),
+)
+
+SERVICE = Schema(metadata=metadata, migrations="service", head="0001")
+"""The service's schema."""

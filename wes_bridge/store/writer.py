@@ -1,0 +1,103 @@
+"""Group commit: many small writes of one event loop become few transactions.
+
+A thread owns one connection; whatever has been asked for since its last commit goes into the next
+transaction, and each caller is told when its own write is durable. It must not know any table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from wes_bridge.store.database import Database
+
+Work = Callable[[Connection], Any]
+_BATCH = 500
+
+
+class Writer:
+    """Writes on behalf of coroutines, in order, in batches.
+
+    Args:
+        database: where to write.
+        name: of the thread.
+    """
+
+    def __init__(self, database: Database, name: str = "store-writer") -> None:
+        self._database = database
+        self._queue: queue.SimpleQueue[tuple[Work, asyncio.Future[Any] | None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def __call__(self, work: Work) -> Any:
+        """Run ``work`` with a connection inside a transaction; return its result once committed.
+
+        Raises:
+            Exception: what ``work`` or the commit raised.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._queue.put((work, future))
+        return await future
+
+    def soon(self, work: Work) -> None:
+        """Run ``work`` in order with all others, telling nobody: for what may be lost in a crash."""
+        self._queue.put((work, None))
+
+    def close(self) -> None:
+        """Finish what was asked for, then stop the thread."""
+        self._queue.put(None)
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while True:
+            batch, more = self._next_batch()
+            if batch:
+                self._commit(batch)
+            if not more:
+                return
+
+    def _next_batch(self) -> tuple[list[tuple[Work, asyncio.Future[Any] | None]], bool]:
+        item = self._queue.get()
+        batch = []
+        while item is not None:
+            batch.append(item)
+            if len(batch) >= _BATCH or self._queue.empty():
+                return batch, True
+            item = self._queue.get()
+        return batch, False
+
+    def _commit(self, batch: list[tuple[Work, asyncio.Future[Any] | None]]) -> None:
+        try:
+            with self._database.write() as connection:
+                results = [work(connection) for work, _ in batch]
+        except Exception as error:
+            if len(batch) == 1:
+                _tell(batch[0][1], None, error)
+                return
+            for item in batch:  # one bad write must not take the others with it
+                self._commit([item])
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            _tell(future, result, None)
+
+
+def _tell(future: asyncio.Future[Any] | None, result: Any, error: Exception | None) -> None:
+    if future is None:
+        return
+
+    def settle() -> None:
+        if not future.done():
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+    try:
+        future.get_loop().call_soon_threadsafe(settle)
+    except RuntimeError:  # the loop has closed: nobody waits any more
+        return
