@@ -1,1 +1,4 @@
-"""One CWL run: load and check, walk the graph, plan a step, collect outputs. Knows nothing of HTTP servers."""
+"""One CWL run: load and check, walk the graph, plan a step, collect outputs.
+
+It knows nothing of HTTP servers.
+"""

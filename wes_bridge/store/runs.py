@@ -150,7 +150,7 @@ def count_runs(database: Database, which: RunFilter, newest: int) -> int:
     """How many runs match, among those submitted up to ``newest``."""
     query = _matching(select(func.count()).select_from(runs), which).where(runs.c.seq <= newest)
     with database.read() as connection:
-        return connection.execute(query).scalar_one()
+        return int(connection.execute(query).scalar_one())
 
 
 def _matching(query: Select[Any], which: RunFilter) -> Select[Any]:

@@ -1,0 +1,133 @@
+"""What can be configured, with defaults that make ``wes-bridge serve`` work with no configuration at all.
+
+Only the shape and the defaults are here, as pydantic models; reading files, environment and flags (in that
+order of precedence, lowest first) is ``cli.settings``. It must not import any other room.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Range(_Section):
+    """A figure a node quotes: between ``min`` and ``max`` (see :class:`Quotes` for units)."""
+
+    min: float = 0.0
+    max: float = 0.0
+
+
+class Quotes(_Section):
+    """What a node says of itself in its offers. Costs are per hour of session."""
+
+    monetary: Range | None = Field(None, description="price per hour, in the site's currency")
+    energy: Range | None = Field(None, description="kWh per hour")
+    carbon: Range | None = Field(None, description="grams of CO2 per hour")
+    compute_performance: Range | None = Field(None, description="relative, higher is faster")
+    io_throughput: Range | None = Field(None, description="MB/s")
+
+
+class NodeConfig(_Section):
+    """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
+
+    name: Name = "local"
+    host: str = "127.0.0.1"
+    port: Port = Field(0, description="0 picks a free port")
+    state_dir: Path | None = Field(None, description="sessions and database; default: below the service's")
+    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
+    platforms: list[str] = ["process", "container"]
+    sandbox: Literal["auto", "bwrap", "none"] = Field(
+        "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
+    )
+    container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")
+    pull_images: bool = Field(True, description="false: only images already here are offered")
+    images: dict[str, str] = Field(default_factory=dict, description="image name in requests -> image here")
+    cores: Annotated[int, Field(gt=0)] | None = Field(None, description="to offer; default: all")
+    memory_gib: Annotated[float, Field(gt=0)] | None = Field(None, description="to offer; default: all")
+    max_running: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="sessions at once; default: by cores"
+    )
+    quotes: Quotes = Quotes()
+    offer_lifetime: Seconds = Field(300.0, description="seconds until an offer expires")
+    data: list[str] = Field(
+        ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
+    )
+    max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
+    keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+
+
+class BrokerConfig(_Section):
+    """An ExecutionBroker the service asks for offers."""
+
+    name: Name
+    url: AnyHttpUrl
+    dialect: Literal["native", "reference"] = "native"
+
+
+class FetchConfig(_Section):
+    """What workflows and their inputs may refer to outside their own attachments."""
+
+    files: list[Path] = Field(
+        default_factory=list, description="folders of this machine that file:// URLs may point into"
+    )
+    private_hosts: list[str] = Field(
+        default_factory=list,
+        description="host names or networks (CIDR) that may be fetched from though they are private;"
+        " 'any' lifts the guard",
+    )
+    timeout: Seconds = 30.0
+    max_bytes: int = Field(256 * 1024**2, gt=0, description="of one fetched CWL document or input")
+
+
+class EngineConfig(_Section):
+    """The workers that walk workflows."""
+
+    workers: Annotated[int, Field(ge=0)] = Field(1, description="engine processes started by serve")
+    max_runs: int = Field(1000, gt=0, description="runs one worker holds at once")
+    max_steps: int = Field(256, gt=0, description="steps of one run in flight at once")
+    lease: Seconds = Field(30.0, description="seconds until a silent worker's runs are taken over")
+    offer_deadline: Seconds = Field(5.0, description="seconds brokers have to make offers")
+    expression_timeout: Seconds = Field(20.0, description="seconds one JavaScript expression may take")
+    default_image: str | None = Field(None, description="container for tools without one, where needed")
+    policy: str = "earliest"
+
+
+class ServiceConfig(_Section):
+    """``wes-bridge serve``."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
+    state_dir: Path = Path("wes-bridge-state")
+    database: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in state_dir")
+    workspace: Path | None = Field(None, description="run folders; default: state_dir/workspace")
+    max_body: int = Field(10 * 1024**3, gt=0, description="bytes of one submission, attachments included")
+    max_attachments: int = Field(10_000, gt=0)
+    name: str = "wes-bridge"
+    organization: str = "wes-bridge"
+    organization_url: str = "https://example.org"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    fetch: FetchConfig = FetchConfig()
+    engine: EngineConfig = EngineConfig()
+    nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
+    brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
+
+    @property
+    def database_url(self) -> str:
+        """The database's SQLAlchemy URL."""
+        return self.database or f"sqlite:///{self.state_dir.absolute() / 'wes-bridge.db'}"
+
+    @property
+    def workspace_dir(self) -> Path:
+        """The workspace's absolute path."""
+        return (self.workspace or self.state_dir / "workspace").absolute()
