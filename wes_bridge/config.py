@@ -128,6 +128,11 @@ class ServiceConfig(_Section):
         return self.database or f"sqlite:///{self.state_dir.absolute() / 'wes-bridge.db'}"
 
     @property
+    def wakeup_dir(self) -> Path:
+        """Where workers listen for wake-up calls."""
+        return self.state_dir.absolute() / "wakeup"
+
+    @property
     def workspace_dir(self) -> Path:
         """The workspace's absolute path."""
         return (self.workspace or self.state_dir / "workspace").absolute()

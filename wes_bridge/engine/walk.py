@@ -86,7 +86,7 @@ class Walk:
                 item.job.output_callback(item.outputs, item.status)
         jobs: list[BridgeJob] = []
         while len(jobs) < room and not self._ended:
-            job = next(self._jobs, _END)
+            job: Any = next(self._jobs, _END)
             if job is _END:
                 self._ended = True
             elif job is None:

@@ -5,6 +5,7 @@ It speaks the standard and knows the two extras of our own node (long poll, stre
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, TypeVar
 
@@ -42,23 +43,23 @@ class Broker:
         self.url = url.rstrip("/")
         self._http = http
 
-    async def request_offers(self, request: ExecutionRequest, timeout: float) -> OfferSet:
+    async def request_offers(self, request: ExecutionRequest, deadline: float) -> OfferSet:
         """POST /requests (303 with the offer set as body, or a redirect to it).
 
         Args:
             request: what to run.
-            timeout: seconds for the whole exchange.
+            deadline: seconds for the whole exchange.
 
         Raises:
             BrokerError: unreachable, too slow, or not an offer set.
         """
         body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
-        answer = await self._send("POST", f"{self.url}/requests", timeout, content=body)
+        answer = await self._send("POST", f"{self.url}/requests", deadline, content=body)
         if answer.status_code == httpx.codes.SEE_OTHER and not answer.content:
-            answer = await self._send("GET", str(answer.headers.get("location", "")), timeout)
+            answer = await self._send("GET", str(answer.headers.get("location", "")), deadline)
         return self._parsed(answer, OfferSet, (200, 303))
 
-    async def set_phase(self, session_url: str, phase: Phase, timeout: float) -> Session:
+    async def set_phase(self, session_url: str, phase: Phase, deadline: float) -> Session:
         """Ask for a session to go to ``phase``; the answer says where it is, which may be elsewhere.
 
         Raises:
@@ -66,7 +67,7 @@ class Broker:
             BrokerError: unreachable, too slow, or not a session.
         """
         body = phase_update(phase).model_dump_json(by_alias=True, exclude_none=True).encode()
-        answer = await self._send("POST", session_url, timeout, content=body)
+        answer = await self._send("POST", session_url, deadline, content=body)
         return self._parsed(answer, Session, (200,))
 
     async def poll(
@@ -90,13 +91,14 @@ class Broker:
             return None, etag
         return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
 
-    async def _send(self, method: str, url: str, timeout: float, **options: Any) -> httpx.Response:
+    async def _send(self, method: str, url: str, deadline: float, **options: Any) -> httpx.Response:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         headers |= options.pop("headers", {})
         try:
-            return await self._http.request(method, url, headers=headers, timeout=timeout, **options)
-        except httpx.TimeoutException as error:
-            raise BrokerError(f"{self.name} did not answer within {timeout:g} s ({url})") from error
+            async with asyncio.timeout(deadline):
+                return await self._http.request(method, url, headers=headers, **options)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise BrokerError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise BrokerError(
                 f"{self.name} cannot be reached at {url}: {error or type(error).__name__}"

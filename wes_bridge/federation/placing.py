@@ -28,6 +28,10 @@ LOST_AFTER = 60.0
 """Seconds a node may be silent before its session is given up."""
 
 
+COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:memory-limit"}
+"""Kinds of messages that say the command itself went over what it asked for."""
+
+
 @dataclass
 class Placement:
     """How a step came to run where it runs: for the task log, in words and as data.
@@ -236,7 +240,10 @@ def _outcome(session: Session) -> StepOutcome | str:
         return StepOutcome(exit_code=exit_code)
     if session.phase is Phase.COMPLETED:
         return StepOutcome(exit_code=0)
-    words = "; ".join(message.text() for message in _errors(session)) or "no reason given"
+    errors = _errors(session)
+    words = "; ".join(message.text() for message in errors) or "no reason given"
+    if any(message.kind in COMMAND_LIMITS for message in errors):
+        return StepOutcome(problem=words, by_command=True)
     if session.phase is Phase.FAILED and session.executable and session.executable.started:
         return StepOutcome(problem=f"failed at the node: {words}")
     return f"{session.phase}: {words}"

@@ -57,8 +57,8 @@ def native_request(plan: StepPlan, *, image: str | None) -> ExecutionRequest:
 def _executable(plan: StepPlan, image: str | None) -> Executable:
     streams = Streams(
         stdin=Stream(path=plan.stdin) if plan.stdin else None,
-        stdout=Stream(path=plan.stdout) if plan.stdout else None,
-        stderr=Stream(path=plan.stderr) if plan.stderr else None,
+        stdout=_kept(plan.stdout, plan.stdout_url),
+        stderr=_kept(plan.stderr, plan.stderr_url),
     )
     return Executable(
         kind=DOCKER_CONTAINER if image else PROCESS,
@@ -74,6 +74,13 @@ def _executable(plan: StepPlan, image: str | None) -> Executable:
         time_limit=plan.time_limit,
         success_codes=plan.success_codes,
     )
+
+
+def _kept(path: str | None, url: str | None) -> Stream | None:
+    """A stream goes to a file of the output directory when the tool says so, else to a place of ours."""
+    if path:
+        return Stream(path=path)
+    return Stream(locations=[url]) if url else None
 
 
 def _staged(number: int, item: StagedFile) -> tuple[Data, Volume]:

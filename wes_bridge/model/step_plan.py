@@ -69,6 +69,7 @@ class StepPlan:
         output_url: where the content of ``workdir`` goes; a URL that ends with the new directory's name.
         stdin: absolute path read as standard input.
         stdout, stderr: path relative to ``workdir`` that the stream is written to.
+        stdout_url, stderr_url: where the stream's text is kept when it is not redirected to a file.
         staged: files and directories placed before the command starts.
         resources: cores, memory, scratch.
         time_limit: seconds the command may take; None for no limit.
@@ -88,6 +89,8 @@ class StepPlan:
     stdin: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    stdout_url: str | None = None
+    stderr_url: str | None = None
     staged: list[StagedFile] = field(default_factory=list)
     resources: Resources = Resources()
     time_limit: int | None = None
@@ -110,10 +113,10 @@ class StepOutcome:
         exit_code: of the command; None when it never ended by itself.
         output_dir: the ``file://`` URL of what ``workdir`` held; None when nothing came back.
         problem: why there is no exit code, in words for the user; None when there is one.
-        canceled: it ended because we asked for it.
+        by_command: the problem is the command's own (too much time or memory), not the node's.
     """
 
     exit_code: int | None = None
     output_dir: str | None = None
     problem: str | None = None
-    canceled: bool = False
+    by_command: bool = False

@@ -249,6 +249,12 @@ def renew_leases(connection: Connection, worker: str, lease: float, now: float) 
     )
 
 
+def release_runs(connection: Connection, worker: str) -> None:
+    """Give back all leases of a worker that stops, so that another can claim its runs at once."""
+    held = and_(runs.c.worker == worker, runs.c.state.not_in(_FINAL))
+    connection.execute(update(runs).where(held).values(worker=None, lease_until=None))
+
+
 def cancel_requests(database: Database, worker: str) -> list[str]:
     """Runs held by ``worker`` whose cancellation was asked for."""
     query = select(runs.c.run_id).where(
@@ -297,6 +303,11 @@ def _task_values(row: TaskRow) -> dict[str, Any]:
     values: dict[str, Any] = dict(vars(row))
     values["state"] = row.state.value
     return values
+
+
+def delete_tasks(connection: Connection, run_id: str) -> None:
+    """Forget the tasks of a run that begins again."""
+    connection.execute(delete(tasks).where(tasks.c.run_id == run_id))
 
 
 def task_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskRow]:
