@@ -90,7 +90,6 @@ def _context(policy: Policy) -> LoadingContext:
     context.fetcher_constructor = guarded_fetcher(policy)
     context.construct_tool_object = make_process
     context.disable_js_validation = True  # it needs Node.js; QuickJS says what is wrong when it evaluates
-    context.strict = False
     context.relax_path_checks = True
     context.doc_cache = False
     context.loader = default_loader(context.fetcher_constructor, doc_cache=False)

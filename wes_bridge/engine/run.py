@@ -82,7 +82,7 @@ class Run:
         self._canceling: bool = row.cancel_requested
         self._services = services
         self._folder: RunFolder = services.workspace.run(row.run_id)
-        self._log = RunLog(self._folder.stderr)
+        self._log = RunLog(self._folder.stderr, self._folder.attachments)
         self._policy = Policy(services.config.fetch, [self._folder.root])
         self._fs = fs_access(self._policy)
         self._steps: dict[asyncio.Task[None], str] = {}
@@ -144,7 +144,7 @@ class Run:
         if self._canceling:
             return Ending(State.CANCELED)
         self._log.error(message)
-        return Ending(state, exit_code, (message, *self._problems[:_LOG_LINES]))
+        return Ending(state, exit_code, (self._log.readable(message), *self._problems[:_LOG_LINES]))
 
     def _load(self) -> Walk:
         base = file_url(self._folder.attachments) + "/"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -20,19 +21,28 @@ class RunLog:
 
     Args:
         path: the file; its folder is made.
+        base: folder whose path is left out of messages: users know their files by their own names.
 
     Attributes:
         errors: the error lines so far, for the run's system_logs.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, base: Path) -> None:
+        self._base = [f"file://{base}/", f"{os.path.relpath(base)}/", f"{base}/"]
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self.errors: list[str] = []
         self.warnings: list[str] = []
 
+    def readable(self, text: str) -> str:
+        """A message without the service's own paths."""
+        for prefix in self._base:
+            text = text.replace(prefix, "")
+        return text
+
     def write(self, level: int, text: str) -> None:
         """Append one message; errors and warnings are remembered too."""
+        text = self.readable(text)
         if level >= logging.ERROR:
             self.errors.append(text)
         elif level >= logging.WARNING:
@@ -63,6 +73,7 @@ class _ToRunLog(logging.Handler):
 
 def install() -> None:
     """Send cwltool's log records to the current run's log and nowhere else, once per process."""
+    os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [_ToRunLog(logging.INFO)]
