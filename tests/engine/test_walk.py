@@ -1,5 +1,6 @@
 """The graph's walk: places, wide scatters in linear time, failures that end."""
 
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ steps:
           scatter: x
           in: {{x: xs}}
           out: [y]
-          run: {TOOL.replace(chr(10), chr(10) + "      ")}
+          run: {textwrap.indent(TOOL, "        ")}
 """
     walk = walk_of(tmp_path, text, {"xss": [[1, 2], [3]]})
     assert sorted(finish(walk)) == ["outer[0]/inner[0]", "outer[0]/inner[1]", "outer[1]/inner[0]"]

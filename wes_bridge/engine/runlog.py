@@ -73,7 +73,6 @@ class _ToRunLog(logging.Handler):
 
 def install() -> None:
     """Send cwltool's log records to the current run's log and nowhere else, once per process."""
-    os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [_ToRunLog(logging.INFO)]

@@ -174,6 +174,7 @@ def main() -> None:
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()
     speedups.install()
     runlog.install()
