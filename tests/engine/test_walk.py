@@ -118,8 +118,10 @@ def test_nested_scatter_places(tmp_path: Path) -> None:
 cwlVersion: v1.2
 class: Workflow
 requirements: {{ScatterFeatureRequirement: {{}}, SubworkflowFeatureRequirement: {{}}}}
-inputs: {{xss: {{type: array, items: {{type: array, items: int}}}}}}
-outputs: {{ys: {{type: {{type: array, items: {{type: array, items: int}}}}, outputSource: outer/ys}}}}
+inputs:
+  xss: {{type: {{type: array, items: {{type: array, items: int}}}}}}
+outputs:
+  ys: {{type: {{type: array, items: {{type: array, items: int}}}}, outputSource: outer/ys}}
 steps:
   outer:
     scatter: xs

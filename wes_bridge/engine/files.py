@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from cwl_utils.types import CWLDirectoryType, CWLFileType
 from cwltool.pathmapper import MapperEnt, PathMapper
 from cwltool.stdfsaccess import StdFsAccess, abspath
-from schema_salad.ref_resolver import file_uri
+from schema_salad.ref_resolver import file_uri, uri_file_path
 
 from wes_bridge.engine.fetching import Policy, fetch_http
 
@@ -97,7 +97,8 @@ def fs_access(policy: Policy) -> type[RunFsAccess]:
 class UrlPathMapper(PathMapper):
     """Maps inputs to paths in the session, naming folders by number so that commands are reproducible.
 
-    ``resolved`` is the URL an input comes from, or the text of a literal; nothing is downloaded.
+    ``resolved`` is where an input comes from: a plain path for a local one (cwltool expects that when an
+    output turns out to be an input), a URL otherwise, the text of a literal. Nothing is downloaded.
     """
 
     def setup(self, referenced_files: MutableSequence[CWLFileType | CWLDirectoryType], basedir: str) -> None:
@@ -122,7 +123,7 @@ class UrlPathMapper(PathMapper):
         target = os.path.join(folder, obj["basename"])  # noqa: PTH118  # a path of the session, not of here
         if obj["class"] == "Directory":
             kind = "WritableDirectory" if copy else "Directory"
-            self._pathmap[location] = MapperEnt(location, target, kind, staged)
+            self._pathmap[location] = MapperEnt(_local_path(location), target, kind, staged)
             inside = staged and location.startswith("_:")
             self.visitlisting(obj.get("listing", []), target, basedir, copy=copy, staged=inside)
             return
@@ -130,6 +131,10 @@ class UrlPathMapper(PathMapper):
             kind = "CreateWritableFile" if copy else "CreateFile"
             self._pathmap[location] = MapperEnt(obj["contents"], target, kind, staged)
         else:
-            url = location if urlsplit(location).scheme else file_uri(abspath(location, basedir))
-            self._pathmap[location] = MapperEnt(url, target, "WritableFile" if copy else "File", staged)
+            resolved = _local_path(abspath(location, basedir))
+            self._pathmap[location] = MapperEnt(resolved, target, "WritableFile" if copy else "File", staged)
         self.visitlisting(obj.get("secondaryFiles", []), folder, basedir, copy=copy, staged=staged)
+
+
+def _local_path(location: str) -> str:
+    return str(uri_file_path(location)) if location.startswith("file://") else location

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.job import JobBase
 from cwltool.pathmapper import MapperEnt, PathMapper
-from cwltool.utils import bytes2str_in_dicts
+from cwltool.utils import bytes2str_in_dicts, visit_files_directories
+from schema_salad.ref_resolver import file_uri
 
+from wes_bridge.data.workspace import url_path
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 from wes_bridge.model.units import MIB
 
@@ -135,11 +137,13 @@ class BridgeJob(JobBase):
         if status != "success":
             _logger.warning("[%s] exited with status %d", self.key, outcome.exit_code)
         try:
-            outputs = self.collect_outputs(outcome.output_dir, outcome.exit_code)
+            outputs = self.collect_outputs(str(url_path(outcome.output_dir)), outcome.exit_code)
         except WorkflowException as error:
             _logger.error("[%s] %s", self.key, error)
             return {}, "permanentFail"
-        return bytes2str_in_dicts(outputs), status
+        outputs = bytes2str_in_dicts(outputs)
+        visit_files_directories(outputs, _locate)
+        return outputs, status
 
     def _status(self, exit_code: int) -> str:
         """CWL v1.2 CommandLineTool ``successCodes`` and its two siblings, in this order."""
@@ -172,7 +176,16 @@ def _staged_file(entry: MapperEnt, inplace: bool) -> StagedFile:
     directory = entry.type.endswith("Directory")
     if entry.resolved.startswith("_:"):  # a Directory literal: its entries are staged one by one
         return StagedFile(path=entry.target, directory=True, mode=StageMode.COPY)
-    return StagedFile(path=entry.target, url=entry.resolved, directory=directory, mode=mode)
+    return StagedFile(path=entry.target, url=_url(entry.resolved), directory=directory, mode=mode)
+
+
+def _url(resolved: str) -> str:
+    return str(file_uri(resolved)) if resolved.startswith("/") else resolved
+
+
+def _locate(item: dict[str, Any]) -> None:
+    """cwltool gives an output that is an input's own file as a plain path: make it a URL."""
+    item["location"] = _url(item["location"])
 
 
 def _refuse_collisions(mapper: PathMapper) -> None:

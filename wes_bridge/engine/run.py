@@ -269,7 +269,7 @@ class Run:
         if self._canceling:
             return Ending(State.CANCELED)
         outputs: dict[str, Any] = {}
-        if walk.outputs:
+        if walk.outputs is not None:
             outputs = OutputFolder(self._folder.outputs, self._fs("")).gather(walk.outputs)
         if self._unsupported:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {self._unsupported}", UNSUPPORTED)
