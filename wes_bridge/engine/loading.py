@@ -21,7 +21,7 @@ from cwltool.load_tool import (
     resolve_and_validate_document,
     resolve_overrides,
 )
-from cwltool.process import Process, add_sizes, fill_in_defaults, shortname
+from cwltool.process import Process, add_sizes, fill_in_defaults, get_schema, shortname
 from cwltool.update import ORIGINAL_CWLVERSION
 from cwltool.utils import (
     adjustDirObjs,
@@ -83,6 +83,13 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         if type(error).__name__ == "UnsupportedRequirement":
             raise
         raise InvalidWorkflowError(str(error)) from error
+
+
+def preload() -> None:
+    """Read the schemas of all CWL versions: seconds of work that no run should wait for."""
+    for version in ("v1.2", "v1.0", "v1.1"):
+        with _lock:
+            get_schema(version)
 
 
 def _context(policy: Policy) -> LoadingContext:

@@ -22,6 +22,7 @@ import httpx
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine.loading import preload
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.placing import Federation
@@ -72,6 +73,7 @@ class Worker:
                     writer=writer,
                     threads=threads,
                 )
+                threads.submit(preload)
                 try:
                     await self._loop(services, sleeper)
                 finally:
