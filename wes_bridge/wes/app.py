@@ -17,7 +17,7 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.store.database import Database
 from wes_bridge.wes.binding import CheckedMiddleware, DirectApp, Handler, bound_resolver
 from wes_bridge.wes.document import BASE_PATH, load_document
-from wes_bridge.wes.errors import HANDLED, on_error
+from wes_bridge.wes.errors import HANDLED, error_answers
 from wes_bridge.wes.files import FileHandlers
 from wes_bridge.wes.pages import PageHandlers
 from wes_bridge.wes.runs import RunHandlers
@@ -48,18 +48,20 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
         finally:
             await service.stop()
 
-    app = DirectApp("wes_bridge.wes", lifespan=lifespan, middlewares=_middlewares())
+    document = load_document()
+    on_error = error_answers(document, BASE_PATH)
+    app = DirectApp("wes_bridge.wes", lifespan=lifespan, middlewares=_middlewares(on_error))
     for kind in HANDLED:
         app.add_error_handler(kind, on_error)
     pages = PageHandlers(config.name, service.public_url)
     app.add_url_rule("/", "home", pages.home)
     app.add_url_rule("/docs", "docs", pages.docs)
-    app.add_api(load_document(), base_path=BASE_PATH, resolver=bound_resolver(_table(service)))
+    app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service)))
     asgi: ASGIApp = app
     return asgi
 
 
-def _middlewares() -> list[object]:
+def _middlewares(on_error: object) -> list[object]:
     """connexion's stack without what is not used: security, response validation, global context."""
     return [
         partial(ServerErrorMiddleware, handler=on_error),

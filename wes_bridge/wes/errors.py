@@ -9,8 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from connexion.exceptions import ProblemException
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
@@ -93,8 +96,6 @@ def describe(error: Exception) -> tuple[int, str, dict[str, str]]:
 def _http_text(error: HTTPException) -> str:
     if error.status_code == 404:
         return "there is nothing at this address; see /ga4gh/wes/v1/ui/ for what there is"
-    if error.status_code == 405:
-        return f"this address takes only {(error.headers or {}).get('Allow', 'other methods')}"
     return error.detail or HTTPStatus(error.status_code).phrase
 
 
@@ -107,9 +108,50 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
-async def on_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
-    """Turn an exception into the answer; log what is our fault."""
-    status, message, headers = describe(error)
+def error_answers(
+    document: Mapping[str, Any], base_path: str
+) -> Callable[[ConnexionRequest, Exception], Awaitable[ConnexionResponse]]:
+    """What turns exceptions into answers.
+
+    Args:
+        document: the OpenAPI document: it knows which methods a path takes (connexion makes one route a
+            method, and so names only one of them in a 405).
+        base_path: where its paths begin.
+    """
+    methods = [(_pattern(base_path + path), _methods(item)) for path, item in document["paths"].items()]
+
+    async def on_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+        status, message, headers = describe(error)
+        if status == 405:
+            path = request.scope["path"]
+            allow = next((names for pattern, names in methods if pattern.match(path)), "GET, HEAD")
+            message, headers = f"this address takes only {allow}", {"Allow": allow}
+        return _answer(request, error, status, message, headers)
+
+    return on_error
+
+
+_VARIABLE = re.compile(r"\\\{(\w+)\\\}")
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What addresses look like that the document writes as ``path``."""
+    return re.compile(
+        _VARIABLE.sub(lambda found: ".+" if found[1] == "path" else "[^/]+", re.escape(path)) + "$"
+    )
+
+
+def _methods(path_item: Mapping[str, Any]) -> str:
+    names = [name.upper() for name in path_item if name in ("get", "head", "post", "delete")]
+    if "GET" in names and "HEAD" not in names:
+        names.append("HEAD")
+    return ", ".join(names)
+
+
+def _answer(
+    request: ConnexionRequest, error: Exception, status: int, message: str, headers: dict[str, str]
+) -> ConnexionResponse:
+    """The answer; what is our fault is logged."""
     if status == 500:
         _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
     else:
@@ -123,4 +165,4 @@ async def on_error(request: ConnexionRequest, error: Exception) -> ConnexionResp
 
 
 HANDLED: tuple[type[Exception], ...] = (ProblemException, HTTPException, Exception)
-"""Exception classes :func:`on_error` is registered for."""
+"""Exception classes the answers are registered for."""

@@ -55,4 +55,6 @@ def _location(location: str, run_id: str, root: Path, links: Links) -> str:
         relative = url_path(location).relative_to(root)
     except ValueError:
         return location
+    if ".." in relative.parts:
+        return location
     return links.file(run_id, relative.as_posix())

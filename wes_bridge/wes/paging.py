@@ -43,8 +43,7 @@ def make_token(query: str, newest: int, last: int) -> str:
         newest: the listing was begun when this was the newest row.
         last: the last row already shown.
     """
-    numbers = _NUMBERS.pack(newest, last)
-    return base64.urlsafe_b64encode(numbers + _digest(query, numbers)).decode().rstrip("=")
+    return _encode(query, _NUMBERS.pack(newest, last))
 
 
 def read_token(query: str, token: str) -> tuple[int, int]:
@@ -58,7 +57,7 @@ def read_token(query: str, token: str) -> tuple[int, int]:
     except (ValueError, binascii.Error):
         raw = b""
     numbers = raw[: _NUMBERS.size]
-    if len(raw) != _NUMBERS.size + _DIGEST or raw[_NUMBERS.size :] != _digest(query, numbers):
+    if len(numbers) != _NUMBERS.size or token != _encode(query, numbers):
         raise BadRequestError(
             "page_token is not one handed out with these parameters; begin again without a page_token"
         )
@@ -66,5 +65,6 @@ def read_token(query: str, token: str) -> tuple[int, int]:
     return newest, last
 
 
-def _digest(query: str, numbers: bytes) -> bytes:
-    return blake2b(query.encode("utf-8", "replace") + b"\0" + numbers, digest_size=_DIGEST).digest()
+def _encode(query: str, numbers: bytes) -> str:
+    digest = blake2b(numbers + query.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+    return base64.urlsafe_b64encode(numbers + digest).decode().rstrip("=")

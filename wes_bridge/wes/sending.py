@@ -28,7 +28,8 @@ class _Streamed(Response):
 
     def __init__(self, status: int, headers: Mapping[str, str], threads: Threads) -> None:
         super().__init__(None, status)
-        self.init_headers(headers)
+        # Starlette would add the length of the body it knows: none
+        self.raw_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self._threads = threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
