@@ -188,6 +188,13 @@ def request_cancel(connection: Connection, run_id: str) -> None:
     )
 
 
+def state_for_update(connection: Connection, run_id: str) -> State | None:
+    """The state of a run inside a transaction that is about to change it; None when unknown."""
+    query = select(runs.c.state).where(runs.c.run_id == run_id)
+    row = connection.execute(query.with_for_update()).first()
+    return State(row.state) if row else None
+
+
 def delete_run(connection: Connection, run_id: str) -> None:
     """Forget a run, its tags and its tasks."""
     for table in (tasks, run_tags, runs):
