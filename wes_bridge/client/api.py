@@ -299,6 +299,19 @@ class WESClient:
 
         yield from read_log(self, self._ready(), run_id, name=name, task=task, follow=follow)
 
+    def log_tail(
+        self,
+        run_id: str,
+        name: Literal["stdout", "stderr"] = "stderr",
+        task: str | None = None,
+        *,
+        size: int = 4096,
+    ) -> bytes:
+        """The last ``size`` bytes of a log; see :meth:`log`."""
+        from wes_bridge.client.logs import read_tail  # noqa: PLC0415
+
+        return read_tail(self, self._ready(), run_id, name=name, task=task, size=size)
+
     def outputs(self, run_id: str) -> dict[str, Any]:
         """The output object of a run as the service gives it; locations are URLs."""
         outputs = self.run(run_id).get("outputs")

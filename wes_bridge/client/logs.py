@@ -39,6 +39,19 @@ def read_log(
         time.sleep(FOLLOW_DELAY)
 
 
+def read_tail(client: WESClient, http: Http, run_id: str, *, name: str, task: str | None, size: int) -> bytes:
+    """See :meth:`wes_bridge.client.WESClient.log_tail`."""
+    place = _place(client, run_id, name, task)
+    if place is None:
+        return b""
+    if not _is_url(place):
+        return place.encode()[-size:]
+    tail = b""
+    for piece in _fetch(http, place, 0, f"bytes=-{size}"):
+        tail = (tail + piece)[-size:]
+    return tail
+
+
 def _place(client: WESClient, run_id: str, name: str, task: str | None) -> str | None:
     log: dict[str, Any]
     log = client.task(run_id, task) if task else client.run(run_id).get("run_log") or {}
@@ -49,10 +62,10 @@ def _is_url(place: str) -> bool:
     return "\n" not in place and (place.startswith(("http://", "https://", "/", "../", "./")))
 
 
-def _fetch(http: Http, url: str, offset: int) -> Iterator[bytes]:
+def _fetch(http: Http, url: str, offset: int, ranges: str | None = None) -> Iterator[bytes]:
     headers = {"Accept": "*/*"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
+    if offset or ranges:
+        headers["Range"] = ranges or f"bytes={offset}-"
     if url.startswith("/"):  # relative to the host, not to the API
         url = http.absolute(url) if url.startswith("/runs/") else http.base.split("/ga4gh/")[0] + url
     try:
