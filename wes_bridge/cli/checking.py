@@ -78,16 +78,14 @@ def _check_job(process: Any, params: dict[str, Any]) -> None:
     fill_in_defaults(process.tool["inputs"], job, StdFsAccess(""))
     normalizeFilesDirs(job)
     validate_ex(
-        process.names.get_name("input_record_schema", None)
-        or process.names.get_name("input_record_schema", ""),
+        process.names.get_name("input_record_schema", None),
         job,
         strict=False,
         vocab={},
     )
     if unknown:
-        raise ValidationException(
-            f"the workflow has no input {', '.join(map(repr, unknown))} (its inputs: {', '.join(sorted(known))})"
-        )
+        names, inputs = ", ".join(map(repr, unknown)), ", ".join(sorted(known))
+        raise ValidationException(f"the workflow has no input {names} (its inputs: {inputs})")
 
 
 class _Warnings(logging.Handler):

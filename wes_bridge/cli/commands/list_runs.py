@@ -18,7 +18,13 @@ from wes_bridge.cli.remote import connected, json_option, put_json, put_table, w
 @click.option("--limit", type=click.IntRange(1), default=25, show_default=True, help="How many at most.")
 @json_option
 def runs(
-    wes: str, states: tuple[str, ...], tags: tuple[str, ...], workflow: str | None, limit: int, as_json: bool
+    *,
+    wes: str,
+    states: tuple[str, ...],
+    tags: tuple[str, ...],
+    workflow: str | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List runs, newest first.
 
