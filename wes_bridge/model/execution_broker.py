@@ -119,19 +119,23 @@ class StartDuration(_Part):
     duration: str | None = None
 
 
-class Schedule(_Part):
-    """When each part of a life cycle happens (``LifecycleSchedule``, ``ScheduledExecutionSchedule``)."""
-
-    preparing: StartDuration | None = None
-    available: StartDuration | None = None
-    releasing: StartDuration | None = None
-
-
 class RequestedSchedule(_Part):
     """When the client wants to run (``RequestedScheduleItem``): ISO 8601 duration and start interval."""
 
     duration: str | None = None
     start: str | None = None
+
+
+class Schedule(_Part):
+    """When each part of a life cycle happens (``LifecycleSchedule``, ``ScheduledExecutionSchedule``).
+
+    Native: ``requested`` echoes what the client asked for.
+    """
+
+    preparing: StartDuration | None = None
+    available: StartDuration | None = None
+    releasing: StartDuration | None = None
+    requested: RequestedSchedule | None = None
 
 
 class RequestedScheduleBlock(_Part):

@@ -1,1 +1,14 @@
-"""How data reaches a session and leaves it: one file per URL scheme."""
+"""How data reaches a session and leaves it: one file per URL scheme, and the plan of a file system."""
+
+from __future__ import annotations
+
+from wes_bridge.node.staging.schemes import Schemes
+
+
+def default_schemes() -> Schemes:
+    """The schemes this package has: ``file``, ``http``, ``https``, ``data``."""
+    from wes_bridge.node.staging.file import FileScheme  # noqa: PLC0415
+    from wes_bridge.node.staging.http import HttpScheme  # noqa: PLC0415
+    from wes_bridge.node.staging.literal import LiteralScheme  # noqa: PLC0415
+
+    return Schemes([FileScheme(), HttpScheme(), LiteralScheme()])

@@ -1,0 +1,124 @@
+"""The ExecutionBroker's HTTP operations, as methods named after the ``operationId`` of our document."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wes_bridge.model.execution_broker import ExecutionRequest, Session, Update
+from wes_bridge.model.states import Phase
+from wes_bridge.node import http
+from wes_bridge.node.errors import BadRequestError
+from wes_bridge.node.live import LiveSession, as_uuid
+from wes_bridge.node.node import LiveOfferSet, Node
+from wes_bridge.node.phases import may_move
+
+
+class Api:
+    """Handlers.
+
+    Args:
+        node: what they work on.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._limit = node.config.max_body
+        self._public = str(node.config.public_url) if node.config.public_url else None
+
+    async def request_offers(self, request: Request) -> Response:
+        """``POST /requests``: 303 to the offer set, which is also the body."""
+        wanted = await http.read_model(request, ExecutionRequest, self._limit)
+        offerset = await self._node.offer(wanted)
+        base = self._base(request)
+        headers = {"Location": f"{base}/offersets/{offerset.uuid}"}
+        return http.answer(request, offerset.encode(base), 303, headers)
+
+    async def run_directly(self, request: Request) -> Response:
+        """``POST /direct``: 303 to the accepted session; 400 with a FAILED session that says why not."""
+        wanted = await http.read_model(request, ExecutionRequest, self._limit)
+        offerset, live = await self._node.direct(wanted)
+        base = self._base(request)
+        if live is None:
+            return http.answer(request, _refusal(wanted, offerset), 400)
+        headers = {"Location": f"{base}/sessions/{live.uuid}", "ETag": live.etag}
+        return http.answer(request, live.encode(base), 303, headers)
+
+    async def get_offerset(self, request: Request) -> Response:
+        """``GET /offersets/{uuid}``."""
+        uuid = _uuid(request)
+        offerset = await self._node.offerset(uuid)
+        if offerset is None:
+            raise BadRequestError(f"no offer set {uuid}", 404)
+        return http.answer(request, offerset.encode(self._base(request)))
+
+    async def get_session(self, request: Request) -> Response:
+        """``GET /sessions/{uuid}``: at once, or with ``Prefer: wait=N`` once it has changed."""
+        live = await self._session(request)
+        seen = http.etag_seen(request)
+        seconds = http.wait_preference(request)
+        if seconds and not self._node.closing:
+            await live.wait_change(seen or live.etag, seconds)
+        headers = {"ETag": live.etag, "Cache-Control": "no-cache"}
+        if seconds:
+            headers["Preference-Applied"] = f"wait={seconds:g}"
+        if seen == live.etag:
+            return Response(status_code=304, headers=headers)
+        return http.answer(request, live.encode(self._base(request)), headers=headers)
+
+    async def update_session(self, request: Request) -> Response:
+        """``POST /sessions/{uuid}``: 200 with the session, changed or not."""
+        live = await self._session(request)
+        update = await http.read_model(request, Update, self._limit)
+        await self._node.update(live, update)
+        headers = {"ETag": live.etag}
+        return http.answer(request, live.encode(self._base(request)), headers=headers)
+
+    async def get_stream(self, request: Request) -> Response:
+        """``GET /streams/{uuid}/{stream}``: what the command has written so far."""
+        live = await self._session(request)
+        name = request.path_params["stream"]
+        if name not in ("stdout", "stderr"):
+            raise BadRequestError(f"no stream {name!r}; there are stdout and stderr", 404)
+        if live.phase is Phase.OFFERED or not (live.phase.is_final or may_move(live.phase, Phase.FAILED)):
+            raise BadRequestError(f"session {live.uuid} has not been accepted", 404)
+        return await http.file_answer(request, await self._node.stream(live, name))
+
+    async def get_health(self, request: Request) -> Response:
+        """``GET /health``: a small status."""
+        return http.answer(request, json.dumps({"status": "ok", **self._node.status()}).encode())
+
+    async def _session(self, request: Request) -> LiveSession:
+        uuid = _uuid(request)
+        live = await self._node.session(uuid)
+        if live is None:
+            raise BadRequestError(f"no session {uuid}", 404)
+        return live
+
+    def _base(self, request: Request) -> str:
+        return http.base_url(request, self._public)
+
+
+def _uuid(request: Request) -> str:
+    text = request.path_params["uuid"]
+    uuid = as_uuid(text)
+    if uuid is None:
+        raise BadRequestError(f"not a UUID: {text[:80]!r}")
+    return uuid
+
+
+def _refusal(wanted: ExecutionRequest, offerset: LiveOfferSet) -> bytes:
+    """A session that failed before it began, with the reasons of a NO."""
+    reasons = offerset.model.meta.messages or []
+    session = Session(
+        phase=Phase.FAILED,
+        executable=wanted.executable,
+        compute=wanted.compute,
+        storage=wanted.storage,
+        data=wanted.data,
+        message="; ".join(reason.text() for reason in reasons),
+    )
+    session.meta.messages = reasons
+    return session.model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -1,0 +1,144 @@
+"""Who may run: cores, memory and a number of sessions, handed out first come, first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from wes_bridge.model.units import utcnow
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a session holds while it is prepared and runs.
+
+    Attributes:
+        cores: processors.
+        memory: bytes.
+        duration: how long it may take.
+    """
+
+    cores: int
+    memory: int
+    duration: timedelta
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a node has: processors, bytes, and sessions at once."""
+
+    cores: int
+    memory: int
+    sessions: int
+
+
+class Queue:
+    """The line of sessions waiting to run, and those running.
+
+    Args:
+        capacity: what there is.
+    """
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._running: dict[str, Need] = {}
+        self._line: deque[tuple[str, Need, asyncio.Future[None]]] = deque()
+        self._cores = 0
+        self._memory = 0
+        self._ahead = 0.0
+        self._typical: float | None = None
+
+    @property
+    def running(self) -> int:
+        """Sessions holding a place."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Sessions in the line."""
+        return sum(1 for _, _, turn in self._line if not turn.done())
+
+    @property
+    def free_cores(self) -> int:
+        """Processors nobody holds."""
+        return self.capacity.cores - self._cores
+
+    def try_enter(self, uuid: str, need: Need) -> bool:
+        """Take a place if one is free and nobody is in the line."""
+        if self._line or not self._fits(need):
+            return False
+        self._enter(uuid, need)
+        return True
+
+    async def enter(self, uuid: str, need: Need) -> None:
+        """Wait for a place and take it. Cancelling the wait gives up the place in the line."""
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append((uuid, need, turn))
+        self._ahead += self._weight(need)
+        try:
+            self._admit()
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.leave(uuid)
+            turn.cancel()
+            self._admit()
+            raise
+
+    def force(self, uuid: str, need: Need) -> None:
+        """Take a place for what is running already, whether or not there is one."""
+        self._enter(uuid, need)
+
+    def leave(self, uuid: str, took: float | None = None) -> None:
+        """Give the place back.
+
+        Args:
+            uuid: whose.
+            took: seconds it was used, for later estimates.
+        """
+        need = self._running.pop(uuid, None)
+        if need is None:
+            return
+        self._cores -= need.cores
+        self._memory -= need.memory
+        if took is not None:
+            self._typical = took if self._typical is None else 0.9 * self._typical + 0.1 * took
+        self._admit()
+
+    def earliest(self, need: Need) -> datetime:
+        """When a session asked for now would start: at once, or after the work that is ahead of it."""
+        now = utcnow()
+        if not self._line and self._fits(need):
+            return now
+        running = sum(self._weight(need) for need in self._running.values()) / 2
+        return now + timedelta(seconds=(running + self._ahead) / self.capacity.cores)
+
+    def _weight(self, need: Need) -> float:
+        """Core-seconds a session is expected to take: what it asked for, or what sessions took of late."""
+        seconds = need.duration.total_seconds()
+        return need.cores * (seconds if self._typical is None else min(seconds, self._typical))
+
+    def _fits(self, need: Need) -> bool:
+        return (
+            len(self._running) < self.capacity.sessions
+            and self._cores + need.cores <= self.capacity.cores
+            and self._memory + need.memory <= self.capacity.memory
+        )
+
+    def _enter(self, uuid: str, need: Need) -> None:
+        self._running[uuid] = need
+        self._cores += need.cores
+        self._memory += need.memory
+
+    def _admit(self) -> None:
+        while self._line:
+            uuid, need, turn = self._line[0]
+            if not turn.done():
+                if not self._fits(need):
+                    return
+                self._enter(uuid, need)
+                turn.set_result(None)
+            self._line.popleft()
+            self._ahead = max(0.0, self._ahead - self._weight(need)) if self._line else 0.0

@@ -1,0 +1,182 @@
+"""What speaks against a request, whatever the platform: messages for a NO, hints for a YES."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import unquote
+
+from wes_bridge.model.execution_broker import SIMPLE_DATA, Data, ExecutionRequest, Message, Volume
+from wes_bridge.model.units import parse_duration, parse_interval
+from wes_bridge.node import messages
+from wes_bridge.node.errors import BadRequestError
+from wes_bridge.node.layout import clean_path, clean_relative
+from wes_bridge.node.messages import message
+from wes_bridge.node.staging.file import file_path
+from wes_bridge.node.staging.plan import resources, volume_path
+from wes_bridge.node.staging.schemes import Schemes, scheme_of
+
+
+def check_values(request: ExecutionRequest) -> None:
+    """Check what is wrong whatever the node: durations, paths.
+
+    Raises:
+        BadRequestError: says which field, and why.
+    """
+    requested = request.schedule.requested if request.schedule else None
+    try:
+        if requested and requested.duration and parse_duration(requested.duration).total_seconds() <= 0:
+            raise ValueError(f"not a positive duration: {requested.duration}")
+        if requested and requested.start:
+            parse_interval(requested.start)
+    except (ValueError, OverflowError) as error:
+        raise BadRequestError(f"schedule.requested: {error}") from error
+    for volume in (request.compute.volumes or []) if request.compute else []:
+        volume_path(volume)
+    executable = request.executable
+    if executable is None:
+        return
+    for value, what in ((executable.root, "executable.root"), (executable.workdir, "executable.workdir")):
+        if value is not None:
+            clean_path(value, what)
+    for path in executable.rewrite or []:
+        clean_relative(path, "executable.rewrite")
+    if executable.streams:
+        for name in ("stdout", "stderr"):
+            stream = getattr(executable.streams, name)
+            if stream is not None and stream.path:
+                clean_relative(stream.path, f"executable.streams.{name}.path")
+        if executable.streams.stdin and executable.streams.stdin.path:
+            clean_path(executable.streams.stdin.path, "executable.streams.stdin.path")
+    for word in (*(executable.command or []), *(executable.environment or {}).values()):
+        if "\x00" in word:
+            raise BadRequestError("executable.command and environment must not contain NUL")
+    for name in executable.environment or {}:
+        if not name or "=" in name or "\x00" in name:
+            raise BadRequestError(f"not a name for an environment variable: {name!r}")
+
+
+def check_request(request: ExecutionRequest, prefixes: list[str], schemes: Schemes) -> list[Message]:
+    """Check what no platform of this node could do.
+
+    Args:
+        request: the request, its kinds and values already checked.
+        prefixes: URLs that data may start with (``NodeConfig.data``).
+        schemes: what can be staged and stored.
+
+    Returns:
+        Messages; those of level ERROR are reasons for a NO.
+    """
+    executable = request.executable
+    if executable is None:
+        return [message(messages.EXECUTABLE_REQUIRED, "a request needs an executable")]
+    found: list[Message] = []
+    if executable.privileged:
+        found.append(message(messages.NOT_SUPPORTED, "privileged executables are not run here"))
+    if executable.network is not None and executable.network.ports:
+        found.append(message(messages.NOT_SUPPORTED, "this node does not publish ports"))
+    for data in request.data or []:
+        found += _check_data(data, prefixes, schemes)
+    found += _check_names(request)
+    found += _check_volumes(request)
+    return found
+
+
+def _check_data(data: Data, prefixes: list[str], schemes: Schemes) -> list[Message]:
+    name = _name(data)
+    if data.kind != SIMPLE_DATA:
+        return [message(messages.UNKNOWN_TYPE, "data of kind {kind} cannot be staged", kind=data.kind)]
+    location = data.location or ""
+    if not location:
+        if data.directory and data.access != "WRITE":
+            return []
+        return [message(messages.MISSING_VALUE, "data resource {name} has no location", name=name)]
+    if data.directory and location in ("data:", "data:,"):
+        return []
+    scheme = schemes.get(location)
+    if scheme is None or not any(_starts(location, prefix) for prefix in prefixes):
+        return [
+            message(
+                messages.UNKNOWN_URL,
+                "data resource {name}: this node does not take {location}; it takes {prefixes}",
+                name=name,
+                location=location[:200],
+                prefixes=", ".join(prefixes),
+            )
+        ]
+    if data.access == "WRITE" and not scheme.can_store:
+        return [
+            message(
+                messages.UNKNOWN_URL,
+                "data resource {name}: cannot write to {location}",
+                name=name,
+                location=location[:200],
+            )
+        ]
+    try:
+        scheme.local(location)
+    except ValueError as error:
+        return [
+            message(
+                messages.UNKNOWN_URL, "data resource {name}: {reason}", name=name, reason=str(error)[:300]
+            )
+        ]
+    return []
+
+
+def _starts(location: str, prefix: str) -> bool:
+    """Whether a URL starts with a configured prefix; file paths are compared with ``..`` taken out."""
+    if scheme_of(location) == "file" and scheme_of(prefix) == "file":
+        try:
+            path = str(file_path(location))
+        except ValueError:
+            return False
+        allowed = os.path.normpath(unquote(prefix.partition("://")[2]))
+        return path == allowed or path.startswith(allowed.rstrip("/") + "/")
+    head = len(scheme_of(prefix))
+    return location[:head].lower() == prefix[:head] and location[head:].startswith(prefix[head:])
+
+
+def _check_names(request: ExecutionRequest) -> list[Message]:
+    names = [item.meta.name for item in request.data or [] if item.meta is not None and item.meta.name]
+    twice = {name for name in names if names.count(name) > 1} if len(set(names)) != len(names) else set()
+    return [
+        message(messages.INVALID_VALUE, "two data resources are called {name}", name=name)
+        for name in sorted(twice)
+    ]
+
+
+def _check_volumes(request: ExecutionRequest) -> list[Message]:
+    volumes = (request.compute.volumes or []) if request.compute else []
+    known: dict[str, Data | None] = {**resources(request.data or [])}
+    for storage in request.storage or []:
+        meta = storage.meta
+        for name in (meta.name, str(meta.uuid) if meta.uuid else None) if meta else ():
+            if name:
+                known[name] = None
+    found = [_unknown(volume) for volume in volumes if (volume.resource or "") not in known]
+    used = {id(known[volume.resource]) for volume in volumes if volume.resource in known}
+    for data in request.data or []:
+        if id(data) not in used:
+            found.append(
+                message(
+                    messages.UNUSED,
+                    "data resource {name} is not mounted by any volume and is left alone",
+                    "WARN",
+                    name=_name(data),
+                )
+            )
+    return found
+
+
+def _unknown(volume: Volume) -> Message:
+    return message(
+        messages.RESOURCE_NOT_FOUND,
+        "volume at {path} mounts {resource}, which is not in the request",
+        path=volume_path(volume),
+        resource=volume.resource,
+    )
+
+
+def _name(data: Data) -> str:
+    meta = data.meta
+    return (meta.name or str(meta.uuid or "(unnamed)")) if meta else "(unnamed)"

@@ -1,0 +1,69 @@
+"""What can go wrong in a node, as types. Each carries the message a client will read."""
+
+from __future__ import annotations
+
+from wes_bridge.model.execution_broker import Message
+from wes_bridge.node import messages
+
+
+class NodeError(Exception):
+    """Base of the errors that end a session; ``message`` is what the client is told."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message.text())
+        self.message = message
+
+
+class StagingError(NodeError):
+    """An input could not be brought to the session."""
+
+    def __init__(self, location: str, path: str, reason: str) -> None:
+        super().__init__(
+            messages.message(
+                messages.STAGING,
+                "cannot stage {location} to {path}: {reason}",
+                location=location[:500],
+                path=path,
+                reason=reason,
+            )
+        )
+
+
+class ReleaseError(NodeError):
+    """An output could not be brought to where it was asked for."""
+
+    def __init__(self, path: str, location: str, reason: str) -> None:
+        super().__init__(
+            messages.message(
+                messages.RELEASING,
+                "cannot transfer {path} to {location}: {reason}",
+                path=path,
+                location=location,
+                reason=reason,
+            )
+        )
+
+
+class PlatformError(NodeError):
+    """The platform could not run the command, or lost it."""
+
+    def __init__(self, reason: str, kind: str = messages.PLATFORM) -> None:
+        super().__init__(messages.message(kind, "{reason}", reason=reason))
+
+
+class CommandNotFoundError(NodeError):
+    """The command does not exist (exit code 127) or may not be executed (126), as a shell would say."""
+
+    def __init__(self, command: str, exit_code: int) -> None:
+        what = "not found" if exit_code == 127 else "not executable"
+        template = "command " + what + ": {command}"
+        super().__init__(messages.message(messages.COMMAND_NOT_FOUND, template, command=command))
+        self.exit_code = exit_code
+
+
+class BadRequestError(Exception):
+    """The request cannot be understood: answered with ``status`` and the text."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status

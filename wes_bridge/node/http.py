@@ -1,0 +1,227 @@
+"""HTTP as the node speaks it: bodies in JSON or YAML both ways, preferences, ranges, errors.
+
+Bodies are read here and not by the framework, which would read all of one before refusing it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from wes_bridge.node.errors import BadRequestError
+
+JSON = "application/json"
+YAML = "application/yaml"
+_YAML_NAMES = frozenset({YAML, "application/x-yaml", "text/yaml", "text/x-yaml"})
+LONGEST_WAIT = 300.0
+"""Seconds a long poll is held at most."""
+_CHUNK = 256 * 1024
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+async def read_model(request: Request, model: type[_Model], limit: int) -> _Model:
+    """Read a body and check it against a model.
+
+    Args:
+        request: the request.
+        model: what it must be.
+        limit: bytes it may have.
+
+    Raises:
+        BadRequestError: 413 too large, 415 another media type, 400 not understood; the text says where.
+    """
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON and not kind.endswith("+json") and kind not in _YAML_NAMES:
+        raise BadRequestError(f"cannot read {kind}; send {JSON} or {YAML}", 415)
+    body = await read_body(request, limit)
+    if not body.strip():
+        raise BadRequestError("the request has no body")
+    try:
+        if kind in _YAML_NAMES:
+            return model.model_validate(_load_yaml(body))
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise BadRequestError(_explain(error)) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        text = str(error) or "it is nested too deeply"
+        raise BadRequestError(f"the body is not valid YAML: {text}") from error
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BadRequestError: it has more than ``limit`` bytes; noticed before it is read when it says so.
+    """
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise BadRequestError(f"the body has {declared} bytes, {limit} are allowed", 413)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise BadRequestError(f"the body has more than the {limit} bytes that are allowed", 413)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _load_yaml(body: bytes) -> Any:
+    for event in yaml.parse(body, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("YAML aliases are not accepted")
+    loader = _PlainLoader(body)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+class _PlainLoader(_Loader):  # type: ignore[misc]
+    """YAML with JSON's types only: what looks like a date stays text."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+    }
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
+        where = ".".join(str(part) for part in item["loc"])
+        lines.append(f"{where}: {item['msg']}" if where else item["msg"])
+    more = error.error_count() - len(lines)
+    return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
+
+
+def answer(
+    request: Request, body: bytes, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """Send JSON text, as YAML when the client likes that better."""
+    if _prefers_yaml(request.headers.get("accept", "")):
+        text = yaml.dump(json.loads(body), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return Response(text, status, headers, YAML)
+    return Response(body, status, headers, JSON)
+
+
+def _prefers_yaml(accept: str) -> bool:
+    if "yaml" not in accept:
+        return False
+    best: dict[bool, float] = {True: 0.0, False: 0.0}
+    for item in accept.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        try:
+            weight = float(quality)
+        except ValueError:
+            weight = 0.0
+        is_yaml = name in _YAML_NAMES
+        best[is_yaml] = max(best[is_yaml], weight)
+    return best[True] > best[False] or (best[True] == best[False] and _first_is_yaml(accept))
+
+
+def _first_is_yaml(accept: str) -> bool:
+    return accept.split(",")[0].split(";")[0].strip().lower() in _YAML_NAMES
+
+
+def error_body(text: str) -> bytes:
+    """The body of an error."""
+    return json.dumps({"message": text}).encode()
+
+
+def wait_preference(request: Request) -> float:
+    """Seconds of ``Prefer: wait=N`` (RFC 7240); 0 when absent or not a number."""
+    for header in request.headers.getlist("prefer"):
+        match = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+(?:\.\d+)?)", header)
+        if match:
+            return min(float(match[1]), LONGEST_WAIT)
+    return 0.0
+
+
+def etag_seen(request: Request) -> str | None:
+    """The version in ``If-None-Match``, as it was sent; weak validators count as strong."""
+    header = request.headers.get("if-none-match")
+    return header.strip().removeprefix("W/") if header else None
+
+
+def base_url(request: Request, public: str | None) -> str:
+    """What the client calls this node: configured, else scheme and Host of the request; no final ``/``."""
+    if public:
+        return public.rstrip("/")
+    host = request.headers.get("host") or "localhost"
+    return f"{request.url.scheme}://{host}"
+
+
+async def file_answer(request: Request, path: Path | None) -> Response:
+    """Send a file, or the part of it a ``Range`` asks for, as long as it is now; it may be growing."""
+    headers = {"Accept-Ranges": "bytes", "Cache-Control": "no-store"}
+    size = await run_in_threadpool(_size, path)
+    wanted = byte_range(request.headers.get("range"), size)
+    if wanted is None:
+        start, end, status = 0, size, 200
+    elif wanted[0] >= wanted[1]:
+        headers["Content-Range"] = f"bytes */{size}"
+        return Response(b"", 416, headers, "application/octet-stream")
+    else:
+        start, end = wanted
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    if request.method == "HEAD" or path is None or end - start <= _CHUNK:
+        content = await run_in_threadpool(_read, path, start, end - start) if path else b""
+        return Response(content, status, headers, "application/octet-stream")
+    headers["Content-Length"] = str(end - start)
+    return StreamingResponse(_chunks(path, start, end), status, headers, "application/octet-stream")
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The bytes one ``Range`` asks for, as start and end; None when all are to be sent.
+
+    An empty span (start not before end) means that there are none (416).
+    """
+    match = re.fullmatch(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)", header.strip()) if header else None
+    if match is None or match[1] == match[2] == "" or len(match[1]) > 18 or len(match[2]) > 18:
+        return None
+    if match[1] == "":
+        last = int(match[2])
+        return (max(0, size - last), size) if last else (size, size)
+    start = int(match[1])
+    if match[2] and int(match[2]) < start:
+        return None
+    return start, min(size, int(match[2]) + 1) if match[2] else size
+
+
+def _size(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path else 0
+    except OSError:
+        return 0
+
+
+def _read(path: Path, start: int, length: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, length, start)
+    finally:
+        os.close(descriptor)
+
+
+async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
+    while start < end:
+        chunk = await run_in_threadpool(_read, path, start, min(_CHUNK, end - start))
+        if not chunk:
+            chunk = b"\0" * min(_CHUNK, end - start)  # the file was cut short meanwhile
+        start += len(chunk)
+        yield chunk

@@ -1,0 +1,105 @@
+"""Where a session's things are on this machine, and how the client's paths map to them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from wes_bridge.node.errors import BadRequestError
+
+
+class SessionFolder:
+    """The folder of one session: ``fs`` is its file system, the rest is the node's own.
+
+    Attributes:
+        root: absolute, with no symbolic links.
+        fs: what is below ``Executable.root``, or below ``/`` when the request has no root.
+        stdout, stderr: the streams, unless the request named files for them.
+        pid, exit: written by the shim: its process id, and the command's exit code.
+        stop: why the node ended the command, if it did.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.fs = root / "fs"
+        self.stdout = root / "stdout"
+        self.stderr = root / "stderr"
+        self.pid = root / "pid"
+        self.exit = root / "exit"
+        self.stop = root / "stop"
+
+
+def clean_path(path: str, what: str) -> str:
+    """Check an absolute path of the session's file system and write it without ``//``, ``.`` or a final ``/``.
+
+    Args:
+        path: as in the request.
+        what: which field it is, for the error.
+
+    Raises:
+        BadRequestError: relative, has ``..`` or a NUL.
+    """
+    if not path.startswith("/") or "\x00" in path:
+        raise BadRequestError(f"{what} must be an absolute path, not {path!r}")
+    if ".." in path.split("/"):
+        raise BadRequestError(f"{what} must not contain '..': {path!r}")
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def clean_relative(path: str, what: str) -> str:
+    """Check a path relative to the working directory; written like :func:`clean_path`.
+
+    Raises:
+        BadRequestError: absolute, empty, has ``..`` or a NUL.
+    """
+    if path.startswith("/") or "\x00" in path or ".." in path.split("/"):
+        raise BadRequestError(f"{what} must be a relative path without '..', not {path!r}")
+    clean = "/".join(part for part in path.split("/") if part not in ("", "."))
+    if not clean:
+        raise BadRequestError(f"{what} is empty")
+    return clean
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether a clean path is ``root`` or inside it."""
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+class RootMap:
+    """The client's ``root`` and the directory it stands for here.
+
+    Args:
+        root: clean absolute path, or None when the request has none (nothing is then rewritten).
+        real: the directory.
+    """
+
+    def __init__(self, root: str | None, real: Path) -> None:
+        self.root = root
+        self.real = str(real)
+        self._in = re.compile(re.escape(root) + r"(?![A-Za-z0-9_-])") if root else None
+        self._out = re.compile(re.escape(self.real.encode()) + rb"(?![A-Za-z0-9_-])")
+
+    def inward(self, text: str) -> str:
+        """Replace the client's root by the real directory wherever it stands in ``text``."""
+        if self._in is None or self.root is None or self.root not in text:
+            return text
+        return self._in.sub(lambda _: self.real, text)
+
+    def inward_bytes(self, content: bytes) -> bytes:
+        """As :meth:`inward`, for the content of a file."""
+        if self.root is None or self.root.encode() not in content:
+            return content
+        return self.inward(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+    def outward(self, text: bytes) -> bytes:
+        """Replace the real directory by the client's root wherever it stands in ``text``."""
+        if self.root is None:
+            return text
+        root = self.root.encode()
+        return self._out.sub(lambda _: root, text)
+
+    def host(self, path: str) -> Path:
+        """Where the session path ``path`` is in the session's folder."""
+        if self.root is None:
+            return Path(self.real + path)
+        return Path(self.real) / PurePosixPath(path).relative_to(self.root)

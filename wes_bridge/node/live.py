@@ -1,0 +1,200 @@
+"""Sessions in memory: the model, a version that changes with it, and who waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+from wes_bridge.model.execution_broker import Message, Session, Stream, Streams
+from wes_bridge.model.states import LifecyclePhase, Phase
+from wes_bridge.model.units import utcnow
+from wes_bridge.node.phases import component_phase, may_move
+
+SETTLE = 0.015
+"""Seconds to wait for more changes before telling one that is not final."""
+
+
+class IllegalMoveError(Exception):
+    """A phase that may not follow the present one: a mistake of the node."""
+
+
+class LiveSession:
+    """One offer or session.
+
+    Args:
+        session: the model; changed only through this object.
+        offerset: UUID of the set it was offered in.
+        boot: names the node's process; part of the version, so that one of an earlier process differs.
+
+    Attributes:
+        uuid: the session's.
+        stop: the final phase a client asked for, once it has.
+        stopping: set when it has.
+    """
+
+    __slots__ = (
+        "_encoded",
+        "_version",
+        "_waiters",
+        "boot",
+        "expires",
+        "offerset",
+        "session",
+        "stop",
+        "stopping",
+        "uuid",
+    )
+
+    def __init__(self, session: Session, offerset: str, boot: str) -> None:
+        if session.meta.uuid is None:
+            raise ValueError("a session has a uuid")
+        self.uuid = str(session.meta.uuid)
+        self.session = session
+        self.offerset = offerset
+        self.boot = boot
+        self.expires = session.expires.timestamp() if session.expires else None
+        self.stop: Phase | None = None
+        self.stopping: asyncio.Event | None = None
+        self._version = 0
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._encoded: tuple[str, int, bytes] | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """The phase now."""
+        return self.session.phase
+
+    @property
+    def etag(self) -> str:
+        """The version, as the HTTP header ``ETag``."""
+        return f'"{self.boot}.{self._version}"'
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody waits for a change."""
+        return bool(self._waiters)
+
+    def move(self, phase: Phase, failed: str | None = None) -> None:
+        """Go on to ``phase``, the components too.
+
+        Args:
+            phase: the next phase.
+            failed: which component failed (executable, compute or data), for FAILED.
+
+        Raises:
+            IllegalMoveError: that is not a next phase.
+        """
+        if not may_move(self.session.phase, phase):
+            raise IllegalMoveError(f"session {self.uuid}: {self.session.phase} to {phase}")
+        self.session.phase = phase
+        if phase is Phase.ACCEPTED:
+            self.session.expires = None
+        self.set_components(component_phase(phase), failed)
+        self.changed()
+
+    def set_components(self, phase: LifecyclePhase, failed: str | None = None) -> None:
+        """Set the phase of the components; of the others CANCELLED when one is named as ``failed``."""
+        session = self.session
+        other = LifecyclePhase.CANCELLED if failed else phase
+        running = phase is LifecyclePhase.RUNNING
+        for name, part in (("executable", session.executable), ("compute", session.compute)):
+            if part is not None:
+                part.phase = phase if failed in (None, name) else other
+        for part in (*(session.storage or ()), *(session.data or ())):
+            part.phase = phase if failed in (None, "data") else other
+            if running:
+                part.phase = LifecyclePhase.AVAILABLE
+
+    def say(self, *messages: Message) -> None:
+        """Add messages."""
+        self.session.meta.messages = [*(self.session.meta.messages or []), *messages]
+        self.changed()
+
+    def changed(self) -> None:
+        """Make the version a new one and wake who waits."""
+        self._version += 1
+        self.session.meta.modified = utcnow()
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake who waits without a change: the node is going down."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_change(self, seen: str, seconds: float) -> None:
+        """Return once the version is not ``seen`` and things have settled, or after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        if self.etag == seen and not self.phase.is_final:
+            await self._next(seconds)
+        if self.etag == seen:
+            return
+        settled = min(deadline, loop.time() + SETTLE)
+        while not self.phase.is_final and (left := settled - loop.time()) > 0:
+            await self._next(left)
+
+    async def _next(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiters.add(waiter)
+        timer = loop.call_later(seconds, _set, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(waiter)
+
+    def encode(self, base: str) -> bytes:
+        """The wire form as JSON, with URLs below ``base``."""
+        if self._encoded is None or self._encoded[:2] != (base, self._version):
+            self._encoded = (base, self._version, encode(self.session, base))
+        return self._encoded[2]
+
+    def body(self) -> str:
+        """The wire form to be stored."""
+        return self.session.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def encode(session: Session, base: str) -> bytes:
+    """A session's wire form as JSON, with the URLs it has when the node is called ``base``."""
+    _set_urls(session, base)
+    return session.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def _set_urls(session: Session, base: str) -> None:
+    uuid = session.meta.uuid
+    session.meta.url = f"{base}/sessions/{uuid}"
+    executable = session.executable
+    if executable is None or session.phase in _NO_STREAMS:
+        return
+    streams = executable.streams.model_copy() if executable.streams else Streams()
+    for name in ("stdout", "stderr"):
+        old: Stream | None = getattr(streams, name)
+        stream = old.model_copy() if old else Stream()
+        stream.locations = [f"{base}/streams/{uuid}/{name}"]
+        setattr(streams, name, stream)
+    executable.streams = streams
+
+
+_NO_STREAMS = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})
+
+
+def decode(body: str, phase: str) -> Session:
+    """A session from its stored wire form, in the phase its row says."""
+    session = Session.model_validate_json(body)
+    session.phase = Phase(phase)
+    return session
+
+
+def as_uuid(text: str) -> str | None:
+    """A UUID as it is written in URLs and tables; None when ``text`` is not one."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None

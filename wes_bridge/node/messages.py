@@ -1,0 +1,59 @@
+"""Messages of a node: a kind, a template, the values for it, and the filled-in text.
+
+Kinds starting ``urn:wes-bridge:`` are ours; the others are those the reference broker uses.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from wes_bridge.model.execution_broker import Message
+from wes_bridge.model.units import utcnow
+
+Level = Literal["DEBUG", "INFO", "WARN", "ERROR", "OTHER"]
+
+EXECUTABLE_REQUIRED = "urn:executable-required"
+MISSING_VALUE = "urn:missing-value"
+INVALID_VALUE = "urn:invalid-value"
+NOT_SUPPORTED = "urn:not-supported"
+RESOURCE_LIMIT = "urn:resource-limit"
+IMAGE_UNAVAILABLE = "urn:image-unavailable"
+IMAGE_DIGEST = "urn:image-digest-mismatch"
+UNKNOWN_TYPE = "uri:unknown-type"
+UNKNOWN_URL = "uri:unknown-url"
+RESOURCE_NOT_FOUND = "uri:resource-not-found"
+NO_SLOT = "urn:wes-bridge:no-slot"
+EXIT_CODE = "urn:wes-bridge:exit-code"
+SIGNAL = "urn:wes-bridge:signal"
+TIME_LIMIT = "urn:wes-bridge:time-limit"
+MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
+STAGING = "urn:wes-bridge:staging-failed"
+RELEASING = "urn:wes-bridge:releasing-failed"
+PLATFORM = "urn:wes-bridge:platform-failed"
+LOST = "urn:wes-bridge:process-lost"
+CANCELLING = "urn:wes-bridge:cancelling"
+STOPPED = "urn:wes-bridge:stopped-by-client"
+ILLEGAL_UPDATE = "urn:wes-bridge:illegal-update"
+UNENFORCED = "urn:wes-bridge:unenforced"
+UNUSED = "urn:wes-bridge:unused"
+COMMAND_NOT_FOUND = "urn:wes-bridge:command-not-found"
+RESTARTED = "urn:wes-bridge:restarted"
+INTERNAL = "urn:wes-bridge:internal-error"
+
+
+def message(kind: str, template: str, level: Level = "ERROR", **values: object) -> Message:
+    """Make a message.
+
+    Args:
+        kind: its type.
+        template: text with ``{name}`` where values go.
+        level: its level.
+        **values: the values; their text is kept.
+    """
+    texts = {name: str(value) for name, value in values.items()}
+    text = template
+    for name, value in texts.items():
+        text = text.replace("{" + name + "}", value)
+    return Message(
+        kind=kind, time=utcnow(), level=level, template=template, values=texts or None, message=text
+    )

@@ -1,0 +1,461 @@
+"""A node: what it has been asked, what it has offered, and what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Literal
+from uuid import uuid4
+
+import psutil
+
+from wes_bridge.config import NodeConfig
+from wes_bridge.model.execution_broker import (
+    ENUM_UPDATE,
+    ExecutionRequest,
+    Message,
+    Meta,
+    OfferSet,
+    Session,
+    Update,
+)
+from wes_bridge.model.states import Phase
+from wes_bridge.model.units import GIB, utcnow
+from wes_bridge.node import messages
+from wes_bridge.node.capacity import Capacity, Queue
+from wes_bridge.node.checks import check_request, check_values
+from wes_bridge.node.kinds import check_kinds
+from wes_bridge.node.live import LiveSession, decode
+from wes_bridge.node.messages import message
+from wes_bridge.node.offers import Planner, QueuePlanner, check_limits, make_offers
+from wes_bridge.node.phases import client_may_move
+from wes_bridge.node.platforms import load_platforms
+from wes_bridge.node.platforms.base import Platform
+from wes_bridge.node.runner import Runner
+from wes_bridge.node.staging import default_schemes
+from wes_bridge.node.staging.plan import make_tree
+from wes_bridge.node.staging.release import stream_file
+from wes_bridge.store import node_sessions as store
+from wes_bridge.store.database import Database
+from wes_bridge.store.writer import Writer
+
+log = logging.getLogger(__name__)
+
+REMEMBER = 20.0
+"""Seconds that what has ended stays in memory; after that it is read from the database."""
+PURGE_EVERY = 600.0
+"""Seconds between looks for sessions to forget."""
+
+
+class LiveOfferSet:
+    """An offer set in memory.
+
+    Args:
+        model: without its offers.
+        offers: they.
+    """
+
+    __slots__ = ("model", "offers")
+
+    def __init__(self, model: OfferSet, offers: list[LiveSession]) -> None:
+        self.model = model
+        self.offers = offers
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID."""
+        return str(self.model.meta.uuid)
+
+    def encode(self, base: str) -> bytes:
+        """The wire form as JSON, with the offers in the phases they are in now."""
+        self.model.meta.url = f"{base}/offersets/{self.uuid}"
+        body = self.model.model_dump_json(by_alias=True, exclude_none=True).encode()
+        if not self.offers:
+            return body
+        return body[:-1] + b',"offers":[' + b",".join(offer.encode(base) for offer in self.offers) + b"]}"
+
+
+class Node:
+    """An ExecutionBroker node.
+
+    Args:
+        config: of the node.
+        state: directory for its database and its sessions; made if missing.
+        end_sessions: whether sessions end with the node, rather than go on without it.
+    """
+
+    def __init__(self, config: NodeConfig, state: Path, end_sessions: bool = False) -> None:
+        self.config = config
+        self.state = state.absolute()
+        self._end_sessions = end_sessions
+        self.boot = token_hex(4)
+        self.capacity = capacity_of(config)
+        self.queue = Queue(self.capacity)
+        self.planner: Planner = QueuePlanner(self.queue)
+        self.schemes = default_schemes()
+        self.closing = False
+        self._platforms: dict[str, Platform] = {}
+        self._sessions: dict[str, LiveSession] = {}
+        self._sets: dict[str, LiveOfferSet] = {}
+        self._expiring: deque[tuple[float, LiveOfferSet]] = deque()
+        self._ended: deque[tuple[float, LiveSession]] = deque()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    # ---- coming and going --------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the database, find what was running, and be ready."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.state = self.state.resolve()
+        self._folder = self.state / "sessions"
+        self._folder.mkdir(mode=0o755, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        url = f"sqlite:///{self.state / 'node.db'}"
+        self.database = await loop.run_in_executor(None, Database, url, store.NODE)
+        self.writer = Writer(self.database, f"node-{self.config.name}")
+        for platform in load_platforms(self.config, self.state):
+            await platform.open()
+            for kind in platform.kinds:
+                self._platforms.setdefault(kind, platform)
+        self.runner = Runner(self._folder, self.queue, self._platforms, self.schemes, self._on_ended)
+        await self._resume()
+        self._spawn(self._purge_now_and_then())
+
+    async def stop(self) -> None:
+        """Answer who waits, stop following sessions, close the database."""
+        self.release_waiters()
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in self._background:
+            task.cancel()
+        await self.runner.close(self._end_sessions)
+        for platform in set(self._platforms.values()):
+            await platform.close()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.writer.close)
+        self.database.close()
+
+    def release_waiters(self) -> None:
+        """Answer all long polls now: the node is going down."""
+        self.closing = True
+        for live in self._sessions.values():
+            live.wake()
+
+    async def _resume(self) -> None:
+        now = time.time()
+        await self.writer(lambda connection: store.expire_offers(connection, now))
+        loop = asyncio.get_running_loop()
+        rows = await loop.run_in_executor(None, store.live_sessions, self.database)
+        for row in rows:
+            live = self._restore(row)
+            live.stop = Phase(row.stop) if row.stop else None
+            if live.phase is not Phase.ACCEPTED:
+                live.session.phase = Phase.ACCEPTED
+            live.say(message(messages.RESTARTED, "the node was restarted while it had this session", "INFO"))
+            self.runner.begin(live)
+        for row in await loop.run_in_executor(None, store.open_offers, self.database):
+            if row.offerset not in self._sets:
+                await self._restore_set(row.offerset)
+
+    def _restore(self, row: store.SessionRow) -> LiveSession:
+        live = LiveSession(decode(row.body, row.phase), row.offerset, self.boot)
+        self._sessions[live.uuid] = live
+        return live
+
+    async def _restore_set(self, uuid: str) -> None:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(None, store.get_offerset, self.database, uuid)
+        if found is None:
+            return
+        offers = [self._sessions.get(row.uuid) or self._restore(row) for row in found[1]]
+        offerset = LiveOfferSet(OfferSet.model_validate_json(found[0].body), offers)
+        self._sets[uuid] = offerset
+        self._await_expiry(offerset)
+
+    # ---- requests ----------------------------------------------------------------------------------
+
+    async def offer(self, request: ExecutionRequest) -> LiveOfferSet:
+        """Answer a request: YES with offers, or NO with reasons. Kept either way.
+
+        Raises:
+            BadRequestError: the request makes no sense to any node.
+        """
+        check_kinds(request)
+        check_values(request)
+        found = check_request(request, self.config.data, self.schemes)
+        found += check_limits(request, self.capacity) + self._check_storage(request)
+        found += await self._check_platform(request)
+        reasons = [note for note in found if note.level == "ERROR"]
+        offers: list[Session] = []
+        if not reasons:
+            offers, reasons = make_offers(request, self.planner, self.capacity, self.config, found)
+        return self._keep(offers, reasons)
+
+    async def direct(self, request: ExecutionRequest) -> tuple[LiveOfferSet, LiveSession | None]:
+        """Accept the first offer at once; None, and the reasons in the set, when there is none.
+
+        Raises:
+            BadRequestError: as :meth:`offer`.
+        """
+        offerset = await self.offer(request)
+        if not offerset.offers:
+            return offerset, None
+        await self._accept(offerset.offers[0])
+        return offerset, offerset.offers[0]
+
+    async def _check_platform(self, request: ExecutionRequest) -> list[Message]:
+        if request.executable is None:
+            return []
+        kind = request.executable.kind
+        platform = self._platforms.get(kind)
+        reason = "no platform here runs it" if platform is None else await platform.unavailable()
+        if platform is None or reason is not None:
+            text = "executable of kind {kind}: {reason}"
+            return [message(messages.UNKNOWN_TYPE, text, kind=kind, reason=reason)]
+        return await platform.check(request)
+
+    def _check_storage(self, request: ExecutionRequest) -> list[Message]:
+        asked = sum(storage.size.min or 0 for storage in request.storage or [] if storage.size)
+        if not asked:
+            return []
+        free = shutil.disk_usage(self.state).free // GIB
+        if asked <= free:
+            return []
+        text = "storage: {asked} GiB asked for at least, {here} GiB are free here"
+        return [message(messages.RESOURCE_LIMIT, text, asked=asked, here=free)]
+
+    def _keep(self, offers: list[Session], reasons: list[Message]) -> LiveOfferSet:
+        uuid = uuid4()
+        now = utcnow()
+        result: Literal["YES", "NO"] = "YES" if offers else "NO"
+        meta = Meta(uuid=uuid, name=self.config.name, created=now, messages=reasons or None)
+        lives = [LiveSession(session, str(uuid), self.boot) for session in offers]
+        offerset = LiveOfferSet(OfferSet(meta=meta, result=result), lives)
+        created = now.timestamp()
+        row = store.OfferSetRow(
+            str(uuid), created, offerset.model.model_dump_json(by_alias=True, exclude_none=True)
+        )
+        rows = [
+            store.SessionRow(
+                live.uuid, str(uuid), live.phase.value, created + index / 1e6, live.expires, live.body()
+            )
+            for index, live in enumerate(lives)
+        ]
+        self.writer.soon(lambda connection: store.add_offerset(connection, row, rows))
+        if lives:
+            self._sets[str(uuid)] = offerset
+            for live in lives:
+                self._sessions[live.uuid] = live
+            self._await_expiry(offerset)
+        else:
+            self._sets[str(uuid)] = offerset
+            self._forget_later(None, offerset)
+        return offerset
+
+    # ---- finding -----------------------------------------------------------------------------------
+
+    async def session(self, uuid: str) -> LiveSession | None:
+        """A session; None when unknown. One that has ended long ago is read from the database."""
+        live = self._sessions.get(uuid)
+        if live is not None:
+            return live
+        loop = asyncio.get_running_loop()
+        row = await loop.run_in_executor(None, store.get_session, self.database, uuid)
+        if row is None:
+            return self._sessions.get(uuid)
+        return LiveSession(decode(row.body, row.phase), row.offerset, self.boot)
+
+    async def offerset(self, uuid: str) -> LiveOfferSet | None:
+        """An offer set with its offers as they are now; None when unknown."""
+        found = self._sets.get(uuid)
+        if found is not None:
+            return found
+        loop = asyncio.get_running_loop()
+        stored = await loop.run_in_executor(None, store.get_offerset, self.database, uuid)
+        if stored is None:
+            return self._sets.get(uuid)
+        offers = [
+            self._sessions.get(row.uuid) or LiveSession(decode(row.body, row.phase), uuid, self.boot)
+            for row in stored[1]
+        ]
+        return LiveOfferSet(OfferSet.model_validate_json(stored[0].body), offers)
+
+    async def stream(self, live: LiveSession, name: str) -> Path | None:
+        """The file that holds a session's stream; None when nothing was written yet."""
+        folder = self.runner.folder(live.uuid)
+
+        def find() -> Path | None:
+            plain = folder.root / name
+            if plain.is_file():
+                return plain
+            with contextlib.suppress(Exception):
+                tree = make_tree(live.session, folder.fs, self.schemes)
+                return stream_file(live.session, folder, tree, name)
+            return None
+
+        return await self.runner.in_thread(find)
+
+    def status(self) -> dict[str, Any]:
+        """A small picture of the node."""
+        return {
+            "name": self.config.name,
+            "cores": {"total": self.capacity.cores, "free": max(0, self.queue.free_cores)},
+            "sessions": {"running": self.queue.running, "waiting": self.queue.waiting},
+            "kinds": sorted(self._platforms),
+        }
+
+    # ---- updates -----------------------------------------------------------------------------------
+
+    async def update(self, live: LiveSession, update: Update) -> None:
+        """Do what a client asks of a session; what is not allowed leaves a message and nothing else."""
+        refused = _not_a_phase(update)
+        if refused is None:
+            phase = Phase(str(update.value))
+            refused = await self._move(live, phase)
+        if refused is not None:
+            live.say(message(messages.ILLEGAL_UPDATE, "{reason}", "WARN", reason=refused))
+
+    async def _move(self, live: LiveSession, phase: Phase) -> str | None:
+        if live.phase is Phase.OFFERED and live.expires is not None and live.expires <= time.time():
+            self._expire(live)
+        if not client_may_move(live.phase, phase):
+            return f"a session that is {live.phase} cannot be made {phase}"
+        if phase is Phase.ACCEPTED:
+            await self._accept(live)
+        elif live.phase is Phase.OFFERED:
+            live.move(phase)
+            await self._save(live)
+            self._forget_later(live, None)
+        elif live.stop is None:
+            await self.writer(lambda connection: store.set_stop(connection, live.uuid, phase))
+            if not live.phase.is_final:
+                live.say(message(messages.CANCELLING, "ending the session as {phase}", "INFO", phase=phase))
+                self.runner.stop(live, phase)
+        return None
+
+    async def _accept(self, live: LiveSession) -> None:
+        offerset = self._sets.get(live.offerset)
+        others = offerset.offers if offerset else []
+        siblings = [other for other in others if other is not live and other.phase is Phase.OFFERED]
+        live.move(Phase.ACCEPTED)
+        for sibling in siblings:
+            sibling.move(Phase.REJECTED)
+        body = live.body()
+        now = time.time()
+
+        def save(connection: Any) -> None:
+            store.save_session(connection, live.uuid, Phase.ACCEPTED, body, None)
+            store.set_phase(connection, [other.uuid for other in siblings], Phase.REJECTED, now)
+
+        try:
+            await self.writer(save)
+        except BaseException:
+            for offer in (live, *siblings):
+                offer.session.phase = Phase.OFFERED
+                offer.changed()
+            raise
+        for sibling in siblings:
+            self._forget_later(sibling, None)
+        self.runner.begin(live)
+
+    async def _save(self, live: LiveSession) -> None:
+        body, phase = live.body(), live.phase
+        ended = time.time() if phase.is_final else None
+        await self.writer(lambda connection: store.save_session(connection, live.uuid, phase, body, ended))
+
+    async def _on_ended(self, live: LiveSession) -> None:
+        await self._save(live)
+        self._forget_later(live, None)
+
+    # ---- time --------------------------------------------------------------------------------------
+
+    def _await_expiry(self, offerset: LiveOfferSet) -> None:
+        times = [live.expires for live in offerset.offers if live.expires and live.phase is Phase.OFFERED]
+        if not times:
+            return
+        self._expiring.append((max(times), offerset))
+        if len(self._expiring) == 1:
+            self._timer("expire", max(times) - time.time(), self._expire_due)
+
+    def _expire_due(self) -> None:
+        now = time.time()
+        while self._expiring and self._expiring[0][0] <= now:
+            _, offerset = self._expiring.popleft()
+            for live in offerset.offers:
+                if live.phase is Phase.OFFERED:
+                    self._expire(live)
+        if self._expiring:
+            self._timer("expire", self._expiring[0][0] - now, self._expire_due)
+
+    def _expire(self, live: LiveSession) -> None:
+        live.move(Phase.EXPIRED)
+        uuid, now = live.uuid, time.time()
+        self.writer.soon(lambda connection: store.set_phase(connection, [uuid], Phase.EXPIRED, now))
+        self._forget_later(live, None)
+
+    def _forget_later(self, live: LiveSession | None, offerset: LiveOfferSet | None) -> None:
+        if live is None and offerset is not None:
+            asyncio.get_running_loop().call_later(REMEMBER, self._sets.pop, offerset.uuid, None)
+        if live is None:
+            return
+        self._ended.append((time.time() + REMEMBER, live))
+        if len(self._ended) == 1:
+            self._timer("forget", REMEMBER, self._forget_due)
+
+    def _forget_due(self) -> None:
+        now = time.time()
+        while self._ended and self._ended[0][0] <= now:
+            _, live = self._ended.popleft()
+            self._sessions.pop(live.uuid, None)
+            offerset = self._sets.get(live.offerset)
+            if offerset is not None and all(offer.uuid not in self._sessions for offer in offerset.offers):
+                del self._sets[live.offerset]
+        if self._ended:
+            self._timer("forget", self._ended[0][0] - now, self._forget_due)
+
+    def _timer(self, name: str, seconds: float, work: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[name] = loop.call_later(max(0.0, seconds) + 0.002, work)
+
+    async def _purge_now_and_then(self) -> None:
+        while True:
+            before = time.time() - timedelta(seconds=self.config.keep_sessions).total_seconds()
+            gone: list[str] = await self.writer(lambda connection, t=before: store.purge(connection, t))
+            for uuid in gone:
+                await self.runner.in_thread(
+                    lambda name=uuid: shutil.rmtree(self._folder / name, ignore_errors=True)
+                )
+            await asyncio.sleep(1.0 if gone else min(PURGE_EVERY, self.config.keep_sessions))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def capacity_of(config: NodeConfig) -> Capacity:
+    """What a node has to offer: as configured, else what the machine has."""
+    cores = config.cores or len(os.sched_getaffinity(0))
+    memory = int(config.memory_gib * GIB) if config.memory_gib else psutil.virtual_memory().total
+    return Capacity(cores, memory, config.max_running or cores)
+
+
+def _not_a_phase(update: Update) -> str | None:
+    """Why an update is not one that can be done; None when it may be."""
+    if update.kind != ENUM_UPDATE:
+        return f"updates of kind {update.kind} change nothing here"
+    if update.path not in ("/phase", "phase"):
+        return f"{update.path} cannot be updated; /phase can"
+    if str(update.value) not in Phase.__members__:
+        return f"{update.value!r} is not a phase"
+    return None

@@ -1,0 +1,76 @@
+"""Which phase may follow which: pure functions, no state.
+
+Source: ExecutionBroker 1.0 ``SimpleExecutionSessionPhase`` and what the reference broker lets clients do.
+"""
+
+from __future__ import annotations
+
+from wes_bridge.model.states import LifecyclePhase, Phase
+
+_ENDS = frozenset({Phase.FAILED, Phase.CANCELLED})
+_NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.INITIAL: _ENDS | {Phase.OFFERED},
+    Phase.OFFERED: frozenset({Phase.ACCEPTED, Phase.REJECTED, Phase.EXPIRED, Phase.CANCELLED}),
+    Phase.ACCEPTED: _ENDS | {Phase.WAITING, Phase.PREPARING},
+    Phase.WAITING: _ENDS | {Phase.PREPARING},
+    Phase.PREPARING: _ENDS | {Phase.AVAILABLE, Phase.RUNNING, Phase.RELEASING},
+    Phase.AVAILABLE: _ENDS | {Phase.RUNNING, Phase.RELEASING},
+    Phase.RUNNING: _ENDS | {Phase.RELEASING},
+    Phase.RELEASING: _ENDS | {Phase.COMPLETED},
+}
+_CLIENT: dict[Phase, frozenset[Phase]] = {
+    Phase.ACCEPTED: frozenset({Phase.OFFERED}),
+    Phase.REJECTED: frozenset({Phase.OFFERED}),
+    Phase.CANCELLED: frozenset(
+        {
+            Phase.INITIAL,
+            Phase.OFFERED,
+            Phase.ACCEPTED,
+            Phase.WAITING,
+            Phase.PREPARING,
+            Phase.AVAILABLE,
+            Phase.RUNNING,
+        }
+    ),
+    Phase.FAILED: frozenset(
+        {
+            Phase.ACCEPTED,
+            Phase.WAITING,
+            Phase.PREPARING,
+            Phase.AVAILABLE,
+            Phase.RUNNING,
+            Phase.RELEASING,
+        }
+    ),
+}
+
+_COMPONENT: dict[Phase, LifecyclePhase] = {
+    Phase.INITIAL: LifecyclePhase.INITIALIZING,
+    Phase.OFFERED: LifecyclePhase.INITIALIZING,
+    Phase.ACCEPTED: LifecyclePhase.WAITING,
+    Phase.WAITING: LifecyclePhase.WAITING,
+    Phase.PREPARING: LifecyclePhase.PREPARING,
+    Phase.AVAILABLE: LifecyclePhase.AVAILABLE,
+    Phase.RUNNING: LifecyclePhase.RUNNING,
+    Phase.RELEASING: LifecyclePhase.RELEASING,
+    Phase.COMPLETED: LifecyclePhase.COMPLETED,
+    Phase.FAILED: LifecyclePhase.FAILED,
+    Phase.CANCELLED: LifecyclePhase.CANCELLED,
+    Phase.REJECTED: LifecyclePhase.CANCELLED,
+    Phase.EXPIRED: LifecyclePhase.CANCELLED,
+}
+
+
+def may_move(old: Phase, new: Phase) -> bool:
+    """Whether the node may bring a session from ``old`` to ``new``; final phases are never left."""
+    return new in _NEXT.get(old, frozenset())
+
+
+def client_may_move(old: Phase, new: Phase) -> bool:
+    """Whether a client may ask for a session in ``old`` to become ``new``."""
+    return old in _CLIENT.get(new, frozenset())
+
+
+def component_phase(phase: Phase) -> LifecyclePhase:
+    """The phase a session's components are in, when nothing says otherwise."""
+    return _COMPONENT[phase]

@@ -1,0 +1,93 @@
+"""What a platform is: something that can run a session's command. One file each beside this one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wes_bridge.model.execution_broker import ExecutionRequest, Message, Session
+from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.staging.plan import Tree
+
+
+@dataclass
+class Job:
+    """A session as a platform sees it.
+
+    Attributes:
+        uuid: the session's.
+        session: the session; platforms read it and may add messages.
+        folder: its folder.
+        tree: its file system.
+    """
+
+    uuid: str
+    session: Session
+    folder: SessionFolder
+    tree: Tree
+
+
+class Platform(Protocol):
+    """Runs commands. Registered under the entry point ``wes_bridge.platforms`` as a callable that takes
+    the node's configuration and its state directory.
+
+    Attributes:
+        name: as in the configuration.
+        kinds: kinds of executables it runs.
+        links: whether staged inputs become symbolic links; false when the platform mounts them.
+    """
+
+    name: str
+    kinds: frozenset[str]
+    links: bool
+
+    async def open(self) -> None:
+        """The node is starting."""
+
+    async def unavailable(self) -> str | None:
+        """Why nothing can run here at the moment; None when it can."""
+
+    async def check(self, request: ExecutionRequest) -> list[Message]:
+        """What speaks against running ``request``: messages of level ERROR refuse it, others inform."""
+
+    async def prepare(self, job: Job) -> None:
+        """Get ready what the command needs besides its data (an image).
+
+        Raises:
+            PlatformError: it cannot be had.
+        """
+
+    async def start(self, job: Job) -> None:
+        """Start the command.
+
+        Raises:
+            PlatformError, CommandNotFoundError: it cannot be started.
+        """
+
+    async def find(self, uuid: str, folder: SessionFolder) -> bool:
+        """Whether a session's command was ever started, perhaps by an earlier process of this node."""
+
+    def watched(self, job: Job) -> int | None:
+        """The root of the process tree whose memory the node must watch; None when the platform does."""
+
+    async def wait(self, job: Job) -> int | None:
+        """Wait for the command's end.
+
+        Returns:
+            Its exit code (128 + n when signal n ended it); None when nobody knows it.
+
+        Raises:
+            PlatformError: the platform, not the command, failed.
+        """
+
+    async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
+        """End the command and everything it started.
+
+        Args:
+            uuid: of which session.
+            folder: its folder.
+            grace: seconds between asking (SIGTERM) and forcing (SIGKILL).
+        """
+
+    async def close(self) -> None:
+        """The node is stopping; commands go on."""

@@ -1,0 +1,138 @@
+"""Plain processes, in a bubblewrap sandbox where that works."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from wes_bridge.config import NodeConfig
+from wes_bridge.model.execution_broker import PROCESS, ExecutionRequest, Message
+from wes_bridge.node import messages
+from wes_bridge.node.errors import CommandNotFoundError, PlatformError
+from wes_bridge.node.layout import clean_path, is_below
+from wes_bridge.node.platforms.base import Job
+from wes_bridge.node.platforms.sandbox import bubblewrap, wrap
+from wes_bridge.node.platforms.supervised import Supervised
+from wes_bridge.node.platforms.supervisor import MARKER, Launch
+from wes_bridge.node.staging.plan import volume_path
+
+
+class ProcessPlatform(Supervised):
+    """Runs commands as processes of the node's user.
+
+    Args:
+        config: of the node.
+        state: the node's state directory.
+    """
+
+    name = "process"
+    kinds = frozenset({PROCESS})
+    links = True
+
+    def __init__(self, config: NodeConfig, state: Path) -> None:
+        super().__init__()
+        self._config = config
+        self._state = state
+        self._bwrap: str | None = None
+        self._no_sandbox = "the sandbox is switched off"
+
+    async def open(self) -> None:
+        """Find out once whether sandboxing works."""
+        if self._config.sandbox != "none":
+            loop = asyncio.get_running_loop()
+            self._bwrap, self._no_sandbox = await loop.run_in_executor(None, bubblewrap)
+
+    async def unavailable(self) -> str | None:
+        """Always there, unless the configuration insists on a sandbox that does not work."""
+        if self._config.sandbox == "bwrap" and self._bwrap is None:
+            return self._no_sandbox
+        return None
+
+    async def check(self, request: ExecutionRequest) -> list[Message]:
+        """A process has no file system of its own: all paths must lie below ``executable.root``."""
+        executable = request.executable
+        if executable is None:
+            return []
+        found: list[Message] = []
+        if not executable.command:
+            found.append(messages.message(messages.MISSING_VALUE, "a process needs executable.command"))
+        if executable.entrypoint:
+            found.append(messages.message(messages.NOT_SUPPORTED, "a process has no entrypoint"))
+        found += _check_paths(request)
+        no_network = executable.network is not None and executable.network.access is False
+        if self._bwrap is None and no_network:
+            found.append(
+                messages.message(
+                    messages.UNENFORCED,
+                    "the command is not kept from using the network: {reason}",
+                    "INFO",
+                    reason=self._no_sandbox,
+                )
+            )
+        return found
+
+    def launch(self, job: Job) -> Launch:
+        """Translate paths, check that the command exists, and put the sandbox around it."""
+        executable = job.session.executable
+        if executable is None or not executable.command:
+            raise PlatformError("the session has no command")
+        paths = job.tree.paths
+        argv = [paths.inward(word) for word in executable.command]
+        env = {name: paths.inward(value) for name, value in (executable.environment or {}).items()}
+        env.setdefault("PATH", os.environ.get("PATH") or os.defpath)
+        cwd = paths.host(job.tree.workdir)
+        _check_command(argv[0], cwd, env["PATH"])
+        if self._bwrap is not None:
+            network = executable.network is None or executable.network.access is not False
+            argv = wrap(self._bwrap, argv, job.tree, job.folder, self._state, cwd, network)
+        env[MARKER] = job.uuid
+        return Launch(argv, env, cwd, *self.streams(job), cpus=self.cpus(job))
+
+
+def _check_command(command: str, cwd: Path, path: str) -> None:
+    """What a shell would find out, found out before there is a sandbox to hide it.
+
+    Raises:
+        CommandNotFoundError: missing (127) or not executable (126).
+    """
+    if "/" in command:
+        place = cwd / command
+        if not place.exists():
+            raise CommandNotFoundError(command, 127)
+        if not place.is_file() or not os.access(place, os.X_OK):
+            raise CommandNotFoundError(command, 126)
+    elif shutil.which(command, path=path) is None:
+        raise CommandNotFoundError(command, 127)
+
+
+def _check_paths(request: ExecutionRequest) -> list[Message]:
+    executable = request.executable
+    volumes = (request.compute.volumes or []) if request.compute else []
+    if executable is None or (executable.root is None and not volumes and executable.workdir is None):
+        return []
+    if executable.root is None:
+        return [
+            messages.message(
+                messages.NOT_SUPPORTED,
+                "a process has no file system of its own: volumes and workdir need executable.root",
+            )
+        ]
+    root = clean_path(executable.root, "executable.root")
+    if root == "/":
+        return [messages.message(messages.NOT_SUPPORTED, "executable.root must not be / for a process")]
+    paths = [volume_path(volume) for volume in volumes]
+    paths += [clean_path(executable.workdir, "executable.workdir")] if executable.workdir else []
+    stdin = executable.streams.stdin if executable.streams else None
+    paths += [clean_path(stdin.path, "streams.stdin.path")] if stdin and stdin.path else []
+    return [
+        messages.message(
+            messages.NOT_SUPPORTED,
+            "{path} is outside executable.root {root}, and a process has no file system of its own",
+            path=path,
+            root=root,
+        )
+        for path in paths
+        if not is_below(path, root)
+    ]

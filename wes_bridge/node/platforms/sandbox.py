@@ -1,0 +1,74 @@
+"""Bubblewrap around a plain process: what the command can see, write and reach."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.platforms.supervisor import MARKER
+from wes_bridge.node.staging.plan import Kind, Tree
+
+_KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
+"""What root inside may still do: treat files as root does, nothing to the machine."""
+_BASE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
+_HIDDEN = (Path("/tmp"), Path("/dev"), Path("/proc"))  # noqa: S108
+
+
+@lru_cache(maxsize=1)
+def bubblewrap() -> tuple[str | None, str]:
+    """The path of a bubblewrap that works here, and otherwise None and why not. Tried once, 10 ms."""
+    path = shutil.which("bwrap")
+    if path is None:
+        return None, "bubblewrap (bwrap) is not installed"
+    probe = [path, *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
+    try:
+        done = subprocess.run(probe, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, f"bubblewrap does not run: {error}"
+    if done.returncode != 0:
+        return None, f"bubblewrap does not work here: {done.stderr.strip()[:300]}"
+    return path, ""
+
+
+def wrap(
+    bwrap: str, argv: list[str], tree: Tree, folder: SessionFolder, state: Path, cwd: Path, network: bool
+) -> list[str]:
+    """The command line that runs ``argv`` in a sandbox.
+
+    Everything is read-only except the session's file system and what was asked for READWRITE in place;
+    ``/tmp`` is private and empty; the node's other sessions and other processes cannot be seen.
+
+    Args:
+        bwrap: path of bubblewrap.
+        argv: the command.
+        tree: the session's file system.
+        folder: the session's folder.
+        state: the node's state directory, hidden.
+        cwd: where the command starts.
+        network: whether there is one.
+    """
+    words = [bwrap, *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
+    for entry in tree.ordered():
+        if entry.kind is not Kind.LINK:
+            continue
+        source = str(entry.source)
+        if entry.writable:
+            words += ["--bind", source, source]
+        elif _is_hidden(entry.source, state):
+            words += ["--ro-bind", source, source]
+    words += ["--unshare-pid", "--die-with-parent", "--unsetenv", MARKER, "--chdir", str(cwd)]
+    if not network:
+        words.append("--unshare-net")
+    if os.geteuid() == 0:
+        words += ["--cap-drop", "ALL"]
+        for capability in _KEPT:
+            words += ["--cap-add", f"CAP_{capability}"]
+    return [*words, "--", *argv]
+
+
+def _is_hidden(path: Path, state: Path) -> bool:
+    return any(path.is_relative_to(hidden) for hidden in (*_HIDDEN, state))

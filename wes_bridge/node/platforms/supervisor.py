@@ -1,0 +1,265 @@
+"""Starting a command so that a later process of the node can find it again, and ending all of it.
+
+A tiny shell stands between node and command. It writes its process id, runs the command, and writes the
+exit code: everything that is known about a command is in its session's folder. Linux only (``/proc``,
+pidfd).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wes_bridge.node.layout import SessionFolder
+
+MARKER = "WES_BRIDGE_SESSION"
+"""Environment variable by which processes that left the tree are found."""
+
+_SHIM = """set -C
+{ echo $$ >"$1/pid"; } 2>/dev/null || exit 125
+trap : TERM INT HUP
+exec 3>&2 2>/dev/null
+( exec 2>&3 3>&-; cd -- "$2" && unset OLDPWD && shift 2 && exec "$@" )
+echo $? >"$1/exit"
+"""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start a command.
+
+    Attributes:
+        argv: the command.
+        env: its whole environment.
+        cwd: where it starts.
+        stdin, stdout, stderr: its streams; ``/dev/null`` when stdin is None.
+        cpus: processors it may use; None for all.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: Path
+    stdin: Path | None
+    stdout: Path
+    stderr: Path
+    cpus: frozenset[int] | None = None
+
+
+def spawn(folder: SessionFolder, launch: Launch) -> int:
+    """Start the command under the shim, in a session of its own. Blocks for about a millisecond.
+
+    Returns:
+        The shim's process id.
+
+    Raises:
+        OSError: a stream cannot be opened, or no process can be made.
+    """
+    shim = ["/bin/sh", "-c", _SHIM, "sh", str(folder.root), str(launch.cwd), *launch.argv]
+    write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    stdin = str(launch.stdin) if launch.stdin else os.devnull
+    out = os.open(launch.stdout, write | os.O_TRUNC, 0o644)
+    err = out if launch.stderr == launch.stdout else os.open(launch.stderr, write | os.O_TRUNC, 0o644)
+    before = os.sched_getaffinity(0) if launch.cpus else None
+    try:
+        into = os.open(stdin, os.O_RDONLY)
+        try:
+            if launch.cpus:
+                os.sched_setaffinity(0, launch.cpus)
+            actions = [
+                (os.POSIX_SPAWN_DUP2, into, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, err, 2),
+            ]
+            return os.posix_spawn(shim[0], shim, launch.env, file_actions=actions, setsid=True)
+        finally:
+            os.close(into)
+            if before:
+                os.sched_setaffinity(0, before)
+    finally:
+        os.close(out)
+        if err != out:
+            os.close(err)
+
+
+def read_pid(folder: SessionFolder) -> int | None:
+    """The shim's process id as it wrote it; None when no command was ever started here."""
+    return _number(folder.pid)
+
+
+def read_exit(folder: SessionFolder) -> int | None:
+    """The command's exit code; None when it has not ended, or ended without anybody noting it."""
+    return _number(folder.exit)
+
+
+def is_alive(folder: SessionFolder, pid: int) -> bool:
+    """Whether process ``pid`` is this session's shim, and not another one with a recycled number."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(folder.root) in words
+
+
+async def wait_gone(pid: int, timeout: float | None = None) -> bool:
+    """Wait until a shim has ended, end what is left of its process group, and reap it if it is our child.
+
+    Returns:
+        False when ``timeout`` seconds were not enough.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ended = loop.create_future()
+    loop.add_reader(fd, _set, ended)
+    try:
+        async with asyncio.timeout(timeout):
+            await ended
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+    kill_group(pid)  # before the process id is given back
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return True
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def kill_tree(folder: SessionFolder, pid: int, uuid: str, grace: float) -> None:
+    """End a command: its process group, all descendants, and all that carry its marker.
+
+    Args:
+        folder: the session's.
+        pid: the shim's process id.
+        uuid: the marker's value.
+        grace: seconds between SIGTERM and SIGKILL.
+    """
+    loop = asyncio.get_running_loop()
+    alive = is_alive(folder, pid)
+    if grace > 0 and alive:
+        await loop.run_in_executor(None, _signal_command, pid, signal.SIGTERM)
+        await wait_gone(pid, grace)
+    for _ in range(100):
+        left = await loop.run_in_executor(None, _kill_all, folder, pid, uuid)
+        if not left:
+            break
+        await asyncio.sleep(0.02)
+    if is_alive(folder, pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        await wait_gone(pid, 5.0)
+
+
+def kill_group(pid: int) -> None:
+    """End what an ended command left in its process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _signal_command(pid: int, number: int) -> None:
+    """Signal the command itself, not what stands between it and the node."""
+    for child in descendants(pid):
+        if _comm(child) != "bwrap":
+            _kill(child, number)
+
+
+def _kill_all(folder: SessionFolder, pid: int, uuid: str) -> bool:
+    """One round of SIGKILL; whether anything was found to kill."""
+    found = set(marked(uuid))
+    if is_alive(folder, pid):
+        found.update(descendants(pid))
+    found.discard(pid)
+    living = [process for process in found if _state(process) not in ("Z", "X", "")]
+    for process in living:
+        _kill(process, signal.SIGKILL)
+    return bool(living)
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below ``pid``, at this moment."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        for child in _children(todo.pop()):
+            found.append(child)
+            todo.append(child)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                children.extend(int(word) for word in text.split())
+    return children
+
+
+def marked(uuid: str) -> Iterable[int]:
+    """Processes whose environment carries the marker of session ``uuid``."""
+    needle = f"{MARKER}={uuid}".encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if needle in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                    yield int(name)
+
+
+def memory_of(pid: int) -> int:
+    """Resident bytes of a process and all below it; pages that are shared count more than once."""
+    pages = 0
+    for process in (pid, *descendants(pid)):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * _PAGE
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def started_at(folder: SessionFolder) -> float:
+    """When the command was started, seconds since the epoch: the age of the shim's note."""
+    try:
+        return folder.pid.stat().st_mtime
+    except OSError:
+        return time.time()

@@ -1,0 +1,436 @@
+"""The life of an accepted session: wait, stage, run, transfer, end.
+
+What must survive the node is on disk: the session's row (accepted, asked to stop, ended) and in its folder
+the shim's notes. The phases between are worked out again from those, so that a node that was killed finds
+its commands running, or ended, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+from wes_bridge.model.execution_broker import Message
+from wes_bridge.model.states import Phase
+from wes_bridge.model.units import parse_duration, parse_interval, utcnow
+from wes_bridge.node import messages
+from wes_bridge.node.capacity import Need, Queue
+from wes_bridge.node.errors import (
+    BadRequestError,
+    CommandNotFoundError,
+    NodeError,
+    PlatformError,
+    ReleaseError,
+    StagingError,
+)
+from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.live import LiveSession
+from wes_bridge.node.messages import message
+from wes_bridge.node.offers import DEFAULT_DURATION, need_of
+from wes_bridge.node.platforms.base import Job, Platform
+from wes_bridge.node.platforms.watch import MemoryWatch
+from wes_bridge.node.staging.place import place
+from wes_bridge.node.staging.plan import make_tree
+from wes_bridge.node.staging.release import keep_streams, release
+from wes_bridge.node.staging.schemes import Schemes
+
+log = logging.getLogger(__name__)
+
+CANCEL_GRACE = 2.0
+"""Seconds a cancelled command has between SIGTERM and SIGKILL."""
+LIMIT_GRACE = 0.5
+"""The same for one that went over a limit."""
+EARLY = 0.05
+"""Seconds before its time a session may start."""
+
+_T = TypeVar("_T")
+Ended = Callable[[LiveSession], Awaitable[None]]
+
+
+@dataclass
+class _Run:
+    """What the runner knows of one session beyond the session itself."""
+
+    live: LiveSession
+    folder: SessionFolder
+    platform: Platform
+    need: Need
+    halt: Event = field(default_factory=Event)
+    killed: Message | None = None
+    job: Job | None = None
+    queued: bool = False
+    entered: float | None = None
+    released: bool = False
+
+
+class _StopError(Exception):
+    """The client asked for the session to end."""
+
+
+class Runner:
+    """Runs accepted sessions.
+
+    Args:
+        folder: of all sessions.
+        queue: who may run.
+        platforms: by kind of executable.
+        schemes: staging.
+        ended: called when a session has reached its final phase.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        queue: Queue,
+        platforms: Mapping[str, Platform],
+        schemes: Schemes,
+        ended: Ended,
+    ) -> None:
+        self._folder = folder
+        self._queue = queue
+        self._platforms = platforms
+        self._schemes = schemes
+        self._ended = ended
+        self._files = ThreadPoolExecutor(16, "wb-files")
+        self._watch = MemoryWatch()
+        self._runs: dict[str, _Run] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._kills: set[asyncio.Task[None]] = set()
+
+    @property
+    def active(self) -> int:
+        """Sessions accepted and not ended."""
+        return len(self._runs)
+
+    def folder(self, uuid: str) -> SessionFolder:
+        """The folder of a session."""
+        return SessionFolder(self._folder / uuid)
+
+    def begin(self, live: LiveSession) -> None:
+        """Take an accepted session through its life; one begun by an earlier process goes on."""
+        session = live.session
+        kind = session.executable.kind if session.executable else ""
+        platform = self._platforms.get(kind)
+        if platform is None:
+            raise PlatformError(f"this node no longer runs executables of kind {kind}")
+        available = session.schedule.available if session.schedule else None
+        duration = parse_duration(available.duration) if available and available.duration else None
+        run = _Run(
+            live,
+            self.folder(live.uuid),
+            platform,
+            need_of(session.compute, duration or DEFAULT_DURATION),
+        )
+        self._runs[live.uuid] = run
+        task = asyncio.get_running_loop().create_task(self._live(run))
+        self._tasks[live.uuid] = task
+
+    def stop(self, live: LiveSession, phase: Phase) -> None:
+        """End a session as ``phase`` (CANCELLED or FAILED) as soon as its processes are gone."""
+        live.stop = phase
+        if live.stopping is not None:
+            live.stopping.set()
+        run = self._runs.get(live.uuid)
+        if run is None:
+            return
+        run.halt.set()
+        if live.phase is Phase.RUNNING:
+            self._kill(run, CANCEL_GRACE)
+
+    async def close(self, end_sessions: bool) -> None:
+        """The node is going down.
+
+        Args:
+            end_sessions: whether to cancel all sessions first, rather than leave them running.
+        """
+        if end_sessions:
+            for run in list(self._runs.values()):
+                if run.live.stop is None:
+                    self.stop(run.live, Phase.CANCELLED)
+            await asyncio.wait(list(self._tasks.values()) or [asyncio.sleep(0)], timeout=15)
+        tasks = [*self._tasks.values(), *self._kills]
+        for run in self._runs.values():
+            run.halt.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._watch.close()
+        self._files.shutdown(wait=False, cancel_futures=True)
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Do what blocks on files in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._files, work)
+
+    # ---- the life ----------------------------------------------------------------------------------
+
+    async def _live(self, run: _Run) -> None:
+        live = run.live
+        phase, note, part = Phase.FAILED, None, None
+        try:
+            phase, note, part = await self._through(run)
+        except _StopError:
+            phase, note = self._stopped(run)
+        except CommandNotFoundError as error:
+            if live.session.executable is not None:
+                live.session.executable.exit_code = error.exit_code
+            note, part = error.message, "compute"
+        except (StagingError, ReleaseError) as error:
+            note, part = error.message, "data"
+        except NodeError as error:
+            note, part = error.message, "executable"
+        except Exception as error:
+            log.exception("session %s", live.uuid)
+            text = "the node failed: {error}"
+            note = message(messages.INTERNAL, text, error=f"{type(error).__name__}: {error}")
+        finally:
+            self._leave(run)
+        if live.stop is not None and phase is not live.stop:
+            phase, note = self._stopped(run)
+            part = None
+        if live.session.executable is not None and live.session.executable.started is not None:
+            live.session.executable.finished = live.session.executable.finished or utcnow()
+        if note is not None:
+            live.session.meta.messages = [*(live.session.meta.messages or []), note]
+        live.move(phase, part)
+        self._runs.pop(live.uuid, None)
+        self._tasks.pop(live.uuid, None)
+        await self._ended(live)
+        await self._clean(run)
+
+    def _stopped(self, run: _Run) -> tuple[Phase, Message]:
+        phase = run.live.stop or Phase.CANCELLED
+        text = "ended as {phase} because a client asked for it"
+        return phase, message(messages.STOPPED, text, "INFO", phase=phase.value)
+
+    async def _through(self, run: _Run) -> tuple[Phase, Message | None, str | None]:
+        live = run.live
+        job = await self._found(run)
+        if job is None:
+            await self._wait_turn(run)
+            live.move(Phase.PREPARING)
+            job = await self._prepare(run)
+            await run.platform.start(job)
+        run.job = job
+        self._set_running(run, job)
+        code = await self._wait(run, job)
+        self._leave(run)
+        return await self._finish(run, job, code)
+
+    async def _found(self, run: _Run) -> Job | None:
+        """The job of a command that was started already, by an earlier process of the node."""
+        live = run.live
+        if not run.folder.root.exists():
+            return None
+        if not await run.platform.find(live.uuid, run.folder):
+            await self.in_thread(lambda: shutil.rmtree(run.folder.root, ignore_errors=True))
+            return None
+        self._queue.force(live.uuid, run.need)
+        run.queued = True
+        if live.phase is not Phase.PREPARING:
+            live.move(Phase.PREPARING)
+        try:
+            return await self.in_thread(lambda: self._job(run))
+        except NodeError:
+            await run.platform.kill(live.uuid, run.folder, 0.0)
+            raise
+
+    async def _wait_turn(self, run: _Run) -> None:
+        live = run.live
+        self._check_stop(run)
+        delay = _due(live) - time.time()
+        if delay <= EARLY and self._queue.try_enter(live.uuid, run.need):
+            run.queued = True
+        else:
+            live.move(Phase.WAITING)
+            if delay > EARLY:
+                await self._unless_stopped(run, asyncio.sleep(delay - EARLY))
+            await self._unless_stopped(run, self._queue.enter(live.uuid, run.need))
+            run.queued = True
+        run.entered = time.monotonic()
+
+    async def _unless_stopped(self, run: _Run, wait: Awaitable[None]) -> None:
+        live = run.live
+        live.stopping = asyncio.Event()
+        waiting = asyncio.ensure_future(wait)
+        stopping = asyncio.ensure_future(live.stopping.wait())
+        try:
+            self._check_stop(run)
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                waiting.result()
+            else:
+                raise _StopError
+        finally:
+            for task in (waiting, stopping):
+                task.cancel()
+            live.stopping = None
+
+    def _check_stop(self, run: _Run) -> None:
+        if run.live.stop is not None:
+            raise _StopError
+
+    async def _prepare(self, run: _Run) -> Job:
+        def stage() -> Job:
+            run.folder.root.mkdir(parents=True, exist_ok=True)
+            job = self._job(run)
+            place(job.tree, self._schemes, run.platform.links, run.halt)
+            return job
+
+        try:
+            job = await self.in_thread(stage)
+            self._check_stop(run)
+            await run.platform.prepare(job)
+        except NodeError:
+            self._check_stop(run)
+            raise
+        self._check_stop(run)
+        return job
+
+    def _job(self, run: _Run) -> Job:
+        try:
+            tree = make_tree(run.live.session, run.folder.fs, self._schemes)
+        except BadRequestError as error:
+            raise PlatformError(str(error)) from error
+        return Job(run.live.uuid, run.live.session, run.folder, tree)
+
+    def _set_running(self, run: _Run, job: Job) -> None:
+        live = run.live
+        if live.session.executable is not None and live.session.executable.started is None:
+            live.session.executable.started = datetime.fromtimestamp(_started(run.folder), UTC)
+        live.move(Phase.RUNNING)
+        if live.stop is not None:
+            self._kill(run, CANCEL_GRACE)
+
+    async def _wait(self, run: _Run, job: Job) -> int | None:
+        live = run.live
+        loop = asyncio.get_running_loop()
+        executable = live.session.executable
+        limit = executable.time_limit if executable else None
+        timer = None
+        if limit and limit > 0:
+            left = _started(run.folder) + limit - time.time()
+            text = "the command was ended after its time limit of {seconds} s"
+            late = message(messages.TIME_LIMIT, text, seconds=limit)
+            timer = loop.call_later(max(0.0, left), self._exceed, run, late)
+        pid = run.platform.watched(job)
+        memory = live.session.compute.memory if live.session.compute else None
+        if pid is not None and memory is not None and memory.max_bytes:
+            self._watch.add(pid, memory.max_bytes, lambda used: self._too_big(run, used))
+        try:
+            return await run.platform.wait(job)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if pid is not None:
+                self._watch.remove(pid)
+            if live.session.executable is not None:
+                live.session.executable.finished = utcnow()
+
+    def _too_big(self, run: _Run, used: int) -> None:
+        memory = run.live.session.compute.memory if run.live.session.compute else None
+        limit = memory.max_bytes if memory else 0
+        text = "the command was ended: it used {used} bytes of memory, {limit} are allowed"
+        self._exceed(run, message(messages.MEMORY_LIMIT, text, used=used, limit=limit))
+
+    def _exceed(self, run: _Run, reason: Message) -> None:
+        run.killed = reason
+        with contextlib.suppress(OSError):
+            run.folder.stop.write_text(reason.model_dump_json(exclude_none=True))
+        self._kill(run, LIMIT_GRACE)
+
+    def _kill(self, run: _Run, grace: float) -> None:
+        work = run.platform.kill(run.live.uuid, run.folder, grace)
+        task = asyncio.get_running_loop().create_task(work)
+        self._kills.add(task)
+        task.add_done_callback(self._kills.discard)
+
+    async def _finish(
+        self, run: _Run, job: Job, code: int | None
+    ) -> tuple[Phase, Message | None, str | None]:
+        live = run.live
+        killed = run.killed or _read_stop(run.folder)
+        if live.stop is not None or killed is not None:
+            await run.platform.kill(live.uuid, run.folder, 0.0)
+        self._check_stop(run)
+        executable = live.session.executable
+        if killed is None and executable is not None:
+            executable.exit_code = code
+        live.move(Phase.RELEASING)
+        note, part = None, None
+        if killed is not None:
+            note, part = killed, "compute"
+        elif code is None:
+            text = "the command ended while nobody watched, and left no exit code"
+            note, part = message(messages.LOST, text), "executable"
+        elif code not in ((executable.success_codes if executable else None) or [0]):
+            note, part = _exit_message(code), "compute"
+        try:
+            await self.in_thread(lambda: release(job.tree, live.session, self._schemes, run.platform.links))
+            run.released = True
+        except ReleaseError as error:
+            if note is None:
+                raise
+            live.say(error.message)
+        return (Phase.COMPLETED if note is None else Phase.FAILED), note, part
+
+    # ---- afterwards --------------------------------------------------------------------------------
+
+    def _leave(self, run: _Run) -> None:
+        if run.queued:
+            run.queued = False
+            took = time.monotonic() - run.entered if run.entered is not None else None
+            self._queue.leave(run.live.uuid, took)
+
+    async def _clean(self, run: _Run) -> None:
+        """Keep the streams, drop the rest; what could not be transferred stays until it is purged."""
+
+        def clean() -> None:
+            if run.job is not None:
+                keep_streams(run.live.session, run.folder, run.job.tree)
+            if run.released or run.live.phase is Phase.CANCELLED:
+                shutil.rmtree(run.folder.fs, ignore_errors=True)
+
+        with contextlib.suppress(OSError, RuntimeError):
+            await self.in_thread(clean)
+
+
+def _due(live: LiveSession) -> float:
+    """The earliest start the client asked for, seconds since the epoch; 0 when it did not."""
+    requested = live.session.schedule.requested if live.session.schedule else None
+    if requested is None or not requested.start:
+        return 0.0
+    return parse_interval(requested.start)[0].timestamp()
+
+
+def _started(folder: SessionFolder) -> float:
+    try:
+        return folder.pid.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _read_stop(folder: SessionFolder) -> Message | None:
+    try:
+        return Message.model_validate_json(folder.stop.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _exit_message(code: int) -> Message:
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(code - 128).name
+            text = "the command ended with exit code {exitCode}: signal {signal}"
+            return message(messages.EXIT_CODE, text, exitCode=code, signal=name)
+    return message(messages.EXIT_CODE, "the command ended with exit code {exitCode}", exitCode=code)

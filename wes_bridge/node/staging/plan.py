@@ -1,0 +1,250 @@
+"""What a session's file system will look like, before anything of it is made.
+
+Volumes may lie inside one another. A directory that is only linked must not be written into when something
+is placed inside it: it becomes a real directory with its entries linked. Platforms realise a tree as
+symbolic links (process) or as mounts (containers).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path, PurePosixPath
+
+from wes_bridge.model.execution_broker import Data, Session, Volume
+from wes_bridge.node.errors import StagingError
+from wes_bridge.node.layout import RootMap, clean_path, clean_relative
+from wes_bridge.node.staging.schemes import Schemes
+
+
+class Kind(Enum):
+    """How an entry of the tree comes to be."""
+
+    LINK = "link"
+    COPY = "copy"
+    FETCH = "fetch"
+    DIRECTORY = "directory"
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the tree.
+
+    Attributes:
+        path: session path.
+        kind: how it is made.
+        source: what a LINK or COPY is of, on this machine.
+        location: URL of what a FETCH brings.
+        writable: whether the command may change it (for a LINK: the source itself).
+    """
+
+    path: str
+    kind: Kind
+    source: Path = Path()
+    location: str = ""
+    writable: bool = False
+
+
+@dataclass
+class Tree:
+    """A session's file system.
+
+    Attributes:
+        paths: where session paths are on this machine.
+        entries: by session path; parents come before what is in them once :meth:`ordered`.
+        outputs: session path and resource of each thing to transfer when the command has ended.
+        workdir: session path where the command starts.
+    """
+
+    paths: RootMap
+    workdir: str
+    entries: dict[str, Entry] = field(default_factory=dict)
+    outputs: list[tuple[str, Data]] = field(default_factory=list)
+    _parents: set[str] = field(default_factory=set)
+
+    def ordered(self) -> list[Entry]:
+        """The entries, each after the directories it is in."""
+        return sorted(self.entries.values(), key=lambda entry: entry.path.count("/"))
+
+    def resolve(self, path: str) -> Path:
+        """Where the thing at session path ``path`` really is, through links of the tree."""
+        for parent in (path, *_ancestors(path)):
+            entry = self.entries.get(parent)
+            if entry is not None and entry.kind is Kind.LINK:
+                return entry.source / path[len(parent) + 1 :]
+        return self.paths.host(path)
+
+    def add(self, entry: Entry) -> None:
+        """Place an entry, over whatever is there; two directories merge."""
+        self.open_parents(entry.path)
+        old = self.entries.get(entry.path)
+        if old is not None and _is_directory(old) and _is_directory(entry):
+            self._merge(old, entry)
+            return
+        if entry.path not in self._parents:
+            self._put(entry)
+        elif entry.kind is Kind.LINK and _is_directory(entry):
+            self._explode(entry)
+        elif _is_directory(entry):
+            self._put(entry)
+        else:
+            raise StagingError(entry.location, entry.path, "other volumes are inside it, but it is a file")
+
+    def _put(self, entry: Entry) -> None:
+        self.entries[entry.path] = entry
+        for parent in _ancestors(entry.path):
+            if parent in self._parents:
+                break
+            self._parents.add(parent)
+
+    def open_parents(self, path: str) -> None:
+        """Make every directory above ``path`` one that can be written into without harm to its source."""
+        for parent in reversed(_ancestors(path)):
+            entry = self.entries.get(parent)
+            if entry is not None and entry.kind is Kind.LINK:
+                self._explode(entry)
+
+    def reserve(self, path: str) -> None:
+        """Keep ``path`` for a file the node or the command writes: nothing linked may be in its way."""
+        self.open_parents(path)
+        self.entries.pop(path, None)
+
+    def _merge(self, old: Entry, new: Entry) -> None:
+        if new.kind is Kind.DIRECTORY:
+            if old.kind is Kind.LINK:
+                self._explode(old)
+            return
+        if old.kind is Kind.LINK:
+            self._explode(old)
+        if new.kind is Kind.LINK:
+            self._explode(new)
+        else:
+            self._put(new)
+
+    def _explode(self, entry: Entry) -> None:
+        old = self.entries.get(entry.path)
+        if old is None or old.kind is Kind.LINK:
+            self._put(Entry(entry.path, Kind.DIRECTORY, writable=entry.writable))
+        try:
+            names = os.listdir(entry.source)
+        except OSError as error:
+            raise StagingError(str(entry.source), entry.path, str(error)) from error
+        for name in names:
+            path = f"{entry.path}/{name}"
+            child = Entry(path, Kind.LINK, source=entry.source / name, writable=entry.writable)
+            if path in self.entries:
+                if _is_directory(child) and _is_directory(self.entries[path]):
+                    self._explode(child)
+            elif path not in self._parents:
+                self._put(child)
+            elif child.source.is_dir():
+                self._explode(child)
+
+
+def _ancestors(path: str) -> list[str]:
+    """The directories above a clean path, nearest first, without ``/`` itself."""
+    found = []
+    while (end := path.rfind("/")) > 0:
+        path = path[:end]
+        found.append(path)
+    return found
+
+
+def _is_directory(entry: Entry) -> bool:
+    if entry.kind in (Kind.LINK, Kind.COPY):
+        return entry.source.is_dir()
+    return entry.kind in (Kind.DIRECTORY, Kind.OUTPUT)
+
+
+def make_tree(session: Session, fs: Path, schemes: Schemes) -> Tree:
+    """Plan a session's file system from its volumes and data resources.
+
+    Args:
+        session: the accepted session.
+        fs: the directory that stands for the session's root.
+        schemes: where data can come from.
+
+    Raises:
+        StagingError: a file that should be on this machine is not.
+        BadRequestError: a path that cannot be used (refused earlier, when the offer was made).
+    """
+    executable = session.executable
+    if executable is None:
+        raise ValueError("a session has an executable")
+    root = clean_path(executable.root, "executable.root") if executable.root else None
+    if root == "/":
+        root = None
+    workdir = workdir_of(executable.workdir, root)
+    tree = Tree(RootMap(root, fs), workdir)
+    volumes = list(session.compute.volumes or []) if session.compute else []
+    data = resources(session.data or [])
+    placed = sorted(
+        ((volume_path(volume), volume) for volume in volumes), key=lambda item: item[0].count("/")
+    )
+    tree.add(Entry(workdir, Kind.DIRECTORY, writable=True))
+    for path, volume in placed:
+        _place(tree, path, volume, data.get(volume.resource or ""), schemes)
+    streams = executable.streams
+    for stream in (streams.stdout, streams.stderr) if streams else ():
+        if stream is not None and stream.path:
+            tree.reserve(f"{workdir}/{clean_relative(stream.path, 'stream path')}")
+    return tree
+
+
+def workdir_of(workdir: str | None, root: str | None) -> str:
+    """Where the command starts: as asked, else ``work`` below the root."""
+    if workdir:
+        return clean_path(workdir, "executable.workdir")
+    return f"{root or ''}/work"
+
+
+def volume_path(volume: Volume) -> str:
+    """The session path of a volume: as asked, else the reference broker's ``/volumes/<name>``."""
+    if volume.path:
+        return clean_path(volume.path, "volume path")
+    meta = volume.meta
+    name = (meta.name or (str(meta.uuid) if meta.uuid else None)) if meta else None
+    return clean_path(f"/volumes/{name or volume.resource or 'volume'}", "volume path")
+
+
+def resources(data: list[Data]) -> dict[str, Data]:
+    """Data resources by what volumes may call them: their name and their UUID."""
+    found: dict[str, Data] = {}
+    for item in data:
+        if item.meta is not None and item.meta.uuid is not None:
+            found[str(item.meta.uuid)] = item
+        if item.meta is not None and item.meta.name:
+            found[item.meta.name] = item
+    return found
+
+
+def _place(tree: Tree, path: str, volume: Volume, data: Data | None, schemes: Schemes) -> None:
+    writable = volume.mode == "READWRITE"
+    if data is None:  # scratch storage
+        tree.add(Entry(path, Kind.DIRECTORY, writable=True))
+        return
+    if data.access == "WRITE":
+        tree.outputs.append((path, data))
+        if data.directory is False:
+            tree.reserve(path)
+            tree.add(Entry(str(PurePosixPath(path).parent), Kind.DIRECTORY, writable=True))
+        else:
+            tree.add(Entry(path, Kind.OUTPUT, writable=True))
+        return
+    location = data.location or ""
+    if data.directory and location in ("", "data:", "data:,"):
+        tree.add(Entry(path, Kind.DIRECTORY, writable=writable))
+        return
+    source = schemes.local(location)
+    if source is None:
+        tree.add(Entry(path, Kind.FETCH, location=location, writable=writable))
+        return
+    try:
+        source = source.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        reason = "no such file or directory" if isinstance(error, FileNotFoundError) else str(error)
+        raise StagingError(location, path, reason) from error
+    kind = Kind.COPY if volume.private_copy and writable else Kind.LINK
+    tree.add(Entry(path, kind, source=source, location=location, writable=writable))

@@ -1,0 +1,168 @@
+"""After the command: bring outputs to where they were asked for, and leave nothing in them that points at
+the session's folder, which goes away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from wes_bridge.model.execution_broker import Session
+from wes_bridge.node.errors import ReleaseError
+from wes_bridge.node.layout import SessionFolder, clean_relative
+from wes_bridge.node.staging.file import copy, file_path
+from wes_bridge.node.staging.plan import Kind, Tree
+from wes_bridge.node.staging.schemes import Schemes, scheme_of
+
+
+def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None:
+    """Transfer all outputs of a session. Blocks; may be called again after a crash.
+
+    Args:
+        tree: the session's file system.
+        session: the session.
+        schemes: how to store.
+        links: whether the tree was made with symbolic links (see ``place``).
+
+    Raises:
+        ReleaseError: names the output, its destination and the reason.
+    """
+    if links:
+        _rewrite_files(tree, session)
+    for path, data in tree.outputs:
+        source = tree.paths.host(path)
+        location = data.location or ""
+        try:
+            if not os.path.lexists(source):
+                if _is_done(location):
+                    continue
+                raise FileNotFoundError(2, "the command left nothing there")
+            if not links:
+                _show_mounted(tree, path)
+            if source.is_dir():
+                _settle_links(tree, source)
+            scheme = schemes.get(location)
+            if scheme is None or not scheme.can_store:
+                raise ValueError("no way to write to this kind of URL")
+            scheme.store(source, location)
+        except (OSError, ValueError, shutil.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ReleaseError(path, location, reason) from error
+
+
+def stream_file(session: Session, folder: SessionFolder, tree: Tree, name: str) -> Path | None:
+    """The file that holds stream ``name`` (stdout, stderr) now; None when there is none yet."""
+    return next((path for path in _stream_places(session, folder, tree, name) if path.is_file()), None)
+
+
+def keep_streams(session: Session, folder: SessionFolder, tree: Tree) -> None:
+    """Bring streams out of the session's file system, which is about to be removed."""
+    for name in ("stdout", "stderr"):
+        path = stream_file(session, folder, tree, name)
+        if path is not None and path.is_relative_to(folder.fs):
+            shutil.move(path, folder.root / name)
+
+
+def stream_path(session: Session, name: str) -> str | None:
+    """Where, relative to the working directory, the request wants stream ``name`` written."""
+    streams = session.executable.streams if session.executable else None
+    stream = getattr(streams, name, None) if streams else None
+    return clean_relative(stream.path, f"streams.{name}.path") if stream and stream.path else None
+
+
+def _stream_places(session: Session, folder: SessionFolder, tree: Tree, name: str) -> list[Path]:
+    places = [folder.root / name]
+    relative = stream_path(session, name)
+    if relative is None:
+        return places
+    inside = f"{tree.workdir}/{relative}"
+    for path, data in tree.outputs:
+        if inside.startswith(path + "/") and scheme_of(data.location or "") == "file":
+            places.insert(0, file_path(data.location or "") / inside[len(path) + 1 :])
+    places.insert(0, tree.paths.host(inside))
+    return places
+
+
+def _is_done(location: str) -> bool:
+    """Whether an output that is no longer here was moved before a crash."""
+    return scheme_of(location) == "file" and os.path.lexists(file_path(location))
+
+
+def _rewrite_files(tree: Tree, session: Session) -> None:
+    executable = session.executable
+    for name in (executable.rewrite or []) if executable else []:
+        path = tree.paths.host(f"{tree.workdir}/{clean_relative(name, 'executable.rewrite')}")
+        if path.is_file() and not path.is_symlink():
+            content = path.read_bytes()
+            changed = tree.paths.outward(content)
+            if changed != content:
+                path.write_bytes(changed)
+
+
+def _show_mounted(tree: Tree, output: str) -> None:
+    """Put links where a container had mounts: the engine leaves empty files and folders there."""
+    for entry in tree.ordered():
+        if entry.kind is not Kind.LINK or not entry.path.startswith(output + "/"):
+            continue
+        target = tree.paths.host(entry.path)
+        if target.is_symlink() or not target.exists():
+            continue
+        if target.is_dir():
+            target.rmdir()
+        elif target.stat().st_size == 0:
+            target.unlink()
+        else:
+            continue
+        target.symlink_to(entry.source)
+
+
+def _settle_links(tree: Tree, top: Path) -> None:
+    with os.scandir(top) as entries:
+        for entry in list(entries):
+            if entry.is_symlink():
+                _settle(tree, top, Path(entry.path))
+            elif entry.is_dir(follow_symlinks=False):
+                _settle_below(tree, top, Path(entry.path))
+
+
+def _settle_below(tree: Tree, top: Path, folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_symlink():
+                _settle(tree, top, Path(entry.path))
+            elif entry.is_dir(follow_symlinks=False):
+                _settle_below(tree, top, Path(entry.path))
+
+
+def _settle(tree: Tree, top: Path, link: Path) -> None:
+    """Make one link good for when ``top`` has moved and the rest of the session is gone."""
+    raw = link.readlink()
+    target = Path(tree.paths.inward(str(raw)))
+    there = Path(os.path.normpath(link.parent / target))
+    fs = Path(tree.paths.real)
+    if not there.is_relative_to(fs):
+        return
+    if there.is_relative_to(top):
+        wanted: Path | None = Path(os.path.relpath(there, link.parent))
+    else:
+        wanted = _outside(tree, there, fs)
+    if wanted == raw:
+        return
+    if wanted is None:
+        if not there.exists():
+            return
+        link.unlink()
+        copy(there.resolve(), link)
+        return
+    link.unlink()
+    link.symlink_to(wanted)
+
+
+def _outside(tree: Tree, there: Path, fs: Path) -> Path | None:
+    """Where a staged thing really is, when that is not in the session's folder."""
+    relative = there.relative_to(fs).as_posix()
+    source = tree.resolve(f"{tree.paths.root or ''}/{relative}")
+    if not source.exists():
+        return None
+    real = source.resolve()
+    return None if real.is_relative_to(fs) else real

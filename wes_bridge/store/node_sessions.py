@@ -1,0 +1,211 @@
+"""A node's tables and queries: offer sets, and the sessions offered in them.
+
+Bodies are the wire form of ``OfferSet`` and ``Session`` as JSON text, without URLs. The ``phase`` column is
+newer than the phase in the body where they differ. Times are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from wes_bridge.model.states import Phase
+from wes_bridge.store.database import Database, Schema
+
+metadata = MetaData()
+
+offersets = Table(
+    "offersets",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("created", Float, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("offersets_by_age", "created"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("offerset", String(36), nullable=False),
+    Column("phase", String(20), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("ended", Float),
+    Column("stop", String(20)),
+    Column("body", Text, nullable=False),
+    Index("sessions_by_offerset", "offerset"),
+    Index("sessions_by_phase", "phase", "created"),
+    Index("sessions_by_end", "ended"),
+)
+
+NODE = Schema(metadata=metadata, migrations="node", head="0001")
+"""A node's schema."""
+
+_LIVE = [
+    phase.value
+    for phase in (
+        Phase.ACCEPTED,
+        Phase.WAITING,
+        Phase.PREPARING,
+        Phase.AVAILABLE,
+        Phase.RUNNING,
+        Phase.RELEASING,
+    )
+]
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """One stored session. ``stop`` is the final phase a client asked for, once it has."""
+
+    uuid: str
+    offerset: str
+    phase: str
+    created: float
+    expires: float | None
+    body: str
+    ended: float | None = None
+    stop: str | None = None
+
+
+@dataclass(frozen=True)
+class OfferSetRow:
+    """One stored offer set; its sessions are rows of their own."""
+
+    uuid: str
+    created: float
+    body: str
+
+
+_INSERT_SET = insert(offersets)
+_INSERT_SESSION = insert(sessions)
+_SAVE = (
+    update(sessions)
+    .where(sessions.c.uuid == bindparam("key"))
+    .values(phase=bindparam("phase"), body=bindparam("body"), ended=bindparam("ended"))
+)
+_PHASE = (
+    update(sessions)
+    .where(sessions.c.uuid == bindparam("key"), sessions.c.ended.is_(None))
+    .values(phase=bindparam("phase"), ended=bindparam("ended"))
+)
+_STOP = update(sessions).where(sessions.c.uuid == bindparam("key")).values(stop=bindparam("stop"))
+
+
+# ---- writes ----------------------------------------------------------------------------------------
+
+
+def add_offerset(connection: Connection, row: OfferSetRow, offers: Sequence[SessionRow]) -> None:
+    """Store an offer set and its offers."""
+    connection.execute(_INSERT_SET, {"uuid": row.uuid, "created": row.created, "body": row.body})
+    if offers:
+        connection.execute(_INSERT_SESSION, [asdict(offer) for offer in offers])
+
+
+def save_session(connection: Connection, uuid: str, phase: Phase, body: str, ended: float | None) -> None:
+    """Store a session's phase and whole body; ``ended`` when the phase is final."""
+    connection.execute(_SAVE, {"key": uuid, "phase": phase.value, "body": body, "ended": ended})
+
+
+def set_phase(connection: Connection, uuids: Iterable[str], phase: Phase, ended: float | None) -> None:
+    """Store only the phase of sessions that have not ended."""
+    rows = [{"key": uuid, "phase": phase.value, "ended": ended} for uuid in uuids]
+    if rows:
+        connection.execute(_PHASE, rows)
+
+
+def set_stop(connection: Connection, uuid: str, phase: Phase) -> None:
+    """Remember that a client asked for the session to end as ``phase``."""
+    connection.execute(_STOP, {"key": uuid, "stop": phase.value})
+
+
+def expire_offers(connection: Connection, now: float) -> None:
+    """Mark offers whose time is over as EXPIRED."""
+    connection.execute(
+        update(sessions)
+        .where(sessions.c.phase == Phase.OFFERED.value, sessions.c.expires <= now)
+        .values(phase=Phase.EXPIRED.value, ended=now)
+    )
+
+
+def purge(connection: Connection, before: float, limit: int = 500) -> list[str]:
+    """Forget sessions that ended before a moment, and offer sets of which nothing is left.
+
+    Returns:
+        The UUIDs of the sessions forgotten, at most ``limit``.
+    """
+    query = select(sessions.c.uuid).where(sessions.c.ended < before).limit(limit)
+    gone = list(connection.execute(query).scalars())
+    if gone:
+        connection.execute(delete(sessions).where(sessions.c.uuid.in_(gone)))
+    kept = select(sessions.c.offerset).where(sessions.c.offerset == offersets.c.uuid).exists()
+    old = select(offersets.c.uuid).where(offersets.c.created < before, ~kept).limit(limit)
+    empty = list(connection.execute(old).scalars())
+    if empty:
+        connection.execute(delete(offersets).where(offersets.c.uuid.in_(empty)))
+    return gone
+
+
+# ---- reads -----------------------------------------------------------------------------------------
+
+
+def get_session(database: Database, uuid: str) -> SessionRow | None:
+    """One session; None when unknown."""
+    with database.read() as connection:
+        row = connection.execute(select(sessions).where(sessions.c.uuid == uuid)).mappings().first()
+    return _session(row) if row else None
+
+
+def get_offerset(database: Database, uuid: str) -> tuple[OfferSetRow, list[SessionRow]] | None:
+    """One offer set with its sessions in the order offered; None when unknown."""
+    with database.read() as connection:
+        row = connection.execute(select(offersets).where(offersets.c.uuid == uuid)).mappings().first()
+        if row is None:
+            return None
+        query = select(sessions).where(sessions.c.offerset == uuid).order_by(sessions.c.created)
+        offers = [_session(offer) for offer in connection.execute(query).mappings()]
+    return OfferSetRow(**row), offers
+
+
+def live_sessions(database: Database) -> list[SessionRow]:
+    """Sessions that were accepted and have not ended, oldest first."""
+    query = select(sessions).where(sessions.c.phase.in_(_LIVE)).order_by(sessions.c.created)
+    with database.read() as connection:
+        return [_session(row) for row in connection.execute(query).mappings()]
+
+
+def open_offers(database: Database) -> list[SessionRow]:
+    """Sessions in phase OFFERED, oldest first."""
+    query = select(sessions).where(sessions.c.phase == Phase.OFFERED.value).order_by(sessions.c.created)
+    with database.read() as connection:
+        return [_session(row) for row in connection.execute(query).mappings()]
+
+
+def count_by_phase(database: Database) -> dict[str, int]:
+    """How many sessions are stored in each phase."""
+    query = select(sessions.c.phase, func.count()).group_by(sessions.c.phase)
+    with database.read() as connection:
+        return {phase: count for phase, count in connection.execute(query)}
+
+
+def _session(row: Any) -> SessionRow:
+    return SessionRow(**row)
