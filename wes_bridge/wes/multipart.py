@@ -6,6 +6,7 @@ fed here may block (it writes files): call it in a thread.
 
 from __future__ import annotations
 
+import logging
 import re
 from urllib.parse import unquote_to_bytes
 
@@ -21,6 +22,7 @@ MAX_FIELDS = 64 * 1024**2
 _MAX_FIELD_COUNT = 100
 _MAX_HEADER = 16 * 1024
 _PARAMETER = re.compile(r';\s*([\w!#$%&\'*+.^`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;]*)')
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed header
 _ESCAPED = re.compile(r'\\(["\\])')
 
 
