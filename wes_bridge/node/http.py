@@ -134,7 +134,7 @@ def _prefers_yaml(accept: str) -> bool:
 
 
 def _first_is_yaml(accept: str) -> bool:
-    return accept.split(",")[0].split(";")[0].strip().lower() in _YAML_NAMES
+    return accept.split(",", maxsplit=1)[0].split(";", maxsplit=1)[0].strip().lower() in _YAML_NAMES
 
 
 def error_body(text: str) -> bytes:
@@ -161,8 +161,9 @@ def base_url(request: Request, public: str | None) -> str:
     """What the client calls this node: configured, else scheme and Host of the request; no final ``/``."""
     if public:
         return public.rstrip("/")
-    host = request.headers.get("host") or "localhost"
-    return f"{request.url.scheme}://{host}"
+    scope = request.scope
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"localhost")
+    return f"{scope['scheme']}://{host.decode('latin-1')}"
 
 
 async def file_answer(request: Request, path: Path | None) -> Response:

@@ -152,8 +152,8 @@ class LiveSession:
         return self._encoded[2]
 
     def body(self) -> str:
-        """The wire form to be stored."""
-        return self.session.model_dump_json(by_alias=True, exclude_none=True)
+        """The wire form to be stored; its URLs are those of the latest answer."""
+        return self.encode(self._encoded[0] if self._encoded else "").decode()
 
 
 def _set(future: asyncio.Future[None]) -> None:

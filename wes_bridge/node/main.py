@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    sys.setswitchinterval(0.001)  # file and database threads hand over to the loop sooner
     text = options.config_json
     config = NodeConfig.model_validate_json(Path(text[1:]).read_text() if text.startswith("@") else text)
     state = options.state_dir or config.state_dir

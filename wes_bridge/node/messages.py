@@ -41,7 +41,7 @@ RESTARTED = "urn:wes-bridge:restarted"
 INTERNAL = "urn:wes-bridge:internal-error"
 
 
-def message(kind: str, template: str, level: Level = "ERROR", **values: object) -> Message:
+def message(kind: str, template: str, level: Level = "ERROR", /, **values: object) -> Message:
     """Make a message.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -14,7 +15,6 @@ from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
-from uuid import uuid4
 
 import psutil
 
@@ -33,6 +33,7 @@ from wes_bridge.model.units import GIB, utcnow
 from wes_bridge.node import messages
 from wes_bridge.node.capacity import Capacity, Queue
 from wes_bridge.node.checks import check_request, check_values
+from wes_bridge.node.ids import new_uuid
 from wes_bridge.node.kinds import check_kinds
 from wes_bridge.node.live import LiveSession, decode
 from wes_bridge.node.messages import message
@@ -235,7 +236,7 @@ class Node:
         return [message(messages.RESOURCE_LIMIT, text, asked=asked, here=free)]
 
     def _keep(self, offers: list[Session], reasons: list[Message]) -> LiveOfferSet:
-        uuid = uuid4()
+        uuid = new_uuid()
         now = utcnow()
         result: Literal["YES", "NO"] = "YES" if offers else "NO"
         meta = Meta(uuid=uuid, name=self.config.name, created=now, messages=reasons or None)
@@ -430,11 +431,10 @@ class Node:
     async def _purge_now_and_then(self) -> None:
         while True:
             before = time.time() - timedelta(seconds=self.config.keep_sessions).total_seconds()
-            gone: list[str] = await self.writer(lambda connection, t=before: store.purge(connection, t))
+            gone: list[str] = await self.writer(functools.partial(store.purge, before=before))
             for uuid in gone:
-                await self.runner.in_thread(
-                    lambda name=uuid: shutil.rmtree(self._folder / name, ignore_errors=True)
-                )
+                remove = functools.partial(shutil.rmtree, self._folder / uuid, ignore_errors=True)
+                await self.runner.in_thread(remove)
             await asyncio.sleep(1.0 if gone else min(PURGE_EVERY, self.config.keep_sessions))
 
     def _spawn(self, work: Any) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
-from uuid import uuid4
 
 from wes_bridge.config import NodeConfig, Quotes, Range
 from wes_bridge.model import execution_broker as eb
@@ -24,6 +23,7 @@ from wes_bridge.model.units import (
 )
 from wes_bridge.node import messages
 from wes_bridge.node.capacity import Capacity, Need, Queue
+from wes_bridge.node.ids import new_uuid
 from wes_bridge.node.messages import message
 
 _C = TypeVar("_C", bound=eb.Component)
@@ -184,7 +184,7 @@ def _offer(
     hours = slot.duration.total_seconds() / 3600
     return eb.Session(
         meta=eb.Meta(
-            uuid=uuid4(), name=f"{config.name}-offer-{index}", created=now, messages=list(notes) or None
+            uuid=new_uuid(), name=f"{config.name}-offer-{index}", created=now, messages=list(notes) or None
         ),
         phase=Phase.OFFERED,
         expires=expires,
@@ -218,9 +218,9 @@ def _own(part: _C, now: datetime) -> _C:
     """A copy of a part of the request that a session may change: new identity, first phase."""
     copy = part.model_copy()
     copy.meta = (
-        part.meta.model_copy(update={"uuid": part.meta.uuid or uuid4(), "created": now})
+        part.meta.model_copy(update={"uuid": part.meta.uuid or new_uuid(), "created": now})
         if part.meta
-        else eb.Meta(uuid=uuid4(), created=now)
+        else eb.Meta(uuid=new_uuid(), created=now)
     )
     copy.phase = LifecyclePhase.INITIALIZING
     return copy

@@ -13,7 +13,7 @@ import logging
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -158,7 +158,8 @@ class Runner:
             for run in list(self._runs.values()):
                 if run.live.stop is None:
                     self.stop(run.live, Phase.CANCELLED)
-            await asyncio.wait(list(self._tasks.values()) or [asyncio.sleep(0)], timeout=15)
+            if self._tasks:
+                await asyncio.wait(list(self._tasks.values()), timeout=15)
         tasks = [*self._tasks.values(), *self._kills]
         for run in self._runs.values():
             run.halt.set()
@@ -206,7 +207,7 @@ class Runner:
         self._runs.pop(live.uuid, None)
         self._tasks.pop(live.uuid, None)
         await self._ended(live)
-        await self._clean(run)
+        self._files.submit(_clean, run)
 
     def _stopped(self, run: _Run) -> tuple[Phase, Message]:
         phase = run.live.stop or Phase.CANCELLED
@@ -216,14 +217,16 @@ class Runner:
     async def _through(self, run: _Run) -> tuple[Phase, Message | None, str | None]:
         live = run.live
         job = await self._found(run)
+        started = _started(run.folder) if job is not None else 0.0
         if job is None:
             await self._wait_turn(run)
             live.move(Phase.PREPARING)
-            job = await self._prepare(run)
-            await run.platform.start(job)
+            await run.platform.prepare(live.session)
+            job = await self._start(run)
+            started = time.time()
         run.job = job
-        self._set_running(run, job)
-        code = await self._wait(run, job)
+        self._set_running(run, started)
+        code = await self._wait(run, job, started)
         self._leave(run)
         return await self._finish(run, job, code)
 
@@ -259,7 +262,7 @@ class Runner:
             run.queued = True
         run.entered = time.monotonic()
 
-    async def _unless_stopped(self, run: _Run, wait: Awaitable[None]) -> None:
+    async def _unless_stopped(self, run: _Run, wait: Coroutine[None, None, None]) -> None:
         live = run.live
         live.stopping = asyncio.Event()
         waiting = asyncio.ensure_future(wait)
@@ -280,22 +283,22 @@ class Runner:
         if run.live.stop is not None:
             raise _StopError
 
-    async def _prepare(self, run: _Run) -> Job:
-        def stage() -> Job:
+    async def _start(self, run: _Run) -> Job:
+        def stage_and_start() -> Job:
             run.folder.root.mkdir(parents=True, exist_ok=True)
             job = self._job(run)
             place(job.tree, self._schemes, run.platform.links, run.halt)
+            if run.halt.is_set():
+                raise PlatformError("stopped")
+            run.platform.start(job)
             return job
 
+        self._check_stop(run)
         try:
-            job = await self.in_thread(stage)
-            self._check_stop(run)
-            await run.platform.prepare(job)
+            return await self.in_thread(stage_and_start)
         except NodeError:
             self._check_stop(run)
             raise
-        self._check_stop(run)
-        return job
 
     def _job(self, run: _Run) -> Job:
         try:
@@ -304,22 +307,22 @@ class Runner:
             raise PlatformError(str(error)) from error
         return Job(run.live.uuid, run.live.session, run.folder, tree)
 
-    def _set_running(self, run: _Run, job: Job) -> None:
+    def _set_running(self, run: _Run, started: float) -> None:
         live = run.live
-        if live.session.executable is not None and live.session.executable.started is None:
-            live.session.executable.started = datetime.fromtimestamp(_started(run.folder), UTC)
+        if live.session.executable is not None:
+            live.session.executable.started = datetime.fromtimestamp(started, UTC)
         live.move(Phase.RUNNING)
         if live.stop is not None:
             self._kill(run, CANCEL_GRACE)
 
-    async def _wait(self, run: _Run, job: Job) -> int | None:
+    async def _wait(self, run: _Run, job: Job, started: float) -> int | None:
         live = run.live
         loop = asyncio.get_running_loop()
         executable = live.session.executable
         limit = executable.time_limit if executable else None
         timer = None
         if limit and limit > 0:
-            left = _started(run.folder) + limit - time.time()
+            left = started + limit - time.time()
             text = "the command was ended after its time limit of {seconds} s"
             late = message(messages.TIME_LIMIT, text, seconds=limit)
             timer = loop.call_later(max(0.0, left), self._exceed, run, late)
@@ -359,7 +362,7 @@ class Runner:
         self, run: _Run, job: Job, code: int | None
     ) -> tuple[Phase, Message | None, str | None]:
         live = run.live
-        killed = run.killed or _read_stop(run.folder)
+        killed = run.killed or (_read_stop(run.folder) if run.entered is None else None)
         if live.stop is not None or killed is not None:
             await run.platform.kill(live.uuid, run.folder, 0.0)
         self._check_stop(run)
@@ -392,17 +395,14 @@ class Runner:
             took = time.monotonic() - run.entered if run.entered is not None else None
             self._queue.leave(run.live.uuid, took)
 
-    async def _clean(self, run: _Run) -> None:
-        """Keep the streams, drop the rest; what could not be transferred stays until it is purged."""
 
-        def clean() -> None:
-            if run.job is not None:
-                keep_streams(run.live.session, run.folder, run.job.tree)
-            if run.released or run.live.phase is Phase.CANCELLED:
-                shutil.rmtree(run.folder.fs, ignore_errors=True)
-
-        with contextlib.suppress(OSError, RuntimeError):
-            await self.in_thread(clean)
+def _clean(run: _Run) -> None:
+    """Keep the streams, drop the rest; what could not be transferred stays until it is purged."""
+    with contextlib.suppress(OSError):
+        if run.job is not None:
+            keep_streams(run.live.session, run.folder, run.job.tree)
+        if run.released or run.live.phase is Phase.CANCELLED:
+            shutil.rmtree(run.folder.fs, ignore_errors=True)
 
 
 def _due(live: LiveSession) -> float:

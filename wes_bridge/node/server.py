@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-import connexion
-from connexion.context import request as current_request
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # connexion imports starlette's test client, which warns
+    import connexion
 from connexion.exceptions import ProblemException
 from connexion.lifecycle import ConnexionResponse
+from connexion.middleware.abstract import ROUTING_CONTEXT
+from connexion.middleware.exceptions import ExceptionMiddleware
+from connexion.middleware.lifespan import LifespanMiddleware
+from connexion.middleware.routing import RoutingMiddleware
+from connexion.middleware.server_error import ServerErrorMiddleware
 from connexion.resolver import Resolver
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -79,9 +87,13 @@ def _connexion_app(node: Node) -> AsgiApp:
     app = connexion.AsyncApp(
         __name__,
         lifespan=lifespan,
-        middlewares=_middlewares(),
-        validator_map={"body": {}, "parameter": _NoParameterCheck},
-        swagger_ui_options=connexion.options.SwaggerUIOptions(swagger_ui=False),
+        middlewares=[
+            ServerErrorMiddleware,
+            ExceptionMiddleware,
+            RoutingMiddleware,
+            LifespanMiddleware,
+            functools.partial(_Dispatch, api=api),
+        ],
     )
     for kind in (ProblemException, HTTPException, BadRequestError, Exception):
         app.add_error_handler(kind, _on_error)
@@ -90,44 +102,45 @@ def _connexion_app(node: Node) -> AsgiApp:
     return result
 
 
-def _middlewares() -> list[Any]:
-    """Connexion's own without those that do nothing here but cost time: security, response checks."""
-    unused = ("SecurityMiddleware", "ResponseValidationMiddleware", "RequestValidationMiddleware")
-    return [
-        middleware
-        for middleware in connexion.ConnexionMiddleware.default_middlewares
-        if middleware.__name__ not in unused
-    ]
+class _Dispatch:
+    """Calls the method of :class:`Api` that connexion's router has found.
 
-
-class _NoParameterCheck:
-    """Handlers check their own few parameters; the stock validator costs more than they do."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def validate(self, _scope: object) -> None:
-        """Accept."""
-
-
-def _by_operation(api: Api) -> Callable[[str], Callable[..., Awaitable[Response]]]:
-    """Resolve an ``operationId`` to a function that calls the method of that name.
-
-    The function names the path parameters, which connexion passes, and no body, which it then leaves unread.
+    It stands where connexion would check parameters and body against the document and work out arguments,
+    anew for every request: that costs more than what our handlers do. They check their input themselves,
+    with pydantic, and read bodies only as far as they are allowed to be long.
     """
 
-    def resolve(operation_id: str) -> Callable[..., Awaitable[Response]]:
+    def __init__(self, next_app: AsgiApp, *, api: Api) -> None:
+        self._next = next_app
+        self._api = api
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """ASGI."""
+        routing = scope.get("extensions", {}).get(ROUTING_CONTEXT, {})
+        name = routing.get("operation_id")
+        if name is None:
+            await self._next(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        handler: Handler = getattr(self._api, name)
+        try:
+            response = await handler(request)
+        except BadRequestError as error:
+            response = _error(request, error)
+        await response(scope, receive, send)
+
+
+def _by_operation(api: Api) -> Callable[[str], Handler]:
+    """Resolve an ``operationId`` to the method of that name."""
+
+    def resolve(operation_id: str) -> Handler:
         handler: Handler = getattr(api, operation_id)
-
-        async def operation(uuid: str = "", stream: str = "") -> Response:
-            request: Request = current_request._starlette_request
-            try:
-                return await handler(request)
-            except BadRequestError as error:
-                return _error(request, error)
-
-        operation.__name__ = operation_id
-        return operation
+        return handler
 
     return resolve
 

@@ -50,15 +50,15 @@ class Platform(Protocol):
     async def check(self, request: ExecutionRequest) -> list[Message]:
         """What speaks against running ``request``: messages of level ERROR refuse it, others inform."""
 
-    async def prepare(self, job: Job) -> None:
+    async def prepare(self, session: Session) -> None:
         """Get ready what the command needs besides its data (an image).
 
         Raises:
             PlatformError: it cannot be had.
         """
 
-    async def start(self, job: Job) -> None:
-        """Start the command.
+    def start(self, job: Job) -> None:
+        """Start the command. Runs in a thread.
 
         Raises:
             PlatformError, CommandNotFoundError: it cannot be started.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
+from wes_bridge.model.execution_broker import Session
 from wes_bridge.node.errors import PlatformError
 from wes_bridge.node.layout import SessionFolder, clean_path
 from wes_bridge.node.platforms import supervisor
 from wes_bridge.node.platforms.base import Job
-from wes_bridge.node.platforms.supervisor import Launch
+from wes_bridge.node.platforms.supervisor import SHIM_FAILED, Launch
 from wes_bridge.node.staging.release import stream_path
 
 
@@ -25,7 +24,6 @@ class Supervised:
         self._lock = Lock()
         self._on_cpu = dict.fromkeys(sorted(os.sched_getaffinity(0)), 0)
         self._pinned: dict[str, frozenset[int]] = {}
-        self._threads = ThreadPoolExecutor(4, "wb-spawn")
 
     def launch(self, job: Job) -> Launch:
         """How to start the command of ``job``. Runs in a thread."""
@@ -34,19 +32,15 @@ class Supervised:
     async def open(self) -> None:
         """The node is starting."""
 
-    async def prepare(self, job: Job) -> None:
+    async def prepare(self, session: Session) -> None:
         """Nothing to get ready."""
 
-    async def start(self, job: Job) -> None:
+    def start(self, job: Job) -> None:
         """Start the command."""
-        loop = asyncio.get_running_loop()
-        self._pids[job.uuid] = await loop.run_in_executor(self._threads, self._spawn, job)
-        self._started.add(job.uuid)
-
-    def _spawn(self, job: Job) -> int:
         launch = self.launch(job)
         try:
-            return supervisor.spawn(job.folder, launch)
+            self._pids[job.uuid] = supervisor.spawn(job.folder, launch)
+            self._started.add(job.uuid)
         except OSError as error:
             self._unpin(job.uuid)
             name = f": {error.filename}" if error.filename else ""
@@ -68,9 +62,10 @@ class Supervised:
         """Wait for the shim, then read what it noted."""
         pid = self._pids[job.uuid]
         try:
+            code = None
             if job.uuid in self._started or supervisor.is_alive(job.folder, pid):
-                await supervisor.wait_gone(pid)
-            return supervisor.read_exit(job.folder)
+                _, code = await supervisor.wait_gone(pid)
+            return supervisor.read_exit(job.folder) if code in (None, SHIM_FAILED) else code
         finally:
             self._pids.pop(job.uuid, None)
             self._started.discard(job.uuid)
@@ -84,7 +79,6 @@ class Supervised:
 
     async def close(self) -> None:
         """Commands go on."""
-        self._threads.shutdown(wait=False)
 
     def streams(self, job: Job) -> tuple[Path | None, Path, Path]:
         """The files standard input, output and error are connected to."""

@@ -21,12 +21,17 @@ from wes_bridge.node.layout import SessionFolder
 MARKER = "WES_BRIDGE_SESSION"
 """Environment variable by which processes that left the tree are found."""
 
+SHIM_FAILED = 125
+"""The shim's exit code when it could not start; the command may have it too, then it is noted."""
+
 _SHIM = """set -C
 { echo $$ >"$1/pid"; } 2>/dev/null || exit 125
 trap : TERM INT HUP
 exec 3>&2 2>/dev/null
 ( exec 2>&3 3>&-; cd -- "$2" && unset OLDPWD && shift 2 && exec "$@" )
-echo $? >"$1/exit"
+set -- "$1" $?
+echo "$2" >"$1/exit"
+exit "$2"
 """
 
 
@@ -106,31 +111,36 @@ def is_alive(folder: SessionFolder, pid: int) -> bool:
     return os.fsencode(folder.root) in words
 
 
-async def wait_gone(pid: int, timeout: float | None = None) -> bool:
+async def wait_gone(pid: int, timeout: float | None = None) -> tuple[bool, int | None]:
     """Wait until a shim has ended, end what is left of its process group, and reap it if it is our child.
 
     Returns:
-        False when ``timeout`` seconds were not enough.
+        Whether it has ended within ``timeout`` seconds, and the command's exit code when the shim told it.
     """
     loop = asyncio.get_running_loop()
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
-        return True
+        return True, None
     ended = loop.create_future()
     loop.add_reader(fd, _set, ended)
     try:
-        async with asyncio.timeout(timeout):
+        if timeout is None:
             await ended
+        else:
+            async with asyncio.timeout(timeout):
+                await ended
     except TimeoutError:
-        return False
+        return False, None
     finally:
         loop.remove_reader(fd)
         os.close(fd)
     kill_group(pid)  # before the process id is given back
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return True
+    try:
+        _, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True, None
+    return True, os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -13,7 +13,7 @@ from uuid import uuid4
 class FileScheme:
     """Files and directories of this machine."""
 
-    names = ("file",)
+    names: tuple[str, ...] = ("file",)
     can_store = True
 
     def local(self, location: str) -> Path | None:

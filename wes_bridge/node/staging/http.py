@@ -25,7 +25,7 @@ class HttpScheme:
         pause: seconds before the second attempt; doubles each time.
     """
 
-    names = ("http", "https")
+    names: tuple[str, ...] = ("http", "https")
     can_store = True
 
     def __init__(self, pause: float = 0.5) -> None:
@@ -53,7 +53,7 @@ class HttpScheme:
                 raise InterruptedError("stopped")
 
     def store(self, source: Path, location: str) -> Path | None:
-        """PUT a file to ``location``, or each file of a directory below ``location`` (which ends in ``/``)."""
+        """PUT a file to ``location``, or each file of a directory below ``location``."""
         if source.is_dir():
             base = location if location.endswith("/") else location + "/"
             for path in sorted(source.rglob("*")):

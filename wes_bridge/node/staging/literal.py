@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 class LiteralScheme:
     """Small files given in the request itself."""
 
-    names = ("data",)
+    names: tuple[str, ...] = ("data",)
     can_store = False
 
     def local(self, location: str) -> Path | None:
