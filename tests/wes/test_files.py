@@ -408,7 +408,7 @@ def test_archives_of_what_is_no_folder(server, tree):
 
 def test_the_server_answers_while_it_packs(server, run):
     """A large archive is made in a thread: others are served meanwhile."""
-    block = os.urandom(1024**2) * 40
+    block = os.urandom(1024**2) * 15
     for number in range(3):
         write(server.folder(run).outputs / f"f{number}", block)
     done = threading.Event()

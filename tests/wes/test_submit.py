@@ -417,8 +417,15 @@ def test_bad_attachment_names(server, name):
 
 
 def test_attachments_sent_twice(server):
+    """The same content twice is what wes-client sends; anything else under one name cannot be kept."""
     twice = [("workflow_attachment", ("a/w", b"1"))] * 2
-    is_error(post_form(server, *twice, **GOOD), 400, "a/w", "twice")
+    answer = post_form(server, *twice, **{**GOOD, "workflow_url": "a/w"})
+    assert answer.status_code == 200
+    folder = server.folder(answer.json()["run_id"])
+    assert [path.name for path in folder.root.rglob("*")] == ["attachments", "a", "w"]
+    for other in (b"2", b"", b"11"):
+        parts = [twice[0], ("workflow_attachment", ("a/w", other))]
+        is_error(post_form(server, *parts, **GOOD), 400, "a/w", "twice")
     for first, second in (("a", "a/b"), ("a/b", "a")):
         parts = [("workflow_attachment", (first, b"")), ("workflow_attachment", (second, b""))]
         is_error(post_form(server, *parts, **GOOD), 400, "workflow_attachment", second)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
 import os
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import unquote
 
 from wes_bridge.data.workspace import UnsafeNameError, Workspace, safe_relative
@@ -43,34 +45,44 @@ class Incoming:
         self._final = workspace.run(run_id).root
         self._folder = self._base / "attachments"
         self._max_files = max_files
+        self._begun = 0
         self._file: int | None = None
+        self._again: str | None = None  # the name, while an attachment comes a second time
 
     def begin(self, name: str) -> None:
         """Start the attachment called ``name`` (relative; sub-folders are made).
 
+        The same name may come again with the same content: ``wes-client`` sends the workflow twice when it is
+        listed among the attachments.
+
         Raises:
-            BadAttachmentError: a name that leads outside, came before, or stands in another's way.
+            BadAttachmentError: a name that leads outside, or stands in another's way.
             TooManyAttachmentsError: it is one too many.
             OSError: it cannot be stored.
         """
-        if len(self.names) >= self._max_files:
+        self._begun += 1
+        if self._begun > self._max_files:
             raise TooManyAttachmentsError(f"more than {self._max_files} attachments; pack them or send fewer")
         try:
             path = self._folder / safe_relative(name)
         except UnsafeNameError as error:
             raise BadAttachmentError(f"workflow_attachment: {error}") from error
+        if name in self.names:
+            self._again = name
+            path = self._second
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise BadAttachmentError(
-                f"workflow_attachment: {name!r} was sent twice, or is a file and a folder at once"
+                f"workflow_attachment: {name!r} is a file and a folder at once"
             ) from error
         except (OSError, UnicodeEncodeError) as error:
             if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                 raise
             raise BadAttachmentError(f"workflow_attachment: {name[:80]!r} cannot be a file's name") from error
-        self.names.append(name)
+        if self._again is None:
+            self.names.append(name)
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append to the attachment begun last.
@@ -84,10 +96,24 @@ class Incoming:
             view = view[os.write(self._file, view) :]
 
     def end(self) -> None:
-        """Finish the attachment begun last."""
+        """Finish the attachment begun last.
+
+        Raises:
+            BadAttachmentError: it came before, and was not the same.
+        """
         if self._file is not None:
             os.close(self._file)
             self._file = None
+        if self._again is not None:
+            name, self._again = self._again, None
+            same = filecmp.cmp(self._folder / name, self._second, shallow=False)
+            self._second.unlink()
+            if not same:
+                raise BadAttachmentError(f"workflow_attachment: {name!r} was sent twice, and differs")
+
+    @property
+    def _second(self) -> Path:
+        return self._base / "again"
 
     def publish(self) -> None:
         """Move everything to where the run expects it; nothing happens when nothing came.
@@ -102,7 +128,9 @@ class Incoming:
     def discard(self) -> None:
         """Remove everything, published or not. Never fails."""
         with contextlib.suppress(OSError):
-            self.end()
+            if self._file is not None:
+                os.close(self._file)
+        self._file = None
         if self.names or self._base.exists():
             shutil.rmtree(self._base, ignore_errors=True)
             shutil.rmtree(self._final, ignore_errors=True)

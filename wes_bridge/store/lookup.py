@@ -44,14 +44,18 @@ class Lookup:
             connection.close()
 
 
+def state_query() -> Select[Any]:
+    """The state of the run ``run_id`` if it is ``owner``'s."""
+    return select(runs.c.state).where(
+        runs.c.run_id == bindparam("run_id"), runs.c.owner == bindparam("owner")
+    )
+
+
 class StateLookup:
     """The state of a run: what clients ask for all the time."""
 
     def __init__(self, database: Database) -> None:
-        query = select(runs.c.state).where(
-            runs.c.run_id == bindparam("run_id"), runs.c.owner == bindparam("owner")
-        )
-        self._lookup = Lookup(database, query)
+        self._lookup = Lookup(database, state_query())
 
     def __call__(self, run_id: str, owner: str) -> State | None:
         """The state; None when unknown or not ``owner``'s. Blocks: call it in a thread."""

@@ -139,9 +139,8 @@ def list_runs(
         runs.c.tags,
         runs.c.workflow_name,
     )
-    query = _matching(select(*columns), which).where(runs.c.seq <= newest)
-    if before is not None:
-        query = query.where(runs.c.seq < before)
+    last = newest if before is None else min(newest, before - 1)  # one bound: indexes use only one
+    query = _matching(select(*columns), which).where(runs.c.seq <= last)
     with database.read() as connection:
         return connection.execute(query.order_by(runs.c.seq.desc()).limit(limit)).all()
 
