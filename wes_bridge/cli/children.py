@@ -80,6 +80,14 @@ class Child:
             self._ready.cancel()
 
     async def _keep(self) -> None:
+        try:
+            await self._keep_alive()
+        except Exception as error:
+            _logger.exception("%s: cannot be looked after", self.name)
+            if not self._ready.done():
+                self._ready.set_exception(ChildError(f"{self.name} cannot be started: {error}"))
+
+    async def _keep_alive(self) -> None:
         delay, crashes = FIRST_DELAY, 0
         while not self._stopping:
             started = time.monotonic()
@@ -103,7 +111,7 @@ class Child:
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            process_group=0,  # Ctrl-C in the terminal is for us; we tell the children
+            start_new_session=True,  # Ctrl-C in the terminal is for us; we tell the children
         )
         self._process = process
         if self._stopping:  # told to stop while it was being made

@@ -82,7 +82,7 @@ class EmbeddedService:
             stderr=self._log,
             text=True,
             env={**_SETTINGS, **os.environ},
-            process_group=0,  # Ctrl-C is for us: the run is cancelled first
+            start_new_session=True,  # Ctrl-C is for us: the run is cancelled first
         )
 
     def url(self) -> str:

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -215,6 +216,7 @@ def _worker(number: int, config: ServiceConfig) -> Child:
 async def _start_api(config: ServiceConfig, sock: socket.socket, stack: AsyncExitStack) -> Any:
     """Import and start the API; it stops with the stack."""
     started = time.monotonic()
+    warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
     import uvicorn  # noqa: PLC0415
 
     from wes_bridge.store.database import Database  # noqa: PLC0415
