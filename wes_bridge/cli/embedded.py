@@ -74,7 +74,7 @@ class EmbeddedService:
         arguments += ["--state", os.fspath(self._state), "--log-level", self._log_level]
         arguments += ["--quiet", "--exit-with-parent"]
         if not self._keep:
-            arguments.append("--end-sessions-on-exit")
+            arguments.append("--throw-away")
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
