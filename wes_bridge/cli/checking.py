@@ -42,6 +42,7 @@ def _check_with_cwltool(workflow: str, params: dict[str, Any] | None) -> list[st
     from cwltool.context import LoadingContext  # noqa: PLC0415
     from cwltool.errors import WorkflowException  # noqa: PLC0415
     from cwltool.load_tool import load_tool  # noqa: PLC0415
+    from cwltool.workflow import default_make_tool  # noqa: PLC0415
     from schema_salad.exceptions import ValidationException  # noqa: PLC0415
 
     warnings = _Warnings()
@@ -49,6 +50,7 @@ def _check_with_cwltool(workflow: str, params: dict[str, Any] | None) -> list[st
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [warnings], False
     context = LoadingContext()
+    context.construct_tool_object = default_make_tool
     context.disable_js_validation = True
     context.relax_path_checks = True
     path, hash_mark, fragment = workflow.partition("#")
@@ -66,7 +68,7 @@ def _check_with_cwltool(workflow: str, params: dict[str, Any] | None) -> list[st
 
 
 def _check_job(process: Any, params: dict[str, Any]) -> None:
-    from cwltool.process import fill_in_defaults, shortname  # noqa: PLC0415
+    from cwltool.process import INPUT_OBJ_VOCAB, fill_in_defaults, shortname  # noqa: PLC0415
     from cwltool.stdfsaccess import StdFsAccess  # noqa: PLC0415
     from cwltool.utils import normalizeFilesDirs  # noqa: PLC0415
     from schema_salad.exceptions import ValidationException  # noqa: PLC0415
@@ -81,7 +83,7 @@ def _check_job(process: Any, params: dict[str, Any]) -> None:
         process.names.get_name("input_record_schema", None),
         job,
         strict=False,
-        vocab={},
+        vocab=INPUT_OBJ_VOCAB,
     )
     if unknown:
         names, inputs = ", ".join(map(repr, unknown)), ", ".join(sorted(known))

@@ -22,8 +22,6 @@ STEADY = 60.0
 """Seconds a child must have lived for its earlier crashes to be forgotten."""
 GRACE = 5.0
 """Seconds a child has to end after SIGTERM."""
-START_ATTEMPTS = 3
-"""Crashes before it was ever ready that are taken as: it cannot start."""
 
 
 class ChildError(Exception):
@@ -52,7 +50,7 @@ class Child:
         """Return when it is ready for the first time.
 
         Raises:
-            ChildError: it ended before it ever was, several times.
+            ChildError: it ended before it ever was.
         """
         await asyncio.shield(self._ready)
 
@@ -80,14 +78,21 @@ class Child:
             self._ready.cancel()
 
     async def _keep(self) -> None:
-        delay, crashes = FIRST_DELAY, 0
+        try:
+            await self._keep_alive()
+        except Exception as error:
+            _logger.exception("%s: cannot be looked after", self.name)
+            if not self._ready.done():
+                self._ready.set_exception(ChildError(f"{self.name} cannot be started: {error}"))
+
+    async def _keep_alive(self) -> None:
+        delay = FIRST_DELAY
         while not self._stopping:
             started = time.monotonic()
             code = await self._live()
             if self._stopping:
                 return
-            crashes += 1
-            if not self._ready.done() and crashes >= START_ATTEMPTS:
+            if not self._ready.done():
                 self._ready.set_exception(ChildError(f"{self.name} cannot be started (exit code {code})"))
                 return
             if time.monotonic() - started > STEADY:
@@ -103,7 +108,7 @@ class Child:
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            process_group=0,  # Ctrl-C in the terminal is for us; we tell the children
+            start_new_session=True,  # Ctrl-C in the terminal is for us; we tell the children
         )
         self._process = process
         if self._stopping:  # told to stop while it was being made

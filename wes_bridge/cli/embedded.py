@@ -74,7 +74,7 @@ class EmbeddedService:
         arguments += ["--state", os.fspath(self._state), "--log-level", self._log_level]
         arguments += ["--quiet", "--exit-with-parent"]
         if not self._keep:
-            arguments.append("--end-sessions-on-exit")
+            arguments.append("--throw-away")
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
@@ -82,7 +82,7 @@ class EmbeddedService:
             stderr=self._log,
             text=True,
             env={**_SETTINGS, **os.environ},
-            process_group=0,  # Ctrl-C is for us: the run is cancelled first
+            start_new_session=True,  # Ctrl-C is for us: the run is cancelled first
         )
 
     def url(self) -> str:

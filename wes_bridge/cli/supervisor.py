@@ -12,11 +12,13 @@ import fcntl
 import importlib.util
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +45,12 @@ class Options:
     """How to run, beside the configuration.
 
     Attributes:
-        end_sessions: nodes end their sessions when they stop (a service whose state is thrown away).
+        throw_away: a private service: nodes end their sessions, and its state folder is removed at the end.
         exit_with_parent: end when standard input does.
         on_ready: called with the base URL (no path) once everything is ready.
     """
 
-    end_sessions: bool = False
+    throw_away: bool = False
     exit_with_parent: bool = False
     on_ready: Callable[[str], None] = lambda _url: None
 
@@ -62,7 +64,8 @@ def serve(config: ServiceConfig, options: Options) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
-    for noisy in ("httpx", "httpcore", "asyncio", "connexion"):
+    quiet = ("httpx", "httpcore", "asyncio", "connexion", "uvicorn")
+    for noisy in quiet if config.log_level != "debug" else quiet[:-1]:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     run: Callable[[Any], None] = asyncio.run
     if importlib.util.find_spec("uvloop"):
@@ -76,10 +79,12 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
     stopping = _stop_signals(options.exit_with_parent)
     async with AsyncExitStack() as stack:
         _make_folder(config.state_dir)
+        if options.throw_away:
+            stack.callback(shutil.rmtree, config.state_dir, ignore_errors=True)
         lock = stack.enter_context(_locked(config.state_dir))
         sock = stack.enter_context(_listen(config))
         config = _complete(config, sock.getsockname()[1])
-        children = [_node(node, config, options.end_sessions) for node in config.nodes]
+        children = [_node(node, config, options.throw_away) for node in config.nodes]
         children += [_worker(number, config) for number in range(1, config.engine.workers + 1)]
         for child in children:
             stack.push_async_callback(child.stop)
@@ -88,20 +93,20 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
         ready = asyncio.gather(*(child.ready() for child in children))
         stack.callback(ready.cancel)
         await asyncio.sleep(0.01)  # the children are on their way before this process imports anything
-        server = await _start_api(config, sock, stack)
+        server = _make_server(config, stack)
+        await _first(stopping, _ready(server, sock, ready, stack, config))
         url = base_url(config.host, config.port)
-        await _first(stopping, asyncio.gather(_warm(config.host, config.port), ready))
         if not stopping.done():
             lock.write(f"{os.getpid()} {url}\n")
             lock.flush()
             options.on_ready(str(config.public_url or url).rstrip("/"))
         await stopping
         _logger.info("stopping: %s", stopping.result())
-        server.should_exit = True
 
 
-async def _first(stopping: asyncio.Future[str], starting: asyncio.Future[Any]) -> None:
+async def _first(stopping: asyncio.Future[str], start: Coroutine[Any, Any, None]) -> None:
     """Wait for the start, or for being told to stop before it."""
+    starting = asyncio.create_task(start)
     await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
@@ -174,8 +179,6 @@ def _listen(config: ServiceConfig) -> socket.socket:
             f"cannot listen on {config.host} port {config.port}: {error.strerror or error};"
             " choose another with --port (0: any free one)"
         ) from error
-    sock.listen(2048)
-    sock.set_inheritable(False)
     return sock
 
 
@@ -212,9 +215,31 @@ def _worker(number: int, config: ServiceConfig) -> Child:
     return Child(f"worker {number}", arguments, "worker ready")
 
 
-async def _start_api(config: ServiceConfig, sock: socket.socket, stack: AsyncExitStack) -> Any:
-    """Import and start the API; it stops with the stack."""
+async def _ready(
+    server: Any,
+    sock: socket.socket,
+    children: asyncio.Future[Any],
+    stack: AsyncExitStack,
+    config: ServiceConfig,
+) -> None:
+    """Let callers in once the children are ready: a run submitted before would find no node."""
+    await children
+    sock.listen(2048)
+    task = asyncio.create_task(server.serve(sockets=[sock]), name="api")
+
+    async def stop() -> None:
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)
+    await _warm(config.host, config.port)
+
+
+def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
+    """Import and make the API; what it holds open is closed with the stack."""
     started = time.monotonic()
+    warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
     import uvicorn  # noqa: PLC0415
 
     from wes_bridge.store.database import Database  # noqa: PLC0415
@@ -243,14 +268,6 @@ async def _start_api(config: ServiceConfig, sock: socket.socket, stack: AsyncExi
     )
     server = uvicorn.Server(server_config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # they are ours
-    task = asyncio.create_task(server.serve(sockets=[sock]), name="api")
-
-    async def stop() -> None:
-        server.should_exit = True
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(stop)
     return server
 
 

@@ -26,7 +26,7 @@ import click
 @click.option("--log-level", help="debug, info, warning or error.  [default: info]")
 @click.option("--print-config", is_flag=True, help="Print the configuration that would be used, and stop.")
 @click.option("--exit-with-parent", is_flag=True, hidden=True)
-@click.option("--end-sessions-on-exit", is_flag=True, hidden=True)
+@click.option("--throw-away", is_flag=True, hidden=True)
 @click.option("--quiet", is_flag=True, help="No hints on standard error when it is ready.")
 def serve(config: Path | None, **given: Any) -> None:
     """Run the service: the WES API, engine workers, and embedded ExecutionBroker nodes.
@@ -63,7 +63,7 @@ def serve(config: Path | None, **given: Any) -> None:
     from wes_bridge.cli.supervisor import serve as run  # noqa: PLC0415
 
     options = Options(
-        end_sessions=given["end_sessions_on_exit"],
+        throw_away=given["throw_away"],
         exit_with_parent=given["exit_with_parent"],
         on_ready=announce(settings.name, hints=None if given["quiet"] else sys.stderr),
     )
