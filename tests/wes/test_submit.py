@@ -147,11 +147,12 @@ def test_a_body_that_comes_byte_by_byte(server):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(
             f"POST {BASE}/runs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
         )
         for number in range(len(body)):
             connection.sendall(body[number : number + 1])
-        head, _, rest = connection.recv(65536).partition(b"\r\n\r\n")
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, rest = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), rest
     folder = server.folder(json.loads(rest)["run_id"])
     assert folder.attachment("a/w.cwl").read_bytes() == b"--b\r\n\r-\n--bx"
