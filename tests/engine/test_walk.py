@@ -9,9 +9,10 @@ import pytest
 
 from wes_bridge.config import FetchConfig
 from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
-from wes_bridge.engine.loading import InvalidWorkflowError, load
+from wes_bridge.engine.loading import load
 from wes_bridge.engine.walk import Finished, Walk
 
 TOOL = """
@@ -170,3 +171,18 @@ def test_a_workflow_cannot_include_a_file_of_the_host(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidWorkflowError, match="outside"):
         walk_of(tmp_path, text + "inputs: {}\noutputs: {}\n", {})
+
+
+def test_a_file_literal_is_an_input(tmp_path: Path) -> None:
+    text = "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: cat\ninputs: {f: {type: File, inputBinding: {}}}\n"
+    walk = walk_of(tmp_path, text + "outputs: {}\n", {"f": {"class": "File", "contents": "hello"}})
+    plan = walk.advance([], 1).jobs[0].plan("file:///out")
+    assert [item.contents for item in plan.staged if item.path == plan.argv[1]] == ["hello"]
+
+
+def test_a_file_of_the_clients_machine_is_found_among_the_attachments(tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text("x")
+    text = "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: cat\ninputs: {f: {type: File, inputBinding: {}}}\n"
+    params = {"f": {"class": "File", "location": "file:///home/astronomer/survey/data.txt"}}
+    plan = walk_of(tmp_path, text + "outputs: {}\n", params).advance([], 1).jobs[0].plan("file:///out")
+    assert [item.url for item in plan.staged if item.path == plan.argv[1]] == [f"file://{tmp_path}/data.txt"]

@@ -65,9 +65,9 @@ class RunFsAccess(StdFsAccess):
         """Size of a file, bytes.
 
         Raises:
-            OSError: there is none, or it is remote.
+            OSError: there is none, it is remote, or a literal.
         """
-        if _is_remote(fn):
+        if _is_remote(fn) or fn.startswith("_:"):
             raise OSError(f"the size of {fn} is not known")
         return self._local(fn).stat().st_size
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from cwltool.context import LoadingContext
 from cwltool.errors import WorkflowException
@@ -35,6 +35,9 @@ from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import Loader
 from schema_salad.sourceline import cmap
 
+from wes_bridge.data.workspace import url_path
+from wes_bridge.engine.documents import attached_instead
+from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy, guarded_fetcher
 from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.engine.tools import make_process
@@ -43,10 +46,6 @@ _lock = threading.Lock()
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
 _OVERRIDES = "http://commonwl.org/cwltool#overrides"
 JobOrder = dict[str, Any]
-
-
-class InvalidWorkflowError(Exception):
-    """The document or its inputs are not valid CWL; the text is the validator's, with file and line."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
             context = _context(policy)
             job_order = _resolve_params(params, base_url, context)
             process = _load_process(workflow_url, job_order, context)
-        return LoadedRun(process, _complete(process, job_order, files))
+        return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
     except RecursionError as error:
         raise InvalidWorkflowError("the document is nested too deeply") from error
     except (ValidationException, WorkflowException) as error:
@@ -150,21 +149,20 @@ def _apply_requirements(process: Process, job_order: JobOrder) -> None:
     process.requirements.extend(given)
 
 
-def _complete(process: Process, job_order: JobOrder, files: RunFsAccess) -> JobOrder:
+def _complete(process: Process, job_order: JobOrder, files: RunFsAccess, attachments: Path) -> JobOrder:
     """Defaults filled in, Files and Directories in normal form, formats expanded, inputs known to exist."""
     for name in ("cwl:tool", "id", "$namespaces", "$schemas", "https://w3id.org/cwl/cwl#tool"):
         if name != "id" or not _declares(process, "id"):
             job_order.pop(name, None)
     visit_files_directories(job_order, path_to_loc)
-    normalizeFilesDirs(job_order)
     fill_in_defaults(process.tool["inputs"], job_order, files)
     job_order = plain(job_order)
+    visit_files_directories(job_order, lambda item: _find_or_refuse(files, attachments, item))
     visit_files(job_order, lambda item: add_sizes(files, item))
     namespaces = Loader(dict(process.metadata.get("$namespaces") or {}))
     visit_files(job_order, lambda item: _expand_format(namespaces, item))
     adjustDirObjs(job_order, trim_listing)
     normalizeFilesDirs(job_order)
-    visit_files_directories(job_order, lambda item: _refuse_missing(files, item))
     return job_order
 
 
@@ -177,15 +175,13 @@ def _expand_format(namespaces: Loader, item: Any) -> None:
         item["format"] = namespaces.expand_url(item["format"], "")
 
 
-def _refuse_missing(files: RunFsAccess, item: Any) -> None:
-    location = item["location"]
-    if not location.startswith("file:"):
+def _find_or_refuse(files: RunFsAccess, attachments: Path, item: Any) -> None:
+    location = item.get("location", "")
+    if not location.startswith("file:") or files.exists(location):
+        return
+    attached = attached_instead(location, attachments)
+    if attached:
+        item["location"] = attached
         return
     files.policy.check(location)
-    if not files.exists(location):
-        raise ValidationException(f"Input {item['class']} {location} does not exist")
-
-
-def absolute_url(workflow_url: str, base_url: str) -> str:
-    """A workflow URL relative to the attachments, made absolute."""
-    return urljoin(base_url, workflow_url)
+    raise ValidationException(f"Input {item['class']} {location} does not exist")

@@ -24,10 +24,11 @@ from schema_salad.exceptions import ValidationException
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.documents import workflow_location
+from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.jobs import BridgeJob
-from wes_bridge.engine.loading import InvalidWorkflowError, load
+from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.walk import Finished, Pulled, Walk

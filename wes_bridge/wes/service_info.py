@@ -51,6 +51,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
         },
         "default_workflow_engine_parameters": [
             {"name": "policy", "type": "string", "default_value": config.engine.policy},
+            {"name": "on_error", "type": "string", "default_value": "stop"},
         ],
         "tags": {
             "software": f"wes-bridge {version}",
