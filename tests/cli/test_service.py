@@ -142,8 +142,9 @@ def test_runner_fails(command: Command, service_url: str, folder: Path) -> None:
 
 
 def test_runner_says_what_is_unsupported(command: Command, service_url: str, folder: Path) -> None:
-    (folder / "abstract.cwl").write_text("cwlVersion: v1.2\nclass: Operation\ninputs: []\noutputs: []\n")
-    done = command("runner", "--wes", service_url, "abstract.cwl")
+    docker = "requirements: {DockerRequirement: {dockerFile: FROM scratch, dockerImageId: ''}}\n"
+    (folder / "built.cwl").write_text(FAIL + docker)
+    done = command("runner", "--wes", service_url, "built.cwl")
     assert done.returncode == 33, done.stderr
 
 
