@@ -150,6 +150,7 @@ def test_paging_and_other_servers_keys(script: Script) -> None:
     script.answers[path + "?page_token=t"] = (200, {"runs": [{"run_id": "2"}], "next_page_token": ""})
     client = WESClient(script.url)
     assert [run["run_id"] for run in client.runs()] == ["1", "2"]
+    script.answers[path] = (200, {"runs": []})
     list(client.runs(limit=1, state=["RUNNING", "QUEUED"], tag={"a": "b c"}, workflow_name=None))
     assert script.seen[-1][0].endswith("?state=RUNNING&state=QUEUED&tag=a%3Db+c&page_size=1")
 

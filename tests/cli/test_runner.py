@@ -14,18 +14,8 @@ def test_options_before_and_after_the_workflow(tmp_path: Path) -> None:
     tool = tmp_path / "t.cwl"
     tool.write_text(TOOL)
     call = runner.parse(
-        [
-            "--outdir=o",
-            "--quiet",
-            "--tmpdir-prefix",
-            "x",
-            "--no-container",
-            "--tag",
-            "a=b",
-            str(tool),
-            "job.yml",
-        ]
-        + ["--n", "3", "--outdir", "mine", "--upload", "--parallel"]
+        f"--outdir=o --quiet --tmpdir-prefix x --no-container --tag a=b {tool} job.yml"
+        " --n 3 --outdir mine --upload --parallel".split(" ")
     )
     assert call.workflow == str(tool)
     assert runner.split_rest(call) == ("job.yml", ["--n", "3", "--outdir", "mine"])

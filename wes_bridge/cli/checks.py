@@ -13,8 +13,6 @@ from pathlib import Path
 from wes_bridge.cli.settings import Key
 from wes_bridge.config import NodeConfig, ServiceConfig
 
-SOCKET_PATH = 80
-"""Bytes a wake-up folder's path may have: a socket's path has 107, a worker's name up to 25."""
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
 
 Finding = tuple[Key, str]
@@ -23,12 +21,6 @@ Finding = tuple[Key, str]
 def check_service(config: ServiceConfig) -> Iterator[Finding]:
     """All findings about a service's configuration: key, and what is wrong and what to do."""
     yield from _folder(("state_dir",), config.state_dir)
-    if len(os.fsencode(config.wakeup_dir)) > SOCKET_PATH:
-        yield (
-            ("state_dir",),
-            f"state_dir: {config.state_dir.absolute()} is too long a path: workers listen on sockets in"
-            f" it, whose paths are limited; use one of at most {SOCKET_PATH - 8} bytes",
-        )
     if config.workspace is not None:
         yield from _folder(("workspace",), config.workspace)
     yield from _database(config)

@@ -107,7 +107,8 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
 async def _first(stopping: asyncio.Future[str], start: Coroutine[Any, Any, None]) -> None:
     """Wait for the start, or for being told to stop before it."""
     starting = asyncio.create_task(start)
-    await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {stopping, starting}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError):

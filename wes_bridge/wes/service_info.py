@@ -8,6 +8,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wes_bridge.client_host import SHARED_FILES_TAG, host_id
+from wes_bridge.config import ServiceConfig
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS, WES_VERSION, engine_versions, protocols
@@ -53,9 +55,15 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": "policy", "type": "string", "default_value": config.engine.policy},
             {"name": "on_error", "type": "string", "default_value": "stop"},
         ],
-        "tags": {
+        "tags": _shared_files(config)
+        | {
             "software": f"wes-bridge {version}",
             "nodes": ",".join(node.name for node in config.nodes),
             "brokers": ",".join(broker.name for broker in config.brokers),
         },
     }
+
+
+def _shared_files(config: ServiceConfig) -> dict[str, str]:
+    """Tells clients on this machine that they need not upload what this service can read itself."""
+    return {SHARED_FILES_TAG: host_id()} if config.fetch.files else {}
