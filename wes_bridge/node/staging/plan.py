@@ -7,7 +7,6 @@ symbolic links (process) or as mounts (containers).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -76,6 +75,10 @@ class Tree:
                 return entry.source / path[len(parent) + 1 :]
         return self.paths.host(path)
 
+    def is_inside(self, path: str) -> bool:
+        """Whether ``path`` lies in a directory of the tree."""
+        return any(parent in self.entries for parent in _ancestors(path))
+
     def add(self, entry: Entry) -> None:
         """Place an entry, over whatever is there; two directories merge."""
         self.open_parents(entry.path)
@@ -112,35 +115,33 @@ class Tree:
         self.entries.pop(path, None)
 
     def _merge(self, old: Entry, new: Entry) -> None:
-        if new.kind is Kind.DIRECTORY:
-            if old.kind is Kind.LINK:
-                self._explode(old)
-            return
+        """Two directories at one path: both their contents, the new one's where they differ."""
         if old.kind is Kind.LINK:
             self._explode(old)
         if new.kind is Kind.LINK:
             self._explode(new)
-        else:
+        elif new.kind is not Kind.DIRECTORY:
             self._put(new)
 
     def _explode(self, entry: Entry) -> None:
+        """Make a linked directory a real one, its contents linked."""
         old = self.entries.get(entry.path)
         if old is None or old.kind is Kind.LINK:
             self._put(Entry(entry.path, Kind.DIRECTORY, writable=entry.writable))
         try:
-            names = os.listdir(entry.source)
+            children = list(entry.source.iterdir())
         except OSError as error:
             raise StagingError(str(entry.source), entry.path, str(error)) from error
-        for name in names:
-            path = f"{entry.path}/{name}"
-            child = Entry(path, Kind.LINK, source=entry.source / name, writable=entry.writable)
-            if path in self.entries:
-                if _is_directory(child) and _is_directory(self.entries[path]):
-                    self._explode(child)
-            elif path not in self._parents:
-                self._put(child)
-            elif child.source.is_dir():
+        for source in children:
+            path = f"{entry.path}/{source.name}"
+            child = Entry(path, Kind.LINK, source=source, writable=entry.writable)
+            there = self.entries.get(path)
+            if there is not None and _is_directory(child) and _is_directory(there):
+                self._merge(there, child)
+            elif path in self._parents:
                 self._explode(child)
+            else:
+                self._put(child)
 
 
 def _ancestors(path: str) -> list[str]:

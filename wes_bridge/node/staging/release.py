@@ -57,10 +57,10 @@ def stream_file(session: Session, folder: SessionFolder, tree: Tree, name: str) 
 
 def keep_streams(session: Session, folder: SessionFolder, tree: Tree) -> None:
     """Bring streams out of the session's file system, which is about to be removed."""
-    for name in ("stdout", "stderr"):
-        path = stream_file(session, folder, tree, name)
+    inside = {name: stream_file(session, folder, tree, name) for name in ("stdout", "stderr")}
+    for name, path in inside.items():
         if path is not None and path.is_relative_to(folder.fs):
-            shutil.move(path, folder.root / name)
+            (folder.root / name).hardlink_to(path)
 
 
 def stream_path(session: Session, name: str) -> str | None:

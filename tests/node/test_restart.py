@@ -1,0 +1,204 @@
+"""A node that is killed finds everything again."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.node.conftest import NodeProcess, Request, Starter, process, session_kinds, shell, texts
+from tests.node.test_run import alive, gone
+
+
+@pytest.fixture(params=["auto", "none"])
+def fresh(request: pytest.FixtureRequest, start_node: Starter) -> NodeProcess:
+    return start_node("--log-level=warning", sandbox=request.param)
+
+
+def running(node: NodeProcess, request: Request) -> dict:
+    return node.until(node.begin(request), lambda s: s["phase"] == "RUNNING")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_running_sessions_go_on(fresh: NodeProcess, tmp_path: Path, how: int) -> None:
+    script = "echo before; while [ ! -e go ]; do sleep 0.02; done; echo after; exit 7"
+    first = running(fresh, Request(shell(script)).output(tmp_path / "out"))
+    second = running(fresh, Request(shell("sleep 1.5; echo late")).output(tmp_path / "late"))
+    code = fresh.kill(how)
+    assert how == signal.SIGKILL or code == 0
+    time.sleep(0.1)
+    fresh.start()
+    now = fresh.until(first, lambda s: s["phase"] == "RUNNING")
+    assert now["executable"]["started"][:19] == first["executable"]["started"][:19]
+    assert "urn:wes-bridge:restarted" in session_kinds(now)
+    (fresh.state / "sessions" / first["meta"]["uuid"] / "fs/out/go").touch()
+    ended = fresh.end(first)
+    assert ended["phase"] == "FAILED"
+    assert ended["executable"]["exitCode"] == 7
+    assert fresh.stream(ended) == "before\nafter\n"
+    assert (tmp_path / "out/go").exists()
+    assert fresh.end(second)["phase"] == "COMPLETED"
+    assert fresh.stream(second) == "late\n"
+
+
+def test_what_ended_meanwhile_is_found_ended(fresh: NodeProcess, tmp_path: Path) -> None:
+    good = running(fresh, Request(shell("sleep 0.5; echo x > x")).output(tmp_path / "out"))
+    bad = running(fresh, Request(shell("sleep 0.5; exit 9")))
+    fresh.kill()
+    time.sleep(1.5)
+    fresh.start()
+    assert fresh.end(good)["phase"] == "COMPLETED"
+    assert (tmp_path / "out/x").read_text() == "x\n"
+    assert fresh.end(bad)["executable"]["exitCode"] == 9
+
+
+def test_lost_processes_are_told(fresh: NodeProcess) -> None:
+    session = running(fresh, Request(shell("sleep 17.3205")))
+    fresh.kill()
+    shim = int((fresh.state / "sessions" / session["meta"]["uuid"] / "pid").read_text())
+    import os
+
+    os.killpg(shim, signal.SIGKILL)
+    assert gone("17.3205")
+    fresh.start()
+    ended = fresh.end(session)
+    assert ended["phase"] == "FAILED"
+    assert "urn:wes-bridge:process-lost" in session_kinds(ended)
+    assert "exitCode" not in ended["executable"]
+
+
+def test_cancel_after_restart(fresh: NodeProcess) -> None:
+    session = running(fresh, Request(shell("sleep 22.3606 & sleep 22.3606")))
+    fresh.kill()
+    fresh.start()
+    fresh.update(session, "CANCELLED")
+    assert fresh.end(session)["phase"] == "CANCELLED"
+    assert not alive("22.3606")
+
+
+def test_cancel_survives_a_kill(fresh: NodeProcess) -> None:
+    session = running(fresh, Request(shell("trap '' TERM; sleep 24.4948; sleep 24.4948")))
+    fresh.update(session, "CANCELLED")
+    fresh.kill()
+    fresh.start()
+    assert fresh.end(session)["phase"] == "CANCELLED"
+    assert gone("24.4948")
+
+
+def test_time_limit_after_restart(fresh: NodeProcess) -> None:
+    session = running(fresh, Request(shell("sleep 26.4575", timeLimit=2)))
+    fresh.kill()
+    time.sleep(1)
+    fresh.start()
+    ended = fresh.end(session, 10)
+    assert "urn:wes-bridge:time-limit" in session_kinds(ended)
+    assert gone("26.4575")
+
+
+def test_offers_and_waiting_sessions_survive(start_node: Starter) -> None:
+    node = start_node("--log-level=warning", cores=1, offer_lifetime=60)
+    blocker = running(node, Request(shell("sleep 1.5")))
+    waiting = [node.begin(Request(shell(f"echo {number}"))) for number in range(3)]
+    offer = node.offer(Request(shell("echo offered")))
+    answered = node.ask(Request(None))
+    time.sleep(0.2)
+    node.kill()
+    node.start()
+    assert node.http.get(f"{node.url}/offersets/{answered['meta']['uuid']}").json()["result"] == "NO"
+    assert node.get(offer)["phase"] == "OFFERED"
+    assert node.update(offer, "ACCEPTED")["phase"] == "ACCEPTED"
+    assert node.end(blocker)["phase"] == "COMPLETED"
+    for number, session in enumerate(waiting):
+        assert node.end(session)["phase"] == "COMPLETED"
+        assert node.stream(session) == f"{number}\n"
+    assert node.stream(node.end(offer)) == "offered\n"
+
+
+def test_offers_expire_while_the_node_is_away(start_node: Starter) -> None:
+    node = start_node("--log-level=warning", offer_lifetime=1.0)
+    offer = node.offer(Request(process("true")))
+    time.sleep(0.2)  # offers are written soon, not at once: one lost to a kill is asked for again
+    node.kill()
+    time.sleep(1.1)
+    node.start()
+    assert node.get(offer)["phase"] == "EXPIRED"
+    assert "EXPIRED" in texts(node.update(offer, "ACCEPTED"))
+
+
+def test_ended_sessions_can_be_read_after_a_restart(start_node: Starter) -> None:
+    node = start_node("--log-level=warning")
+    session = node.completed(Request(shell("echo kept")))
+    time.sleep(0.3)
+    node.kill(signal.SIGTERM)
+    node.start()
+    again = node.get(session)
+    assert again["phase"] == "COMPLETED"
+    assert again["meta"]["url"] == node.at(session)
+    assert node.stream(session) == "kept\n"
+
+
+def test_long_poll_is_let_go_when_the_node_stops(start_node: Starter) -> None:
+    import threading
+
+    node = start_node("--log-level=warning")
+    session = running(node, Request(shell("sleep 30")))
+    answers = []
+
+    def poll() -> None:
+        import httpx
+
+        answers.append(httpx.get(node.at(session), headers={"Prefer": "wait=60"}, timeout=70).status_code)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    time.sleep(0.5)
+    start = time.monotonic()
+    node.kill(signal.SIGTERM)
+    thread.join(10)
+    assert time.monotonic() - start < 5
+    assert answers == [200]
+    node.start()
+    node.update(session, "CANCELLED")
+    node.end(session)
+
+
+def test_sessions_end_with_an_embedded_node(start_node: Starter) -> None:
+    node = start_node("--end-sessions-on-exit")
+    session = running(node, Request(shell("sleep 28.2842")))
+    node.kill(signal.SIGTERM)
+    assert gone("28.2842")
+    node.start()
+    assert node.get(session)["phase"] == "CANCELLED"
+
+
+def test_exit_with_parent(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    from tests.node.conftest import REPOSITORY
+
+    command = [sys.executable, "-m", "wes_bridge.node.main", "--state-dir", str(tmp_path)]
+    node = subprocess.Popen(
+        [*command, "--exit-with-parent"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+    )
+    assert b"is ready at" in node.stdout.readline()
+    node.stdin.close()
+    assert node.wait(10) == 0
+
+
+def test_old_sessions_are_forgotten(start_node: Starter) -> None:
+    node = start_node("--log-level=warning", keep_sessions=1.0)
+    session = node.completed(Request(shell("echo x")))
+    folder = node.state / "sessions" / session["meta"]["uuid"]
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    node.kill(signal.SIGTERM)
+    node.start()
+    assert node.http.get(node.at(session)).status_code == 404

@@ -1,0 +1,211 @@
+"""Containers, by the command line of podman or docker.
+
+``engine run`` stands under the same shim as a plain process: its exit code and streams are the container's,
+and a node that comes back finds it the same way. Killing goes through the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from wes_bridge.config import NodeConfig
+from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Compute, ExecutionRequest, Message, Session
+from wes_bridge.model.units import GIB
+from wes_bridge.node.errors import PlatformError
+from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.platforms import supervisor
+from wes_bridge.node.platforms.base import Job
+from wes_bridge.node.platforms.images import Images, last_line, run
+from wes_bridge.node.platforms.supervised import Supervised
+from wes_bridge.node.platforms.supervisor import MARKER, Launch
+from wes_bridge.node.staging.file import copy
+from wes_bridge.node.staging.plan import Entry, Kind, Tree
+
+LABEL = "wes-bridge.session"
+"""Label of all containers of a node; its value is the session's UUID."""
+_ENGINE_TIMEOUT = 60.0
+_ENGINE_FAILED = 125
+_TAIL = 4096
+
+
+class ContainerPlatform(Supervised):
+    """Runs commands in containers.
+
+    Args:
+        config: of the node.
+        state: the node's state directory.
+    """
+
+    name = "container"
+    kinds = frozenset({DOCKER_CONTAINER})
+    links = False
+
+    def __init__(self, config: NodeConfig, state: Path) -> None:
+        super().__init__()
+        self._engine = _find_engine(config.container_engine)
+        self._asked_for = config.container_engine
+        self._images = Images(self._engine or "", config.pull_images, config.images)
+        self._chosen: dict[str, str] = {}
+        self._is_podman = "podman" in Path(self._engine or "").name
+        self._works: bool | None = None
+        self._why_not = ""
+
+    async def unavailable(self) -> str | None:
+        """Whether there is an engine that answers; asked once."""
+        if self._engine is None:
+            return f"{self._asked_for or 'podman or docker'} is not installed here"
+        if not self._works:
+            code, out, err = await run(self._engine, "version", timeout=_ENGINE_TIMEOUT)
+            self._works = code == 0
+            self._is_podman = self._is_podman or "podman" in out.lower()
+            self._why_not = f"{self._engine} does not work: {last_line(err)}"
+        return None if self._works else self._why_not
+
+    async def check(self, request: ExecutionRequest) -> list[Message]:
+        """Whether the image is here, or may be had."""
+        return await self._images.check(request.executable.image) if request.executable else []
+
+    async def prepare(self, session: Session) -> None:
+        """Get the image."""
+        image = session.executable.image if session.executable else None
+        await self.unavailable()
+        self._chosen[str(session.meta.uuid)] = await self._images.get(image)
+
+    def launch(self, job: Job) -> Launch:
+        """The engine's command line."""
+        executable = job.session.executable
+        if executable is None or self._engine is None:
+            raise PlatformError("no container engine")
+        image = self._chosen.pop(job.uuid)
+        stdin, out, err = self.streams(job)
+        words = [self._engine, "run", "--rm", "--pull=never", "--log-driver=none", "--name", _name(job.uuid)]
+        words += ["--label", f"{LABEL}={job.uuid}", "--cidfile", str(job.folder.root / "cid")]
+        words += self._user()
+        words += _limits(job.session.compute)
+        if stdin is not None:
+            words.append("--interactive")
+        if executable.network is not None and executable.network.access is False:
+            words += ["--network", "none"]
+        words += ["--workdir", job.tree.workdir]
+        for mount in _mounts(job.tree):
+            words += mount
+        for name, value in (executable.environment or {}).items():
+            words += ["--env", f"{name}={value}"]
+        if executable.entrypoint:
+            words += ["--entrypoint", executable.entrypoint]
+        env = {**os.environ, MARKER: job.uuid}
+        return Launch([*words, image, *(executable.command or [])], env, job.folder.root, stdin, out, err)
+
+    def watched(self, job: Job) -> int | None:
+        """The engine limits memory itself."""
+        return None
+
+    async def wait(self, job: Job) -> int | None:
+        """Wait for the container.
+
+        Raises:
+            PlatformError: it could not be made or started; in the engine's words.
+        """
+        code = await super().wait(job)
+        if code == _ENGINE_FAILED:
+            said = last_line(_tail(self.streams(job)[2]))
+            if said.startswith(("Error:", "docker:")) or not (job.folder.root / "cid").exists():
+                raise PlatformError(f"the container engine failed: {said or 'no reason given'}")
+        if code is None and self._engine is not None:
+            await run(self._engine, "rm", "--force", _name(job.uuid), timeout=_ENGINE_TIMEOUT)
+        return code
+
+    async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
+        """End the container, then what is left of the engine's command."""
+        pid = supervisor.read_pid(folder)
+        if pid is None or self._engine is None:
+            return
+        name = _name(uuid)
+        if grace > 0 and supervisor.is_alive(folder, pid):
+            seconds = str(max(1, round(grace)))
+            await run(self._engine, "stop", "--time", seconds, name, timeout=_ENGINE_TIMEOUT)
+            await supervisor.wait_gone(pid, 2.0)
+        await run(self._engine, "rm", "--force", name, timeout=_ENGINE_TIMEOUT)
+        await supervisor.kill_tree(folder, pid, uuid, 0.0)
+
+    def _user(self) -> list[str]:
+        if self._is_podman and os.geteuid() != 0:
+            return ["--userns=keep-id"]
+        return ["--user", f"{os.geteuid()}:{os.getegid()}"]
+
+
+def _find_engine(configured: str | None) -> str | None:
+    if configured:
+        return shutil.which(configured)
+    return shutil.which("podman") or shutil.which("docker")
+
+
+def _name(uuid: str) -> str:
+    return f"wb-{uuid}"
+
+
+def _limits(compute: Compute | None) -> list[str]:
+    """Processors and memory, where the offer names a maximum."""
+    words: list[str] = []
+    if compute is None:
+        return words
+    if compute.cores is not None and compute.cores.max is not None:
+        words += ["--cpus", str(min(max(1, compute.cores.max), os.cpu_count() or 1))]
+    memory = compute.memory
+    if memory is not None:
+        limit = memory.max_bytes or (memory.max * GIB if memory.max else None)
+        if limit:
+            words += ["--memory", str(limit)]
+    return words
+
+
+def _mounts(tree: Tree) -> list[list[str]]:
+    """Options that show the session's file system at the paths the client chose."""
+    found: list[list[str]] = []
+    if tree.paths.root is not None:
+        found.append(_bind(Path(tree.paths.real), tree.paths.root, writable=True) or [])
+    for entry in tree.ordered():
+        if entry.kind is Kind.LINK:
+            bind = _bind(entry.source, entry.path, entry.writable)
+            if bind is None:
+                _copy_in(tree, entry)
+            else:
+                found.append(bind)
+        elif tree.paths.root is None and not tree.is_inside(entry.path):
+            bind = _bind(tree.paths.host(entry.path), entry.path, entry.writable)
+            found.append(bind or _refuse(entry))
+    return found
+
+
+def _bind(source: Path, target: str, writable: bool) -> list[str] | None:
+    """One bind mount; None when the names cannot be written in either of the engine's two ways."""
+    text = f"{source}{target}"
+    if ":" not in text:
+        return ["--volume", f"{source}:{target}:{'rw' if writable else 'ro'}"]
+    if "," not in text and '"' not in text:
+        readonly = "" if writable else ",readonly"
+        return ["--mount", f"type=bind,source={source},destination={target}{readonly}"]
+    return None
+
+
+def _copy_in(tree: Tree, entry: Entry) -> None:
+    if entry.writable or tree.paths.root is None:
+        _refuse(entry)
+    target = tree.paths.host(entry.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copy(entry.source, target)
+
+
+def _refuse(entry: Entry) -> list[str]:
+    raise PlatformError(f"{entry.path}: a name with both ':' and ',' cannot be mounted")
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
