@@ -272,7 +272,7 @@ def test_what_is_not_local_is_left_alone(folder: Path) -> None:
     assert names(bundle) == ["tool.cwl"]
 
 
-def test_directories_become_literals(folder: Path) -> None:
+def test_directories_with_empty_folders_become_literals(folder: Path) -> None:
     write(folder / "tool.cwl", TOOL)
     write(folder / "d ir/a.txt")
     write(folder / "d ir/sub/b.txt")
@@ -415,6 +415,16 @@ def test_shared_files(folder: Path) -> None:
     assert (bundle.attachments, bundle.version) == ([], "v1.2")
 
 
+def test_directories_keep_their_tree(folder: Path) -> None:
+    write(folder / "wf" / "tool.cwl", TOOL)
+    write(folder / "data" / "ms" / "table")
+    write(folder / "data" / "ms" / "sub" / "col")
+    job = {"d": {"class": "Directory", "path": str(folder / "data" / "ms")}}
+    bundle = make_bundle(folder / "wf" / "tool.cwl", job)
+    assert bundle.params["d"] == {"class": "Directory", "location": "inputs/1/ms"}
+    assert names(bundle) == ["inputs/1/ms/sub/col", "inputs/1/ms/table", "tool.cwl"]
+
+
 ARGUED = """
 cwlVersion: v1.2
 class: Workflow
@@ -445,8 +455,7 @@ def test_arguments(folder: Path) -> None:
         "files": [{"class": "File", "location": "a%20b"}, {"class": "File", "location": "c"}],
         "d": {
             "class": "Directory",
-            "basename": "e",
-            "listing": [{"class": "File", "location": "e/x"}],
+            "location": "e",
         },
         "colour": "red",
         "r": {"a": 1, "b": "x"},

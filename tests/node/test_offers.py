@@ -59,9 +59,7 @@ def test_offers_can_be_read_again(node: NodeProcess) -> None:
 
 
 def test_redirect_is_followed_by_clients_that_do(node: NodeProcess) -> None:
-    answer = node.http.post(
-        f"{node.url}/requests", json=Request(process("true")).body, follow_redirects=True
-    )
+    answer = node.http.post(f"{node.url}/requests", json=Request(process("true")).body, follow_redirects=True)
     assert answer.status_code == 200
     assert answer.json()["result"] == "YES"
 
@@ -278,9 +276,7 @@ def test_reasons_for_no(node: NodeProcess, tmp_path: Path) -> None:
     [message] = node.refused(Request(process("true")).output("data:,x"))
     assert "cannot write" in message["message"]
     request = Request(process("true"))
-    request.body["compute"]["volumes"] = [
-        {"kind": eb.SIMPLE_VOLUME, "path": f"{ROOT}/x", "resource": "none"}
-    ]
+    request.body["compute"]["volumes"] = [{"kind": eb.SIMPLE_VOLUME, "path": f"{ROOT}/x", "resource": "none"}]
     assert kinds(node.refused(request)) == {"uri:resource-not-found"}
     request = Request(process("true"))
     request.body["data"] = [{"kind": eb.RUCIO_DATA, "meta": {"name": "r"}}]

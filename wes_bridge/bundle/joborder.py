@@ -181,10 +181,23 @@ class Packer:
                 ]
         elif self._layout is None:
             result["location"] = self._location(path)
-        else:
+        elif self._holds_empty(path):
             result.setdefault("basename", path.name)
             result["listing"] = self._listing(path, ())
+        else:
+            self._layout.keep(path)
+            for file in sorted(path.rglob("*")):
+                if file.is_file():
+                    self._take(file)
+            result["location"] = self._location(path)
         return result
+
+    def _holds_empty(self, folder: Path) -> bool:
+        """Whether a folder has something that attachments cannot carry: an empty folder, a linked one."""
+        folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+        return any(path.is_symlink() or not any(path.iterdir()) for path in folders[1:]) or not any(
+            folder.iterdir()
+        )
 
     def _listing(self, folder: Path, above: tuple[str, ...]) -> list[dict[str, Any]]:
         real = os.path.realpath(folder)

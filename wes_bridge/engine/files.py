@@ -135,6 +135,11 @@ class UrlPathMapper(PathMapper):
             self._pathmap[location] = MapperEnt(resolved, target, "WritableFile" if copy else "File", staged)
         self.visitlisting(obj.get("secondaryFiles", []), folder, basedir, copy=copy, staged=staged)
 
+    def reversemap(self, target: str) -> tuple[str, str] | None:
+        """The location and origin of the input at ``target``; None for a literal: it has no other place."""
+        found = super().reversemap(target)
+        return None if found is None or found[0].startswith("_:") else found
+
 
 def _local_path(location: str) -> str:
     return str(uri_file_path(location)) if location.startswith("file://") else location

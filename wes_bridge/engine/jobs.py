@@ -100,7 +100,7 @@ class BridgeJob(JobBase):
     def _stdin_path(self) -> str | None:
         if self.stdin is None:
             return None
-        if self.pathmapper.reversemap(self.stdin) is None:
+        if all(entry.target != self.stdin for entry in self.pathmapper):
             raise WorkflowException(f"{self.key}: stdin {self.stdin} is not one of the staged files")
         return str(self.stdin)
 

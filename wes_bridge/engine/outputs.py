@@ -75,8 +75,9 @@ class OutputFolder:
         location = item.get("location", "")
         if urlsplit(location).scheme not in ("", "_", "file") and not location.startswith("_:"):
             return None
-        if location in self._placed and self._placed[location].parent == folder:
-            return self._placed[location]
+        known = _real(location)
+        if known in self._placed and self._placed[known].parent == folder:
+            return self._placed[known]
         basename = item.get("basename") or location.rpartition("/")[2]
         target = _free(folder / basename)
         if location.startswith("file:"):
@@ -91,8 +92,13 @@ class OutputFolder:
             target.mkdir()
         else:
             target.write_text(item.get("contents", ""))
-        self._placed[location] = target
+        self._placed[known] = target
         return target
+
+
+def _real(location: str) -> str:
+    """What a location stands for: two links to one file are one file."""
+    return str(url_path(location).resolve()) if location.startswith("file:") else location
 
 
 def _free(target: Path) -> Path:
