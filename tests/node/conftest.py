@@ -177,9 +177,7 @@ class NodeProcess:
         return session
 
     def stream(self, session: dict[str, Any], name: str = "stdout", **headers: str) -> str:
-        return self.http.get(
-            f"{self.url}/streams/{session['meta']['uuid']}/{name}", headers=headers
-        ).text
+        return self.http.get(f"{self.url}/streams/{session['meta']['uuid']}/{name}", headers=headers).text
 
 
 def texts(session: dict[str, Any]) -> str:

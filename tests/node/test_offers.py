@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -59,9 +60,7 @@ def test_offers_can_be_read_again(node: NodeProcess) -> None:
 
 
 def test_redirect_is_followed_by_clients_that_do(node: NodeProcess) -> None:
-    answer = node.http.post(
-        f"{node.url}/requests", json=Request(process("true")).body, follow_redirects=True
-    )
+    answer = node.http.post(f"{node.url}/requests", json=Request(process("true")).body, follow_redirects=True)
     assert answer.status_code == 200
     assert answer.json()["result"] == "YES"
 
@@ -185,8 +184,6 @@ def test_body_over_the_limit_is_refused_unread(start_node: Starter) -> None:
     )
     assert answer.status_code == 413
     split = urlsplit(node.url)
-    import socket
-
     with socket.create_connection((split.hostname, split.port)) as raw:
         raw.sendall(
             b"POST /requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -278,9 +275,7 @@ def test_reasons_for_no(node: NodeProcess, tmp_path: Path) -> None:
     [message] = node.refused(Request(process("true")).output("data:,x"))
     assert "cannot write" in message["message"]
     request = Request(process("true"))
-    request.body["compute"]["volumes"] = [
-        {"kind": eb.SIMPLE_VOLUME, "path": f"{ROOT}/x", "resource": "none"}
-    ]
+    request.body["compute"]["volumes"] = [{"kind": eb.SIMPLE_VOLUME, "path": f"{ROOT}/x", "resource": "none"}]
     assert kinds(node.refused(request)) == {"uri:resource-not-found"}
     request = Request(process("true"))
     request.body["data"] = [{"kind": eb.RUCIO_DATA, "meta": {"name": "r"}}]

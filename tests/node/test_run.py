@@ -251,7 +251,9 @@ def test_few_cores(both: NodeProcess) -> None:
 
 
 def test_cancel_ends_everything(both: NodeProcess) -> None:
-    script = "setsid sh -c 'setsid sleep 27.1828 & sleep 27.1828' & trap '' TERM; sleep 27.1828; sleep 27.1828"
+    script = (
+        "setsid sh -c 'setsid sleep 27.1828 & sleep 27.1828' & trap '' TERM; sleep 27.1828; sleep 27.1828"
+    )
     session = both.until(both.begin(Request(shell(script))), lambda s: s["phase"] == "RUNNING")
     deadline = time.monotonic() + 5
     while len(alive("27.1828")) < 3:
