@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -183,8 +184,6 @@ def test_body_over_the_limit_is_refused_unread(start_node: Starter) -> None:
     )
     assert answer.status_code == 413
     split = urlsplit(node.url)
-    import socket
-
     with socket.create_connection((split.hostname, split.port)) as raw:
         raw.sendall(
             b"POST /requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

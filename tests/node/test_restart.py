@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.node.conftest import NodeProcess, Request, Starter, process, session_kinds, shell, texts
+from tests.node.conftest import (
+    REPOSITORY,
+    NodeProcess,
+    Request,
+    Starter,
+    process,
+    session_kinds,
+    shell,
+    texts,
+)
 from tests.node.test_run import alive, gone
 
 
@@ -58,8 +72,6 @@ def test_lost_processes_are_told(fresh: NodeProcess) -> None:
     session = running(fresh, Request(shell("sleep 17.3205")))
     fresh.kill()
     shim = int((fresh.state / "sessions" / session["meta"]["uuid"] / "pid").read_text())
-    import os
-
     os.killpg(shim, signal.SIGKILL)
     assert gone("17.3205")
     fresh.start()
@@ -140,15 +152,11 @@ def test_ended_sessions_can_be_read_after_a_restart(start_node: Starter) -> None
 
 
 def test_long_poll_is_let_go_when_the_node_stops(start_node: Starter) -> None:
-    import threading
-
     node = start_node("--log-level=warning")
     session = running(node, Request(shell("sleep 30")))
     answers = []
 
     def poll() -> None:
-        import httpx
-
         answers.append(httpx.get(node.at(session), headers={"Prefer": "wait=60"}, timeout=70).status_code)
 
     thread = threading.Thread(target=poll)
@@ -174,11 +182,6 @@ def test_sessions_end_with_an_embedded_node(start_node: Starter) -> None:
 
 
 def test_exit_with_parent(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    from tests.node.conftest import REPOSITORY
-
     command = [sys.executable, "-m", "wes_bridge.node.main", "--state-dir", str(tmp_path)]
     node = subprocess.Popen(
         [*command, "--exit-with-parent"],

@@ -6,6 +6,8 @@ import base64
 import http.server
 import json
 import os
+import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +58,7 @@ def test_private_copies(both: NodeProcess, tmp_path: Path) -> None:
     (tmp_path / "d/sub/f").write_text("1\n")
     (tmp_path / "d/sub/f").chmod(0o444)
     (tmp_path / "a").write_text("1\n")
-    request = Request(shell(f"echo 2 >> a; echo 2 >> d/sub/f; touch d/new; cat a d/sub/f"))
+    request = Request(shell("echo 2 >> a; echo 2 >> d/sub/f; touch d/new; cat a d/sub/f"))
     request.data(f"{ROOT}/out/a", (tmp_path / "a").as_uri(), "READWRITE", copy=True)
     request.data(f"{ROOT}/out/d", (tmp_path / "d").as_uri(), "READWRITE", copy=True)
     assert both.stream(both.completed(request)) == "1\n2\n1\n2\n"
@@ -173,8 +175,6 @@ def test_output_to_another_file_system(both: NodeProcess) -> None:
         assert (target / "d/x").read_text() == "x\n"
         assert [path.name for path in target.parent.iterdir()] == ["out"]
     finally:
-        import shutil
-
         shutil.rmtree(target.parent, ignore_errors=True)
 
 
@@ -198,7 +198,8 @@ def test_links_in_outputs_stay_good(both: NodeProcess, tmp_path: Path) -> None:
     source.write_text("source")
     script = (
         f"ln -s {ROOT}/in/a to-input; ln -s {ROOT}/in/b to-literal; echo x > real; ln -s real relative;"
-        f' ln -s "$PWD/real" absolute; ln -s /etc/hostname outside; mkdir d; ln -s ../real d/up; ln -s none dangling'
+        f' ln -s "$PWD/real" absolute; ln -s /etc/hostname outside; mkdir d; ln -s ../real d/up;'
+        " ln -s none dangling"
     )
     request = Request(shell(script))
     request.data(f"{ROOT}/in/a", source.as_uri()).data(f"{ROOT}/in/b", literal("literal"))
@@ -302,8 +303,6 @@ def test_http_output(node: NodeProcess, site: str) -> None:
 
 
 def test_cancel_while_downloading(node: NodeProcess) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         session = node.begin(Request(shell("true")).data(f"{ROOT}/in/f", url))

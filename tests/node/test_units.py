@@ -22,7 +22,7 @@ from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative, is_below
 from wes_bridge.node.live import LiveSession
 from wes_bridge.node.node import Node
-from wes_bridge.node.offers import Slot
+from wes_bridge.node.offers import OfferMaker, Slot
 from wes_bridge.node.phases import client_may_move, may_move
 from wes_bridge.node.staging.literal import literal_bytes
 from wes_bridge.store.database import Database, migrate
@@ -54,7 +54,7 @@ def test_every_walk_ends(steps: list[Phase]) -> None:
 
 
 def test_a_full_life_is_possible() -> None:
-    life = "INITIAL OFFERED ACCEPTED WAITING PREPARING RUNNING RELEASING COMPLETED".split()
+    life = ["INITIAL", "OFFERED", "ACCEPTED", "WAITING", "PREPARING", "RUNNING", "RELEASING", "COMPLETED"]
     assert all(may_move(Phase(a), Phase(b)) for a, b in itertools.pairwise(life))
     assert all(may_move(phase, Phase.FAILED) for phase in list(Phase) if client_may_move(phase, Phase.FAILED))
 
@@ -211,7 +211,7 @@ def test_siblings_are_rejected_and_the_set_shows_it(tmp_path: Path) -> None:
         node = Node(NodeConfig(platforms=["process"], sandbox="none"), tmp_path)
         await node.start()
         try:
-            node.planner = TwoSlots()
+            node.offers = OfferMaker(node.config, node.capacity, TwoSlots())
             executable = eb.Executable(kind=eb.PROCESS, command=["true"], root="/wb")
             offerset = await node.offer(eb.ExecutionRequest(executable=executable))
             assert len(offerset.offers) == 2

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from urllib.parse import unquote
 
-from wes_bridge.model.execution_broker import SIMPLE_DATA, Data, ExecutionRequest, Message, Volume
+from wes_bridge.model.execution_broker import (
+    SIMPLE_DATA,
+    Data,
+    Executable,
+    ExecutionRequest,
+    Message,
+    Streams,
+    Volume,
+)
 from wes_bridge.model.units import parse_duration, parse_interval
 from wes_bridge.node import messages
 from wes_bridge.node.errors import BadRequestError
@@ -22,31 +30,42 @@ def check_values(request: ExecutionRequest) -> None:
     Raises:
         BadRequestError: says which field, and why.
     """
+    _check_schedule(request)
+    for volume in (request.compute.volumes or []) if request.compute else []:
+        volume_path(volume)
+    if request.executable is not None:
+        _check_executable_paths(request.executable)
+        _check_words(request.executable)
+
+
+def _check_schedule(request: ExecutionRequest) -> None:
     requested = request.schedule.requested if request.schedule else None
+    if requested is None:
+        return
     try:
-        if requested and requested.duration and parse_duration(requested.duration).total_seconds() <= 0:
+        if requested.duration and parse_duration(requested.duration).total_seconds() <= 0:
             raise ValueError(f"not a positive duration: {requested.duration}")
-        if requested and requested.start:
+        if requested.start:
             parse_interval(requested.start)
     except (ValueError, OverflowError) as error:
         raise BadRequestError(f"schedule.requested: {error}") from error
-    for volume in (request.compute.volumes or []) if request.compute else []:
-        volume_path(volume)
-    executable = request.executable
-    if executable is None:
-        return
+
+
+def _check_executable_paths(executable: Executable) -> None:
     for value, what in ((executable.root, "executable.root"), (executable.workdir, "executable.workdir")):
         if value is not None:
             clean_path(value, what)
     for path in executable.rewrite or []:
         clean_relative(path, "executable.rewrite")
-    if executable.streams:
-        for name in ("stdout", "stderr"):
-            stream = getattr(executable.streams, name)
-            if stream is not None and stream.path:
-                clean_relative(stream.path, f"executable.streams.{name}.path")
-        if executable.streams.stdin and executable.streams.stdin.path:
-            clean_path(executable.streams.stdin.path, "executable.streams.stdin.path")
+    streams = executable.streams or Streams()
+    for stream, what in ((streams.stdout, "stdout"), (streams.stderr, "stderr")):
+        if stream is not None and stream.path:
+            clean_relative(stream.path, f"executable.streams.{what}.path")
+    if streams.stdin is not None and streams.stdin.path:
+        clean_path(streams.stdin.path, "executable.streams.stdin.path")
+
+
+def _check_words(executable: Executable) -> None:
     for word in (*(executable.command or []), *(executable.environment or {}).values()):
         if "\x00" in word:
             raise BadRequestError("executable.command and environment must not contain NUL")
@@ -86,41 +105,29 @@ def _check_data(data: Data, prefixes: list[str], schemes: Schemes) -> list[Messa
     if data.kind != SIMPLE_DATA:
         return [message(messages.UNKNOWN_TYPE, "data of kind {kind} cannot be staged", kind=data.kind)]
     location = data.location or ""
-    if not location:
-        if data.directory and data.access != "WRITE":
-            return []
-        return [message(messages.MISSING_VALUE, "data resource {name} has no location", name=name)]
-    if data.directory and location in ("data:", "data:,"):
+    if data.directory and data.access != "WRITE" and location in ("", "data:", "data:,"):
         return []
+    if not location:
+        return [message(messages.MISSING_VALUE, "data resource {name} has no location", name=name)]
+    reason = _why_not(location, data.access == "WRITE", prefixes, schemes)
+    if reason is None:
+        return []
+    text = "data resource {name}: {reason}: {location}"
+    return [message(messages.UNKNOWN_URL, text, name=name, reason=reason, location=location[:200])]
+
+
+def _why_not(location: str, write: bool, prefixes: list[str], schemes: Schemes) -> str | None:
+    """Why data cannot be staged from (or written to) a URL; None when it can."""
     scheme = schemes.get(location)
     if scheme is None or not any(_starts(location, prefix) for prefix in prefixes):
-        return [
-            message(
-                messages.UNKNOWN_URL,
-                "data resource {name}: this node does not take {location}; it takes {prefixes}",
-                name=name,
-                location=location[:200],
-                prefixes=", ".join(prefixes),
-            )
-        ]
-    if data.access == "WRITE" and not scheme.can_store:
-        return [
-            message(
-                messages.UNKNOWN_URL,
-                "data resource {name}: cannot write to {location}",
-                name=name,
-                location=location[:200],
-            )
-        ]
+        return f"this node takes only {', '.join(prefixes)}"
+    if write and not scheme.can_store:
+        return "cannot write to this"
     try:
         scheme.local(location)
     except ValueError as error:
-        return [
-            message(
-                messages.UNKNOWN_URL, "data resource {name}: {reason}", name=name, reason=str(error)[:300]
-            )
-        ]
-    return []
+        return str(error)[:300]
+    return None
 
 
 def _starts(location: str, prefix: str) -> bool:

@@ -30,7 +30,7 @@ class SessionFolder:
 
 
 def clean_path(path: str, what: str) -> str:
-    """Check an absolute path of the session's file system and write it without ``//``, ``.`` or a final ``/``.
+    """Check an absolute path of the session's file system; written without ``//``, ``.`` or a final ``/``.
 
     Args:
         path: as in the request.

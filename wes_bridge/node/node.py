@@ -33,11 +33,12 @@ from wes_bridge.model.units import GIB, utcnow
 from wes_bridge.node import messages
 from wes_bridge.node.capacity import Capacity, Queue
 from wes_bridge.node.checks import check_request, check_values
+from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
 from wes_bridge.node.kinds import check_kinds
 from wes_bridge.node.live import LiveSession, decode
 from wes_bridge.node.messages import message
-from wes_bridge.node.offers import Planner, QueuePlanner, check_limits, make_offers
+from wes_bridge.node.offers import OfferMaker, QueuePlanner, check_limits
 from wes_bridge.node.phases import client_may_move
 from wes_bridge.node.platforms import load_platforms
 from wes_bridge.node.platforms.base import Platform
@@ -101,7 +102,7 @@ class Node:
         self.boot = token_hex(4)
         self.capacity = capacity_of(config)
         self.queue = Queue(self.capacity)
-        self.planner: Planner = QueuePlanner(self.queue)
+        self.offers = OfferMaker(config, self.capacity, QueuePlanner(self.queue))
         self.schemes = default_schemes()
         self.closing = False
         self._platforms: dict[str, Platform] = {}
@@ -119,7 +120,7 @@ class Node:
         self.state.mkdir(parents=True, exist_ok=True)
         self.state = self.state.resolve()
         self._folder = self.state / "sessions"
-        self._folder.mkdir(mode=0o755, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         loop = asyncio.get_running_loop()
         url = f"sqlite:///{self.state / 'node.db'}"
         self.database = await loop.run_in_executor(None, Database, url, store.NODE)
@@ -163,7 +164,12 @@ class Node:
             if live.phase is not Phase.ACCEPTED:
                 live.session.phase = Phase.ACCEPTED
             live.say(message(messages.RESTARTED, "the node was restarted while it had this session", "INFO"))
-            self.runner.begin(live)
+            try:
+                self.runner.begin(live)
+            except NodeError as error:
+                live.session.meta.messages = [*(live.session.meta.messages or []), error.message]
+                live.move(Phase.FAILED)
+                await self._on_ended(live)
         for row in await loop.run_in_executor(None, store.open_offers, self.database):
             if row.offerset not in self._sets:
                 await self._restore_set(row.offerset)
@@ -199,7 +205,7 @@ class Node:
         reasons = [note for note in found if note.level == "ERROR"]
         offers: list[Session] = []
         if not reasons:
-            offers, reasons = make_offers(request, self.planner, self.capacity, self.config, found)
+            offers, reasons = self.offers.make(request, found)
         return self._keep(offers, reasons)
 
     async def direct(self, request: ExecutionRequest) -> tuple[LiveOfferSet, LiveSession | None]:
@@ -348,6 +354,7 @@ class Node:
         offerset = self._sets.get(live.offerset)
         others = offerset.offers if offerset else []
         siblings = [other for other in others if other is not live and other.phase is Phase.OFFERED]
+        expires = live.session.expires
         live.move(Phase.ACCEPTED)
         for sibling in siblings:
             sibling.move(Phase.REJECTED)
@@ -361,6 +368,7 @@ class Node:
         try:
             await self.writer(save)
         except BaseException:
+            live.session.expires = expires
             for offer in (live, *siblings):
                 offer.session.phase = Phase.OFFERED
                 offer.changed()

@@ -129,75 +129,84 @@ def check_limits(request: eb.ExecutionRequest, capacity: Capacity) -> list[eb.Me
     return found
 
 
-def make_offers(
-    request: eb.ExecutionRequest,
-    planner: Planner,
-    capacity: Capacity,
-    config: NodeConfig,
-    notes: list[eb.Message],
-) -> tuple[list[eb.Session], list[eb.Message]]:
-    """Offers for a request that the node can do.
+class OfferMaker:
+    """Makes offers.
 
     Args:
-        request: checked.
-        planner: says when.
+        config: quotes, and how long offers stand.
         capacity: what the node has.
-        config: quotes and how long offers stand.
-        notes: messages each offer carries.
-
-    Returns:
-        Offers, and when there are none the reasons.
+        planner: says when.
     """
-    duration, earliest, latest = wish_of(request)
-    need = need_of(request.compute, duration)
-    slots = planner.slots(need, earliest, latest)
-    if not slots:
-        return [], [
-            message(
-                messages.NO_SLOT,
-                "nothing is free between {earliest} and {latest}",
-                earliest=format_instant(earliest),
-                latest=format_instant(latest) if latest else "any time",
-            )
-        ]
-    now = utcnow()
-    expires = now + timedelta(seconds=config.offer_lifetime)
-    return [
-        _offer(request, slot, need, capacity, config, notes, index, now, expires)
-        for index, slot in enumerate(slots)
-    ], []
+
+    def __init__(self, config: NodeConfig, capacity: Capacity, planner: Planner) -> None:
+        self._config = config
+        self._capacity = capacity
+        self._planner = planner
+
+    def make(
+        self, request: eb.ExecutionRequest, notes: list[eb.Message]
+    ) -> tuple[list[eb.Session], list[eb.Message]]:
+        """Offers for a request that the node can do.
+
+        Args:
+            request: checked.
+            notes: messages each offer carries.
+
+        Returns:
+            Offers, and when there are none the reasons.
+        """
+        duration, earliest, latest = wish_of(request)
+        slots = self._planner.slots(need_of(request.compute, duration), earliest, latest)
+        if slots:
+            return [self._offer(request, slot, notes, index) for index, slot in enumerate(slots)], []
+        text = "nothing is free between {earliest} and {latest}"
+        end = format_instant(latest) if latest else "any time"
+        return [], [message(messages.NO_SLOT, text, earliest=format_instant(earliest), latest=end)]
+
+    def _offer(
+        self, request: eb.ExecutionRequest, slot: Slot, notes: list[eb.Message], index: int
+    ) -> eb.Session:
+        now = utcnow()
+        quotes = self._config.quotes
+        schedule = _schedule(slot)
+        requested = request.schedule.requested if request.schedule else None
+        name = f"{self._config.name}-offer-{index}"
+        return eb.Session(
+            meta=eb.Meta(uuid=new_uuid(), name=name, created=now, messages=list(notes) or None),
+            phase=Phase.OFFERED,
+            expires=now + timedelta(seconds=self._config.offer_lifetime),
+            executable=_own(request.executable, now) if request.executable else None,
+            compute=self._compute(request.compute, slot, schedule, now),
+            storage=[_own(storage, now) for storage in request.storage or []] or None,
+            data=[_own(data, now) for data in request.data or []] or None,
+            schedule=schedule.model_copy(update={"requested": requested}),
+            costs=_costs(quotes, slot.duration.total_seconds() / 3600, "") or None,
+            metrics=_metrics(quotes) or None,
+        )
+
+    def _compute(
+        self, asked: eb.Compute | None, slot: Slot, schedule: eb.Schedule, now: datetime
+    ) -> eb.Compute:
+        need = need_of(asked, slot.duration)
+        compute = _own(asked or eb.Compute(), now)
+        cores = (asked.cores if asked else None) or eb.MinMax()
+        memory = (asked.memory if asked else None) or eb.MinMax()
+        here = self._capacity
+        compute.cores = eb.MinMax(min=need.cores, max=_at_most(cores.max, here.cores))
+        compute.memory = eb.MinMax(
+            min=memory.min if memory.min is not None else gib_ceil(need.memory),
+            max=_at_most(memory.max, here.memory // GIB),
+            min_bytes=need.memory,
+            max_bytes=_at_most(memory.max_bytes, here.memory),
+        )
+        compute.schedule = schedule
+        compute.costs = _costs(self._config.quotes, 1.0, " per hour", only_money=True) or None
+        compute.metrics = _metrics(self._config.quotes) or None
+        return compute
 
 
-def _offer(
-    request: eb.ExecutionRequest,
-    slot: Slot,
-    need: Need,
-    capacity: Capacity,
-    config: NodeConfig,
-    notes: list[eb.Message],
-    index: int,
-    now: datetime,
-    expires: datetime,
-) -> eb.Session:
-    schedule = _schedule(slot)
-    quotes = config.quotes
-    hours = slot.duration.total_seconds() / 3600
-    return eb.Session(
-        meta=eb.Meta(
-            uuid=new_uuid(), name=f"{config.name}-offer-{index}", created=now, messages=list(notes) or None
-        ),
-        phase=Phase.OFFERED,
-        expires=expires,
-        executable=_own(request.executable, now) if request.executable else None,
-        compute=_compute(request.compute, need, capacity, schedule, quotes, now),
-        storage=[_own(storage, now) for storage in request.storage or []] or None,
-        data=[_own(data, now) for data in request.data or []] or None,
-        schedule=schedule.model_copy(
-            update={"requested": request.schedule.requested if request.schedule else None}
-        ),
-        costs=_costs(quotes, hours, "") or None,
-        metrics=_metrics(quotes) or None,
-    )
+def _at_most(asked: int | None, here: int) -> int | None:
+    return None if asked is None else min(asked, here)
 
 
 def _schedule(slot: Slot) -> eb.Schedule:
@@ -224,32 +233,6 @@ def _own(part: _C, now: datetime) -> _C:
     )
     copy.phase = LifecyclePhase.INITIALIZING
     return copy
-
-
-def _compute(
-    asked: eb.Compute | None,
-    need: Need,
-    capacity: Capacity,
-    schedule: eb.Schedule,
-    quotes: Quotes,
-    now: datetime,
-) -> eb.Compute:
-    compute = _own(asked or eb.Compute(), now)
-    most_cores = asked.cores.max if asked and asked.cores else None
-    compute.cores = eb.MinMax(
-        min=need.cores, max=None if most_cores is None else min(most_cores, capacity.cores)
-    )
-    memory = (asked.memory if asked else None) or eb.MinMax()
-    compute.memory = eb.MinMax(
-        min=memory.min if memory.min is not None else gib_ceil(need.memory),
-        max=None if memory.max is None else min(memory.max, capacity.memory // GIB),
-        min_bytes=need.memory,
-        max_bytes=None if memory.max_bytes is None else min(memory.max_bytes, capacity.memory),
-    )
-    compute.schedule = schedule
-    compute.costs = _costs(quotes, 1.0, " per hour", only_money=True) or None
-    compute.metrics = _metrics(quotes) or None
-    return compute
 
 
 def _costs(quotes: Quotes, hours: float, unit: str, only_money: bool = False) -> list[eb.CostOrMetric]:

@@ -206,8 +206,11 @@ class Runner:
         live.move(phase, part)
         self._runs.pop(live.uuid, None)
         self._tasks.pop(live.uuid, None)
-        await self._ended(live)
-        self._files.submit(_clean, run)
+        try:
+            await self._ended(live)
+            self._files.submit(_clean, run)
+        except Exception:
+            log.exception("session %s has ended, but that could not be written down", live.uuid)
 
     def _stopped(self, run: _Run) -> tuple[Phase, Message]:
         phase = run.live.stop or Phase.CANCELLED

@@ -8,9 +8,9 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.supervisor import MARKER
-from wes_bridge.node.staging.plan import Kind, Tree
+from wes_bridge.node.staging.plan import Kind
 
 _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """What root inside may still do: treat files as root does, nothing to the machine."""
@@ -34,9 +34,7 @@ def bubblewrap() -> tuple[str | None, str]:
     return path, ""
 
 
-def wrap(
-    bwrap: str, argv: list[str], tree: Tree, folder: SessionFolder, state: Path, cwd: Path, network: bool
-) -> list[str]:
+def wrap(bwrap: str, argv: list[str], job: Job, state: Path, network: bool) -> list[str]:
     """The command line that runs ``argv`` in a sandbox.
 
     Everything is read-only except the session's file system and what was asked for READWRITE in place;
@@ -45,12 +43,11 @@ def wrap(
     Args:
         bwrap: path of bubblewrap.
         argv: the command.
-        tree: the session's file system.
-        folder: the session's folder.
+        job: of which session.
         state: the node's state directory, hidden.
-        cwd: where the command starts.
         network: whether there is one.
     """
+    tree, folder = job.tree, job.folder
     words = [bwrap, *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
     for entry in tree.ordered():
         if entry.kind is not Kind.LINK:
@@ -60,7 +57,14 @@ def wrap(
             words += ["--bind", source, source]
         elif _is_hidden(entry.source, state):
             words += ["--ro-bind", source, source]
-    words += ["--unshare-pid", "--die-with-parent", "--unsetenv", MARKER, "--chdir", str(cwd)]
+    words += [
+        "--unshare-pid",
+        "--die-with-parent",
+        "--unsetenv",
+        MARKER,
+        "--chdir",
+        str(tree.paths.host(tree.workdir)),
+    ]
     if not network:
         words.append("--unshare-net")
     if os.geteuid() == 0:

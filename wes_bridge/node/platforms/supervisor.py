@@ -111,11 +111,11 @@ def is_alive(folder: SessionFolder, pid: int) -> bool:
     return os.fsencode(folder.root) in words
 
 
-async def wait_gone(pid: int, timeout: float | None = None) -> tuple[bool, int | None]:
+async def wait_gone(pid: int, seconds: float | None = None) -> tuple[bool, int | None]:
     """Wait until a shim has ended, end what is left of its process group, and reap it if it is our child.
 
     Returns:
-        Whether it has ended within ``timeout`` seconds, and the command's exit code when the shim told it.
+        Whether it has ended within that many ``seconds``, and the command's exit code when the shim told it.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -125,11 +125,8 @@ async def wait_gone(pid: int, timeout: float | None = None) -> tuple[bool, int |
     ended = loop.create_future()
     loop.add_reader(fd, _set, ended)
     try:
-        if timeout is None:
+        async with asyncio.timeout(seconds):
             await ended
-        else:
-            async with asyncio.timeout(timeout):
-                await ended
     except TimeoutError:
         return False, None
     finally:
@@ -137,7 +134,7 @@ async def wait_gone(pid: int, timeout: float | None = None) -> tuple[bool, int |
         os.close(fd)
     kill_group(pid)  # before the process id is given back
     try:
-        _, status = os.waitpid(pid, os.WNOHANG)
+        _, status = os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222
     except ChildProcessError:
         return True, None
     return True, os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
@@ -217,9 +214,9 @@ def descendants(pid: int) -> list[int]:
 def _children(pid: int) -> list[int]:
     children: list[int] = []
     with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
+        for task in os.scandir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
-                text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                text = Path(task.path, "children").read_text()
                 children.extend(int(word) for word in text.split())
     return children
 
@@ -227,11 +224,11 @@ def _children(pid: int) -> list[int]:
 def marked(uuid: str) -> Iterable[int]:
     """Processes whose environment carries the marker of session ``uuid``."""
     needle = f"{MARKER}={uuid}".encode()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
             with contextlib.suppress(OSError):
-                if needle in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                    yield int(name)
+                if needle in (folder / "environ").read_bytes().split(b"\0"):
+                    yield int(folder.name)
 
 
 def memory_of(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -30,80 +31,73 @@ def place(tree: Tree, schemes: Schemes, links: bool, stop: Event) -> None:
     Raises:
         StagingError: names the resource, its path and the reason.
     """
-    made: set[Path] = set()
-    downloads: list[tuple[Entry, Path]] = []
-    for entry in tree.ordered():
-        if stop.is_set():
-            raise StagingError(entry.location, entry.path, "stopped")
-        if entry.kind is Kind.LINK and not links:
-            continue
-        target = tree.paths.host(entry.path)
-        try:
-            _make_folder(target.parent, made)
+    _Placing(tree, schemes, links, stop).place()
+
+
+class _Placing:
+    def __init__(self, tree: Tree, schemes: Schemes, links: bool, stop: Event) -> None:
+        self._tree = tree
+        self._schemes = schemes
+        self._links = links
+        self._stop = stop
+        self._made: set[Path] = set()
+
+    def place(self) -> None:
+        downloads: list[tuple[Entry, Path]] = []
+        for entry in self._tree.ordered():
+            if entry.kind is Kind.LINK and not self._links:
+                continue
+            target = self._tree.paths.host(entry.path)
             if entry.kind is Kind.FETCH and scheme_of(entry.location) != "data":
                 downloads.append((entry, target))
-            else:
-                _make(tree, entry, target, schemes, links, made, stop)
-        except (OSError, ValueError, shutil.Error) as error:
-            raise StagingError(entry.location or str(entry.source), entry.path, _reason(error)) from error
-    _download(downloads, schemes, stop)
+            self._named(entry, target, self._make)
+        self._download(downloads)
 
-
-def _make(
-    tree: Tree, entry: Entry, target: Path, schemes: Schemes, links: bool, made: set[Path], stop: Event
-) -> None:
-    if entry.kind in (Kind.DIRECTORY, Kind.OUTPUT):
-        if target.is_symlink():
-            target.unlink()
-        _make_folder(target, made)
-        return
-    _clear(target, keep_directory=entry.kind is Kind.COPY and entry.source.is_dir())
-    if entry.kind is Kind.LINK:
-        target.symlink_to(entry.source)
-    elif entry.kind is Kind.COPY:
-        copy(entry.source, target)
-    else:
-        _fetch(entry, target, schemes, stop)
-        if links:
-            _rewrite(tree, target)
-        _set_mode(entry, target)
-
-
-def _download(downloads: list[tuple[Entry, Path]], schemes: Schemes, stop: Event) -> None:
-    def one(item: tuple[Entry, Path]) -> None:
-        entry, target = item
+    def _named(self, entry: Entry, target: Path, work: Callable[[Entry, Path], None]) -> None:
+        """Do ``work``; what goes wrong says which resource it was."""
+        location = entry.location or str(entry.source)
+        if self._stop.is_set():
+            raise StagingError(location, entry.path, "stopped")
         try:
-            _clear(target)
-            _fetch(entry, target, schemes, stop)
-            _set_mode(entry, target)
-        except (OSError, ValueError) as error:
-            raise StagingError(entry.location, entry.path, _reason(error)) from error
+            work(entry, target)
+        except (OSError, ValueError, shutil.Error) as error:
+            raise StagingError(location, entry.path, _reason(error)) from error
 
-    if len(downloads) < 2:
-        for item in downloads:
-            one(item)
-        return
-    with ThreadPoolExecutor(PARALLEL, "wb-download") as pool:
-        list(pool.map(one, downloads))
+    def _make(self, entry: Entry, target: Path) -> None:
+        _make_folder(target.parent, self._made)
+        if entry.kind in (Kind.DIRECTORY, Kind.OUTPUT):
+            if target.is_symlink():
+                target.unlink()
+            _make_folder(target, self._made)
+            return
+        _clear(target, keep_directory=entry.kind is Kind.COPY and entry.source.is_dir())
+        if entry.kind is Kind.LINK:
+            target.symlink_to(entry.source)
+        elif entry.kind is Kind.COPY:
+            copy(entry.source, target)
+        elif scheme_of(entry.location) == "data":
+            self._fetch(entry, target)
 
+    def _fetch(self, entry: Entry, target: Path) -> None:
+        scheme = self._schemes.get(entry.location)
+        if scheme is None:
+            raise ValueError("no way to fetch this kind of URL")
+        scheme.fetch(entry.location, target, self._stop)
+        if self._links and scheme_of(entry.location) == "data":
+            content = target.read_bytes()
+            changed = self._tree.paths.inward_bytes(content)
+            if changed is not content:
+                target.write_bytes(changed)
+        if not entry.writable:
+            target.chmod(0o444)
 
-def _fetch(entry: Entry, target: Path, schemes: Schemes, stop: Event) -> None:
-    scheme = schemes.get(entry.location)
-    if scheme is None:
-        raise ValueError("no way to fetch this kind of URL")
-    scheme.fetch(entry.location, target, stop)
-
-
-def _rewrite(tree: Tree, target: Path) -> None:
-    content = target.read_bytes()
-    changed = tree.paths.inward_bytes(content)
-    if changed is not content:
-        target.write_bytes(changed)
-
-
-def _set_mode(entry: Entry, target: Path) -> None:
-    if not entry.writable:
-        target.chmod(0o444)
+    def _download(self, downloads: list[tuple[Entry, Path]]) -> None:
+        if len(downloads) < 2:
+            for entry, target in downloads:
+                self._named(entry, target, self._fetch)
+            return
+        with ThreadPoolExecutor(PARALLEL, "wb-download") as pool:
+            list(pool.map(lambda item: self._named(item[0], item[1], self._fetch), downloads))
 
 
 def _make_folder(folder: Path, made: set[Path]) -> None:

@@ -52,7 +52,11 @@ def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None
 
 def stream_file(session: Session, folder: SessionFolder, tree: Tree, name: str) -> Path | None:
     """The file that holds stream ``name`` (stdout, stderr) now; None when there is none yet."""
-    return next((path for path in _stream_places(session, folder, tree, name) if path.is_file()), None)
+    for path in _stream_places(session, folder, tree, name):
+        within = not path.is_relative_to(folder.root) or path.resolve().is_relative_to(folder.root)
+        if path.is_file() and not path.is_symlink() and within:
+            return path
+    return None
 
 
 def keep_streams(session: Session, folder: SessionFolder, tree: Tree) -> None:
@@ -92,7 +96,8 @@ def _rewrite_files(tree: Tree, session: Session) -> None:
     executable = session.executable
     for name in (executable.rewrite or []) if executable else []:
         path = tree.paths.host(f"{tree.workdir}/{clean_relative(name, 'executable.rewrite')}")
-        if path.is_file() and not path.is_symlink():
+        inside = path.resolve().is_relative_to(tree.paths.real)
+        if path.is_file() and not path.is_symlink() and inside:
             content = path.read_bytes()
             changed = tree.paths.outward(content)
             if changed != content:
@@ -141,6 +146,8 @@ def _settle(tree: Tree, top: Path, link: Path) -> None:
     there = Path(os.path.normpath(link.parent / target))
     fs = Path(tree.paths.real)
     if not there.is_relative_to(fs):
+        if there.is_relative_to(fs.parent.parent):
+            link.unlink()  # into another session
         return
     if there.is_relative_to(top):
         wanted: Path | None = Path(os.path.relpath(there, link.parent))
@@ -165,4 +172,4 @@ def _outside(tree: Tree, there: Path, fs: Path) -> Path | None:
     if not source.exists():
         return None
     real = source.resolve()
-    return None if real.is_relative_to(fs) else real
+    return None if real.is_relative_to(fs.parent.parent) else real

@@ -1,0 +1,281 @@
+"""Containers, with a tiny image made here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node.conftest import (
+    ROOT,
+    NodeProcess,
+    Request,
+    Starter,
+    engine,
+    kinds,
+    session_kinds,
+    texts,
+)
+from tests.node.test_staging import literal
+from wes_bridge.model import execution_broker as eb
+
+IMAGE = "localhost/wb-test:busybox"
+WITH_ENTRYPOINT = "localhost/wb-test:entrypoint"
+pytestmark = pytest.mark.podman
+
+
+def cli(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [engine() or "podman", *words], capture_output=True, text=True, timeout=120, check=False, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Imports the images unless they are there."""
+    if engine() is None:
+        pytest.skip("neither podman nor docker is installed")
+    if cli("image", "inspect", IMAGE, WITH_ENTRYPOINT).returncode == 0:
+        return IMAGE
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("busybox (static) is not installed")
+    root = tmp_path_factory.mktemp("rootfs")
+    for folder in ("bin", "etc", "tmp", "usr/bin", "proc", "dev", "sys"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin/busybox")
+    for name in subprocess.check_output([busybox, "--list"], text=True).split():
+        link = root / "bin" / name
+        if not link.exists():
+            link.symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    archive = root.with_suffix(".tar")
+    subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
+    for name, changes in ((IMAGE, []), (WITH_ENTRYPOINT, ["--change", 'ENTRYPOINT ["echo", "entry"]'])):
+        done = cli("import", *changes, str(archive), name)
+        if done.returncode != 0:
+            pytest.skip(f"cannot import an image: {done.stderr[-300:]}")
+    if cli("run", "--rm", IMAGE, "true").returncode != 0:
+        pytest.skip("containers do not run here: " + cli("run", "--rm", IMAGE, "true").stderr[-300:])
+    return IMAGE
+
+
+@pytest.fixture(scope="module")
+def boxes(start_node: Starter, image: str) -> NodeProcess:
+    return start_node(platforms=["process", "container"], pull_images=False)
+
+
+def container(*command: str, image: str = IMAGE, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": eb.DOCKER_CONTAINER,
+        "image": {"locations": [image]},
+        "command": list(command),
+        "root": ROOT,
+        "workdir": f"{ROOT}/out",
+        **more,
+    }
+
+
+def sh(script: str, **more: Any) -> dict[str, Any]:
+    return container("/bin/sh", "-c", script, **more)
+
+
+def test_runs_and_cleans_up(boxes: NodeProcess, tmp_path: Path) -> None:
+    session = boxes.completed(
+        Request(sh("echo out; echo err >&2; pwd; echo x > x", environment={"A": "b c\nd"})).output(
+            tmp_path / "out"
+        )
+    )
+    assert boxes.stream(session) == f"out\nerr\n{ROOT}/out\n".replace("err\n", "")
+    assert boxes.stream(session, "stderr") == "err\n"
+    assert (tmp_path / "out/x").read_text() == "x\n"
+    assert (tmp_path / "out/x").owner() == Path.home().owner()
+    uuid = session["meta"]["uuid"]
+    assert cli("container", "inspect", f"wb-{uuid}").returncode != 0
+
+
+def test_environment_and_entrypoint(boxes: NodeProcess) -> None:
+    session = boxes.completed(Request(sh('echo "$A"', environment={"A": "b c\nd"})))
+    assert boxes.stream(session) == "b c\nd\n"
+    session = boxes.completed(Request(container("word", image=WITH_ENTRYPOINT)))
+    assert boxes.stream(session) == "entry word\n"
+    session = boxes.completed(Request(container("word", image=WITH_ENTRYPOINT, entrypoint="echo")))
+    assert boxes.stream(session) == "word\n"
+
+
+def test_exit_codes_and_signals(boxes: NodeProcess) -> None:
+    session = boxes.run(Request(sh("exit 42")))
+    assert (session["phase"], session["executable"]["exitCode"]) == ("FAILED", 42)
+    assert boxes.run(Request(sh("exit 125")))["executable"]["exitCode"] == 125
+    assert boxes.run(Request(container("no-such-command")))["executable"]["exitCode"] == 127
+    assert boxes.completed(Request(sh("exit 3", successCodes=[3])))
+
+
+def test_staging(boxes: NodeProcess, tmp_path: Path) -> None:
+    (tmp_path / "d/sub").mkdir(parents=True)
+    (tmp_path / "d/sub/two").write_text("2\n")
+    (tmp_path / "a:b,c").write_text("odd\n")
+    (tmp_path / "colon:").write_text("colon\n")
+    (tmp_path / "f").write_text("1\n")
+    (tmp_path / "w").write_text("w\n")
+    script = (
+        f"cat {ROOT}/in/f {ROOT}/in/odd {ROOT}/in/colon {ROOT}/d/sub/two {ROOT}/d/sub/three"
+        f" {ROOT}/lit here copy; echo 3 >> copy; echo more >> {ROOT}/in/w;"
+        f" echo x > {ROOT}/in/f || echo refused; echo y > {ROOT}/d/sub/two || echo refused"
+    )
+    request = Request(sh(script))
+    request.data(f"{ROOT}/in/f", (tmp_path / "f").as_uri())
+    request.data(f"{ROOT}/in/odd", (tmp_path / "a:b,c").as_uri())
+    request.data(f"{ROOT}/in/colon", (tmp_path / "colon:").as_uri())
+    request.data(f"{ROOT}/in/w", (tmp_path / "w").as_uri(), "READWRITE")
+    request.data(f"{ROOT}/d", (tmp_path / "d").as_uri())
+    request.data(f"{ROOT}/d/sub/three", literal("3\n"))
+    request.data(f"{ROOT}/lit", literal(f"{ROOT}/lit\n"))
+    request.data(f"{ROOT}/out/here", (tmp_path / "f").as_uri())
+    request.data(f"{ROOT}/out/copy", (tmp_path / "f").as_uri(), "READWRITE", copy=True)
+    session = boxes.completed(request.output(tmp_path / "out"))
+    assert boxes.stream(session) == f"1\nodd\ncolon\n2\n3\n{ROOT}/lit\n1\n1\nrefused\nrefused\n"
+    assert (tmp_path / "f").read_text() == "1\n"
+    assert (tmp_path / "w").read_text() == "w\nmore\n"
+    assert (tmp_path / "out/copy").read_text() == "1\n3\n"
+    assert (tmp_path / "out/here").readlink() == tmp_path / "f"
+    assert sorted(path.name for path in (tmp_path / "d").rglob("*")) == ["sub", "two"]
+
+
+def test_links_in_outputs(boxes: NodeProcess, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("1\n")
+    script = f"ln -s {ROOT}/in/f input; ln -s {ROOT}/lit literal; echo x > real; ln -s {ROOT}/out/real inner"
+    request = Request(sh(script)).data(f"{ROOT}/in/f", (tmp_path / "f").as_uri())
+    boxes.completed(request.data(f"{ROOT}/lit", literal("lit\n")).output(tmp_path / "out"))
+    assert (tmp_path / "out/input").readlink() == tmp_path / "f"
+    assert (tmp_path / "out/literal").read_text() == "lit\n"
+    assert (tmp_path / "out/inner").read_text() == "x\n"
+
+
+def test_paths_without_a_root(boxes: NodeProcess, tmp_path: Path) -> None:
+    """As a client of the reference broker asks: volumes anywhere, no workdir, no root."""
+    (tmp_path / "f").write_text("1\n")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    executable = container("sh", "-c", "cat /input /volumes/lit > /shared/result")
+    del executable["root"], executable["workdir"]
+    request = Request(executable).data("/input", (tmp_path / "f").as_uri())
+    request.data("/volumes/lit", literal("lit\n")).data("/shared", shared.as_uri(), "READWRITE")
+    boxes.completed(request)
+    assert (shared / "result").read_text() == "1\nlit\n"
+
+
+def test_streams(boxes: NodeProcess, tmp_path: Path) -> None:
+    streams = {"stdin": {"path": f"{ROOT}/in/f"}, "stdout": {"path": "o/out"}}
+    request = Request(container("cat", streams=streams)).data(f"{ROOT}/in/f", literal("through\n"))
+    session = boxes.completed(request.output(tmp_path / "out"))
+    assert (tmp_path / "out/o/out").read_text() == "through\n"
+    assert boxes.stream(session) == "through\n"
+
+
+def test_network(boxes: NodeProcess) -> None:
+    session = boxes.completed(Request(container("cat", "/proc/net/dev", network={"access": False})))
+    names = [line.split(":")[0].strip() for line in boxes.stream(session).splitlines()[2:]]
+    assert names == ["lo"]
+    assert "urn:wes-bridge:unenforced" not in session_kinds(session)
+
+
+def test_memory_is_limited(boxes: NodeProcess) -> None:
+    request = Request(
+        sh("head -c 300000000 /dev/zero | tail -c 300000000 | wc -c"), memory={"maxBytes": 50_000_000}
+    )
+    session = boxes.run(request)
+    assert boxes.stream(session) != "300000000\n" or session["phase"] == "FAILED"
+
+
+def test_time_limit_and_cancel(boxes: NodeProcess) -> None:
+    session = boxes.run(Request(container("sleep", "100", timeLimit=1)))
+    assert session_kinds(session) == {"urn:wes-bridge:time-limit"}
+    assert cli("container", "inspect", f"wb-{session['meta']['uuid']}").returncode != 0
+    session = boxes.until(boxes.begin(Request(sh("trap '' TERM; while :; do sleep 1; done"))), _running)
+    time.sleep(0.5)
+    boxes.update(session, "CANCELLED")
+    assert boxes.end(session)["phase"] == "CANCELLED"
+    assert cli("container", "inspect", f"wb-{session['meta']['uuid']}").returncode != 0
+
+
+def _running(session: dict[str, Any]) -> bool:
+    return session["phase"] == "RUNNING"
+
+
+def test_image_that_is_not_here(boxes: NodeProcess, start_node: Starter) -> None:
+    def asked(**image: Any) -> dict[str, Any]:
+        return {"kind": eb.DOCKER_CONTAINER, "image": image, "command": ["true"]}
+
+    [message] = boxes.refused(Request(asked(locations=["localhost/wb-test:none"])))
+    assert message["kind"] == "urn:image-unavailable"
+    assert "localhost/wb-test:none" in message["message"]
+    assert kinds(boxes.refused(Request(asked()))) == {"urn:missing-value"}
+    [message] = boxes.refused(Request(asked(locations=[IMAGE], digest="sha256:" + "0" * 64)))
+    assert message["kind"] == "urn:image-digest-mismatch"
+    [message] = boxes.refused(Request(asked(locations=[IMAGE], platform={"architecture": "s390x"})))
+    assert "s390x" in message["message"]
+    boxes.completed(Request(asked(locations=["localhost/wb-test:none", IMAGE], digest="")))
+    digest = cli("image", "inspect", "--format", "{{.Id}}", IMAGE).stdout.strip()
+    boxes.completed(Request(asked(locations=[IMAGE], digest=digest)))
+
+
+def test_image_that_cannot_be_pulled(start_node: Starter, image: str) -> None:
+    node = start_node(platforms=["container"], images={"friendly": IMAGE})
+    node.completed(Request(container("true", image="friendly")))
+    missing = container("true", image="127.0.0.1:1/no/such:image")
+    session = node.run(Request(missing), 120)
+    assert session["phase"] == "FAILED"
+    assert "urn:image-unavailable" in session_kinds(session)
+    assert "127.0.0.1:1/no/such:image" in texts(session)
+    assert "exitCode" not in session["executable"]
+    [message] = node.refused(Request(missing))
+    assert message["kind"] == "urn:image-unavailable"
+
+
+def test_engine_that_fails(start_node: Starter, image: str, tmp_path: Path) -> None:
+    fake = tmp_path / "podman"
+    fake.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = run ] && { echo "Error: the engine is on fire" >&2; exit 125; }\n'
+        f'exec {engine()} "$@"\n'
+    )
+    fake.chmod(0o755)
+    node = start_node(platforms=["container"], container_engine=str(fake))
+    session = node.run(Request(container("true")))
+    assert session["phase"] == "FAILED"
+    assert "on fire" in texts(session)
+    assert "exitCode" not in session["executable"]
+
+
+def test_no_engine(start_node: Starter) -> None:
+    node = start_node(platforms=["container"], container_engine="no-such-engine")
+    [message] = node.refused(Request(container("true")))
+    assert message["kind"] == "uri:unknown-type"
+    assert "no-such-engine" in message["message"]
+
+
+def test_container_survives_the_node(start_node: Starter, image: str, tmp_path: Path) -> None:
+    node = start_node("--log-level=warning", platforms=["container"])
+    request = Request(sh("echo before; sleep 3; echo after; exit 5")).output(tmp_path / "out")
+    session = node.until(node.begin(request), _running)
+    stays = node.until(node.begin(Request(container("sleep", "100"))), _running)
+    time.sleep(1)
+    node.kill()
+    node.start()
+    session = node.end(session)
+    assert session["executable"]["exitCode"] == 5
+    assert node.stream(session) == "before\nafter\n"
+    node.update(stays, "CANCELLED")
+    assert node.end(stays)["phase"] == "CANCELLED"
+    assert cli("container", "inspect", f"wb-{stays['meta']['uuid']}").returncode != 0
+
+
+def test_user(boxes: NodeProcess) -> None:
+    session = boxes.completed(Request(container("id", "-u")))
+    assert boxes.stream(session).strip() == str(os.geteuid())
