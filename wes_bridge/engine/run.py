@@ -33,6 +33,7 @@ from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.walk import Finished, Pulled, Walk
 from wes_bridge.federation.placing import Federation, Progress
+from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.states import State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, put_tasks, set_run_state
@@ -221,7 +222,8 @@ class Run:
             stderr_url=file_url(self._folder.task_stream(task.task_id, "stderr")),
         )
         task.cmd = plan.argv
-        task.stdout, task.stderr = plan.stdout_url, plan.stderr_url
+        task.stdout = None if plan.stdout else plan.stdout_url
+        task.stderr = None if plan.stderr else plan.stderr_url
         return plan
 
     async def _on_progress(self, task: TaskRow, progress: Progress) -> None:
@@ -231,6 +233,9 @@ class Run:
         task.placement = placement.to_json()
         if session is None:
             return
+        for name in ("stdout", "stderr"):
+            if getattr(task, name) is None:  # it goes to a file of the session: the node shows it meanwhile
+                setattr(task, name, _stream_url(session, name))
         compute_phase = session.compute.phase if session.compute else None
         task.state = task_state(session.phase, compute_phase)
         if task.state is State.RUNNING and task.start_time is None:
@@ -296,6 +301,12 @@ class Run:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._services.threads, functools.partial(context.run, work))
+
+
+def _stream_url(session: Session, name: str) -> str | None:
+    streams = session.executable.streams if session.executable else None
+    stream = getattr(streams, name, None) if streams else None
+    return stream.locations[0] if stream and stream.locations else None
 
 
 def task_id(key: str) -> str:

@@ -80,7 +80,7 @@ def _kept(path: str | None, url: str | None) -> Stream | None:
     """A stream goes to a file of the output directory when the tool says so, else to a place of ours."""
     if path:
         return Stream(path=path)
-    return Stream(locations=[url]) if url else None
+    return Stream(destination=url) if url else None
 
 
 def _staged(number: int, item: StagedFile) -> tuple[Data, Volume]:
