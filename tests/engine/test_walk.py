@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cwltool.errors import WorkflowException
 
 from wes_bridge.config import FetchConfig
 from wes_bridge.engine import javascript, runlog, speedups
@@ -186,3 +187,11 @@ def test_a_file_of_the_clients_machine_is_found_among_the_attachments(tmp_path: 
     params = {"f": {"class": "File", "location": "file:///home/astronomer/survey/data.txt"}}
     plan = walk_of(tmp_path, text + "outputs: {}\n", params).advance([], 1).jobs[0].plan("file:///out")
     assert [item.url for item in plan.staged if item.path == plan.argv[1]] == [f"file://{tmp_path}/data.txt"]
+
+
+def test_an_output_of_the_wrong_type_is_refused_though_types_are_only_warned_about(tmp_path: Path) -> None:
+    text = SCATTER.replace('ys: {type: "int[]"', 'ys: {type: "string"')
+    walk = walk_of(tmp_path, text, {"xs": [1, 2]})
+    finish(walk)
+    with pytest.raises(WorkflowException, match="'ys' is not of its declared type"):
+        walk.check_outputs()

@@ -6,11 +6,13 @@ schema-salad keeps process-wide caches.
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cwltool.builder import INPUT_OBJ_VOCAB
 from cwltool.context import LoadingContext
 from cwltool.errors import WorkflowException
 from cwltool.load_tool import (
@@ -34,6 +36,7 @@ from cwltool.utils import (
 from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import Loader
 from schema_salad.sourceline import cmap
+from schema_salad.validate import validate_ex
 
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine.documents import attached_instead
@@ -164,6 +167,22 @@ def _complete(process: Process, job_order: JobOrder, files: RunFsAccess, attachm
     adjustDirObjs(job_order, trim_listing)
     normalizeFilesDirs(job_order)
     return job_order
+
+
+def check_outputs(process: Process, outputs: JobOrder) -> None:
+    """Refuse outputs of another type than declared; null is let pass, as from a step that was skipped.
+
+    Static findings about types are only warnings, so what really came out is checked here.
+
+    Raises:
+        WorkflowException: names the output, its type and what it is.
+    """
+    schema = process.names.get_name("outputs_record_schema", None)
+    for field in schema.fields:
+        value = outputs.get(field.name)
+        if value is not None and not validate_ex(field.type, value, raise_ex=False, vocab=INPUT_OBJ_VOCAB):
+            shown = json.dumps(value, default=str)[:200]
+            raise WorkflowException(f"output {field.name!r} is not of its declared type: {shown}")
 
 
 def _declares(process: Process, name: str) -> bool:

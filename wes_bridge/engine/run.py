@@ -274,6 +274,7 @@ class Run:
         """Blocking: gather the outputs, and say how it all ended."""
         if self._canceling:
             return Ending(State.CANCELED)
+        walk.check_outputs()
         outputs: dict[str, Any] = {}
         if walk.outputs is not None:
             outputs = OutputFolder(self._folder.outputs, self._fs("")).gather(walk.outputs)

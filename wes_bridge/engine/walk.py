@@ -17,7 +17,7 @@ from cwltool.mutation import MutationManager
 from cwltool.stdfsaccess import StdFsAccess
 
 from wes_bridge.engine.jobs import BridgeJob
-from wes_bridge.engine.loading import LoadedRun
+from wes_bridge.engine.loading import LoadedRun, check_outputs
 from wes_bridge.engine.tools import StepContext
 
 _logger = logging.getLogger("cwltool")
@@ -68,12 +68,22 @@ class Walk:
     ) -> None:
         self.status: str | None = None
         self.outputs: dict[str, Any] | None = None
+        self._process = loaded.process
         self._context = _context(run_id, make_fs_access, options)
         self._jobs: Iterator[Any] = loaded.process.job(loaded.job_order, self._on_outputs, self._context)
         self._ended = False
 
     def _on_outputs(self, outputs: dict[str, Any] | None, status: str) -> None:
         self.outputs, self.status = outputs, status
+
+    def check_outputs(self) -> None:
+        """Refuse final outputs of another type than declared.
+
+        Raises:
+            WorkflowException: names the output.
+        """
+        if self.status == "success" and self.outputs is not None:
+            check_outputs(self._process, self.outputs)
 
     def advance(self, finished: list[Finished], room: int) -> Pulled:
         """Tell the graph what has ended, then pull up to ``room`` jobs.

@@ -101,7 +101,9 @@ class Federation:
             if isinstance(outcome, StepOutcome):
                 return _with_output(outcome, plan)
             failures.append(f"{placement.node}: {outcome}")
-        return StepOutcome(problem=f"given up after {MAX_ATTEMPTS} sessions: " + "; ".join(failures))
+        return StepOutcome(
+            problem=f"given up after {MAX_ATTEMPTS} sessions: " + "; ".join(dict.fromkeys(failures))
+        )
 
     async def _ask(self, plan: StepPlan, placement: Placement) -> list[Candidate]:
         """Offers of all brokers; an image that is only a hint is left out when nobody can run it."""
@@ -230,7 +232,7 @@ def _nobody(placement: Placement, failures: list[str]) -> str:
     reasons = [
         f"{entry['node']}: {entry.get('reason', 'offers that cannot be used')}" for entry in placement.asked
     ]
-    earlier = [f"earlier: {failure}" for failure in failures]
+    earlier = [f"earlier: {failure}" for failure in dict.fromkeys(failures)]
     return "no node can run this step: " + ("; ".join(reasons + earlier) or "no nodes are configured")
 
 
