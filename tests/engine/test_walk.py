@@ -35,6 +35,13 @@ steps:
     out: [y]
     run: {TOOL}
 """
+CAT = """
+cwlVersion: v1.2
+class: CommandLineTool
+baseCommand: cat
+inputs: {f: {type: File, inputBinding: {}}}
+outputs: {}
+"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -175,23 +182,34 @@ def test_a_workflow_cannot_include_a_file_of_the_host(tmp_path: Path) -> None:
 
 
 def test_a_file_literal_is_an_input(tmp_path: Path) -> None:
-    text = "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: cat\ninputs: {f: {type: File, inputBinding: {}}}\n"
-    walk = walk_of(tmp_path, text + "outputs: {}\n", {"f": {"class": "File", "contents": "hello"}})
+    text = CAT
+    walk = walk_of(tmp_path, text, {"f": {"class": "File", "contents": "hello"}})
     plan = walk.advance([], 1).jobs[0].plan("file:///out")
     assert [item.contents for item in plan.staged if item.path == plan.argv[1]] == ["hello"]
 
 
 def test_a_file_of_the_clients_machine_is_found_among_the_attachments(tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("x")
-    text = "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: cat\ninputs: {f: {type: File, inputBinding: {}}}\n"
+    text = CAT
     params = {"f": {"class": "File", "location": "file:///home/astronomer/survey/data.txt"}}
-    plan = walk_of(tmp_path, text + "outputs: {}\n", params).advance([], 1).jobs[0].plan("file:///out")
+    plan = walk_of(tmp_path, text, params).advance([], 1).jobs[0].plan("file:///out")
     assert [item.url for item in plan.staged if item.path == plan.argv[1]] == [f"file://{tmp_path}/data.txt"]
 
 
 def test_an_output_of_the_wrong_type_is_refused_though_types_are_only_warned_about(tmp_path: Path) -> None:
-    text = SCATTER.replace('ys: {type: "int[]"', 'ys: {type: "string"')
-    walk = walk_of(tmp_path, text, {"xs": [1, 2]})
+    text = f"""
+cwlVersion: v1.2
+class: Workflow
+requirements: {{MultipleInputFeatureRequirement: {{}}}}
+inputs: {{x: int}}
+outputs: {{ys: {{type: int, outputSource: [only/y, x], pickValue: all_non_null}}}}
+steps:
+  only:
+    in: {{x: x}}
+    out: [y]
+    run: {TOOL}
+"""
+    walk = walk_of(tmp_path, text, {"x": 1})
     finish(walk)
     with pytest.raises(WorkflowException, match="'ys' is not of its declared type"):
         walk.check_outputs()
