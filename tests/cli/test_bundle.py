@@ -272,6 +272,29 @@ def test_what_is_not_local_is_left_alone(folder: Path) -> None:
     assert names(bundle) == ["tool.cwl"]
 
 
+def test_directories_are_uploaded(folder: Path) -> None:
+    write(folder / "wf/tool.cwl", TOOL)
+    write(folder / "d/a.txt")
+    write(folder / "d/sub/b.txt")
+    job = {"d": {"class": "Directory", "path": "d", "basename": "e"}}
+    bundle = make_bundle("wf/tool.cwl", job)
+    assert bundle.params["d"] == {"class": "Directory", "basename": "e", "location": "inputs/1/d"}
+    assert names(bundle) == ["inputs/1/d/a.txt", "inputs/1/d/sub/b.txt", "tool.cwl"]
+    above = make_bundle("wf/tool.cwl", {"d": {"class": "Directory", "path": "."}})
+    assert above.params["d"]["basename"] == folder.name
+    assert len(above.params["d"]["listing"]) == 2
+
+
+def test_names_like_drives(folder: Path) -> None:
+    write(folder / "A:x.cwl", TOOL)
+    write(folder / "B:y")
+    bundle = make_bundle("A:x.cwl", {"f": {"class": "File", "path": "B:y"}})
+    assert bundle.workflow_url == quote(f"{folder.name}/A:x.cwl")
+    assert names(bundle) == [f"{folder.name}/A:x.cwl", f"{folder.name}/B:y"]
+    write(folder / "t.cwl", TOOL)
+    assert names(make_bundle("t.cwl", {"f": {"class": "File", "path": "B:y"}})) == ["inputs/1/B:y", "t.cwl"]
+
+
 def test_directories_with_empty_folders_become_literals(folder: Path) -> None:
     write(folder / "tool.cwl", TOOL)
     write(folder / "d ir/a.txt")
@@ -453,10 +476,7 @@ def test_arguments(folder: Path) -> None:
         "ratio": 1000.0,
         "big": True,
         "files": [{"class": "File", "location": "a%20b"}, {"class": "File", "location": "c"}],
-        "d": {
-            "class": "Directory",
-            "location": "e",
-        },
+        "d": {"class": "Directory", "location": "e"},
         "colour": "red",
         "r": {"a": 1, "b": "x"},
         "any": 3,

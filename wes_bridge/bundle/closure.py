@@ -172,3 +172,16 @@ def _below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield from _below(path, (*above, real))
         elif path.is_file():
             yield path
+
+
+def has_empty_folder(folder: Path) -> bool:
+    """Whether a folder, or one in it, holds nothing, or a link to a folder above."""
+    return _has_empty(folder, ())
+
+
+def _has_empty(folder: Path, above: tuple[str, ...]) -> bool:
+    real = os.path.realpath(folder)
+    if real in above:
+        return True
+    entries = list(folder.iterdir())
+    return not entries or any(path.is_dir() and _has_empty(path, (*above, real)) for path in entries)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from wes_bridge.bundle.closure import files_below, has_empty_folder
 from wes_bridge.bundle.document import Document, parse_document, read_document
 from wes_bridge.bundle.errors import BundleError
 from wes_bridge.bundle.inputs import Input
@@ -179,25 +180,30 @@ class Packer:
                 result["listing"] = [
                     self._value(item, NOTHING, listing, index) for index, item in enumerate(listing)
                 ]
-        elif self._layout is None:
+        elif self._layout is None or self._keeps_shape(path):
             result["location"] = self._location(path)
-        elif self._holds_empty(path):
+        else:
             result.setdefault("basename", path.name)
             result["listing"] = self._listing(path, ())
-        else:
-            self._layout.keep(path)
-            for file in sorted(path.rglob("*")):
-                if file.is_file():
-                    self._take(file)
-            result["location"] = self._location(path)
         return result
 
-    def _holds_empty(self, folder: Path) -> bool:
-        """Whether a folder has something that attachments cannot carry: an empty folder, a linked one."""
-        folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-        return any(path.is_symlink() or not any(path.iterdir()) for path in folders[1:]) or not any(
-            folder.iterdir()
-        )
+    def _keeps_shape(self, folder: Path) -> bool:
+        """Whether the folder can be found again below its own name once its files are uploaded.
+
+        Not so when it holds empty folders (only files can be uploaded), links in a circle, or files that
+        the layout puts elsewhere: then it is sent as a literal with a listing.
+        """
+        assert self._layout is not None
+        prefix = self._layout.tree(folder) + "/"
+        files = list(files_below(folder))
+        names = {path: self._layout.name(path) for path in files}
+        if any(name != prefix + path.relative_to(folder).as_posix() for path, name in names.items()):
+            return False
+        if not files or has_empty_folder(folder):
+            return False
+        for path in files:
+            self._take(path)
+        return True
 
     def _listing(self, folder: Path, above: tuple[str, ...]) -> list[dict[str, Any]]:
         real = os.path.realpath(folder)

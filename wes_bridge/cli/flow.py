@@ -67,10 +67,7 @@ def reasons(client: WESClient, run: dict[str, Any]) -> Iterator[str]:
     for line in log.get("system_logs") or []:
         seen.add(str(line))
         yield str(line)
-    try:
-        failed = [task for task in client.tasks(run_id) if is_failed(task)]
-    except WESError:
-        return
+    failed = [task for task in tasks_of(client, run_id) if is_failed(task)]
     for task in failed[:MAX_FAILED]:
         where = f" on {task['node']}" if task.get("node") else ""
         code = "" if task.get("exit_code") is None else f", exit code {task['exit_code']}"
@@ -81,6 +78,16 @@ def reasons(client: WESClient, run: dict[str, Any]) -> Iterator[str]:
         yield from (f"  | {line}" for line in stderr_lines(client, run_id, str(task.get("id"))))
     if len(failed) > MAX_FAILED:
         yield f"... and {len(failed) - MAX_FAILED} more failed steps"
+
+
+def tasks_of(client: WESClient, run_id: str) -> list[dict[str, Any]]:
+    """A run's tasks; none on services that do not tell of them."""
+    try:
+        return list(client.tasks(run_id, page_size=1000))
+    except WESError as error:
+        if error.status_code is None:
+            raise
+        return []
 
 
 def is_failed(task: dict[str, Any]) -> bool:

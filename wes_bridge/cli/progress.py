@@ -6,11 +6,14 @@ import sys
 import time
 from typing import Any, TextIO
 
+from wes_bridge.cli.flow import tasks_of
 from wes_bridge.cli.steps import FINAL, Task, state, summary
-from wes_bridge.client import WESClient, WESError
+from wes_bridge.client import WESClient
 
 _REFRESH = 0.25
-"""Seconds between two looks at the tasks."""
+"""Seconds between two looks at the tasks, at least; a run of very many steps is looked at more rarely."""
+_SHARE = 10
+"""Times as long as a look takes, until the next."""
 
 
 class Progress:
@@ -26,7 +29,7 @@ class Progress:
         self._client = client
         self._stream = stream
         self._quiet = quiet
-        self._looked = 0.0
+        self._next_look = 0.0
         self._last = ""
         self._bar: Any = None
         self._bar_task: Any = None
@@ -64,14 +67,13 @@ class Progress:
     def update(self, now: dict[str, Any]) -> None:
         """Show how the run is; looks at its tasks now and then."""
         final = now["state"] in FINAL
-        if self._quiet or (not final and time.monotonic() - self._looked < _REFRESH):
+        if self._quiet or (not final and time.monotonic() < self._next_look):
             return
-        try:
-            tasks = list(self._client.tasks(now["run_id"], page_size=1000))
-        except WESError:
-            tasks = []
+        begun = time.monotonic()
+        tasks = tasks_of(self._client, now["run_id"])
         self._show(now["state"], tasks)
-        self._looked = time.monotonic()
+        ended = time.monotonic()
+        self._next_look = ended + max(_REFRESH, _SHARE * (ended - begun))
 
     def _show(self, run_state: str, tasks: list[Task]) -> None:
         detail = summary(tasks)

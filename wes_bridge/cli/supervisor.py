@@ -300,6 +300,7 @@ def announce(name: str, out: TextIO = sys.stdout, hints: TextIO | None = sys.std
         if hints is not None:
             hints.write(
                 f"\n  {name}\n"
+                f"    page       {url}/\n"
                 f"    API        {url}{API}\n"
                 f"    try it     {url}{API}/ui/\n"
                 f"    submit     wes-bridge run --wes {url} WORKFLOW.cwl JOB.yml\n"

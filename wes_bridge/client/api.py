@@ -112,6 +112,8 @@ class WESClient:
         engine_parameters: Mapping[str, str] | None = None,
         workflow_type: str = "CWL",
         version: str | None = None,
+        engine: str | None = None,
+        engine_version: str | None = None,
     ) -> str:
         """Submit a workflow, with all local files that it and its parameters need.
 
@@ -124,6 +126,8 @@ class WESClient:
             engine_parameters: ``workflow_engine_parameters``.
             workflow_type: of the workflow; only for CWL is the workflow read to find what it refers to.
             version: of the workflow language; default: what the workflow says.
+            engine: ``workflow_engine``; some services must be told.
+            engine_version: of it.
 
         Returns:
             The run's id.
@@ -145,27 +149,16 @@ class WESClient:
             engine_parameters=engine_parameters,
             workflow_type=workflow_type,
             version=version,
+            engine=engine,
+            engine_version=engine_version,
         )
 
-    def submit_packed(
-        self,
-        pack: Callable[[bool], Bundle],
-        *,
-        tags: Mapping[str, str] | None = None,
-        engine_parameters: Mapping[str, str] | None = None,
-        workflow_type: str = "CWL",
-        version: str | None = None,
-    ) -> str:
+    def submit_packed(self, pack: Callable[[bool], Bundle], **options: Any) -> str:
         """Submit what ``pack(shared)`` packs; ``shared`` tells whether the service reads local files.
 
         A service that says it does and then refuses the paths is given the files themselves.
+        ``options`` are those of :meth:`submit_bundle`.
         """
-        options: dict[str, Any] = {
-            "tags": tags,
-            "engine_parameters": engine_parameters,
-            "workflow_type": workflow_type,
-            "version": version,
-        }
         if not self.shares_files():
             return self.submit_bundle(pack(False), **options)
         try:
@@ -183,6 +176,8 @@ class WESClient:
         engine_parameters: Mapping[str, str] | None = None,
         workflow_type: str = "CWL",
         version: str | None = None,
+        engine: str | None = None,
+        engine_version: str | None = None,
     ) -> str:
         """Submit a :class:`~wes_bridge.bundle.Bundle`; see :meth:`submit`. Returns the run's id."""
         fields = [
@@ -191,6 +186,10 @@ class WESClient:
             ("workflow_type_version", version or bundle.version or "v1.2"),
             ("workflow_url", bundle.workflow_url),
         ]
+        if engine:
+            fields.append(("workflow_engine", engine))
+        if engine_version:
+            fields.append(("workflow_engine_version", engine_version))
         if tags:
             fields.append(("tags", json.dumps(dict(tags))))
         if engine_parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -205,5 +206,5 @@ def _explain(url: str, error: requests.RequestException) -> str:
         return f"{where} did not answer in time"
     reason: Any = error.args[0] if error.args else error
     reason = getattr(reason, "reason", reason)
-    text = str(reason).rpartition(": ")[2] or type(error).__name__
+    text = re.sub(r"^\[Errno -?\d+\] ", "", str(reason).rpartition(": ")[2]) or type(error).__name__
     return f"cannot reach {where}: {text}"

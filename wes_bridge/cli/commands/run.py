@@ -71,12 +71,14 @@ def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
 
 
 @contextlib.contextmanager
-def _service(given: dict[str, Any], progress: Progress | None = None) -> Iterator[Any]:
+def _service(given: dict[str, Any]) -> Iterator[Any]:
     """Gives a function that returns the service's URL."""
     if given["wes"]:
         yield lambda: given["wes"]
         return
     with EmbeddedService(given["state"]) as service:
+        if not given["quiet"]:
+            click.echo("starting a private service on this machine", err=True)
         yield service.url
 
 
@@ -98,9 +100,9 @@ def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]
 
 def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
     quiet = given["quiet"]
+    if not quiet:
+        click.echo(f"run {run_id}", err=True)
     with Progress(client, quiet=quiet) as progress:
-        if not quiet:
-            click.echo(f"run {run_id}", err=True)
         try:
             flow.see_through(client, run_id, progress.update, lambda text: click.echo(text, err=True))
         except flow.InterruptedRunError as error:
@@ -109,7 +111,7 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
     log = client.run(run_id)
     code = flow.exit_code(log)
     outputs = client.download(run_id, given["outdir"], outputs=log.get("outputs") or {})
-    tasks = list(client.tasks(run_id)) if given["as_json"] or not quiet else []
+    tasks = flow.tasks_of(client, run_id) if given["as_json"] or not quiet else []
     if not quiet:
         _show_steps(tasks)
     if code != flow.SUCCESS:

@@ -21,7 +21,7 @@ def show(run_id: str, wes: str, as_json: bool) -> None:
     """
     with connected(wes) as client:
         run = client.run(run_id)
-        tasks = list(client.tasks(run_id))
+        tasks = flow.tasks_of(client, run_id)
         if as_json:
             put_json({"run": run, "tasks": tasks})
             return
