@@ -65,12 +65,14 @@ class Server:
         What belongs to a workflow's steps is left out: a step is started by one of those children, in a
         (POSIX) session of its own.
         """
-        try:
-            leaders = [self._root, *self._root.children()]
-        except _GONE:
-            return []
-        sessions = {self._popen.pid, *(process.pid for process in leaders)}
-        return [process for process in self.tree() if _session(process.pid) in sessions]
+        leaders = {self._popen.pid, *_children(self._popen.pid)}
+        found, todo = [], [self._popen.pid]
+        while todo:
+            pid = todo.pop()
+            todo += [child for child in _children(pid) if _session(child) in leaders]
+            with contextlib.suppress(*_GONE):
+                found.append(psutil.Process(pid))
+        return found
 
     def resident(self) -> int:
         """Resident bytes of the service's processes; pages they share count for each."""
@@ -178,6 +180,15 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
                 todo += process.children(recursive=True)
                 process.kill()
         time.sleep(0.05)
+
+
+def _children(pid: int) -> list[int]:
+    """Its children. psutil reads about all processes of the machine for that, and others are being timed."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
 
 
 def _session(pid: int) -> int | None:
