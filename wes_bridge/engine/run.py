@@ -199,6 +199,8 @@ class Run:
             plan = self._plan(job, task)
             outcome = await self._services.federation.run(plan, functools.partial(self._on_progress, task))
             outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+            if outcome.unsupported:
+                self._unsupported = f"{task.name}: {outcome.problem}"
             await self._end_task(task, plan, outcome, status)
         except asyncio.CancelledError:
             await self._put(replace(task, state=State.CANCELED, end_time=time.time()))

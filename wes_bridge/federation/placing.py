@@ -28,6 +28,8 @@ LOST_AFTER = 60.0
 """Seconds a node may be silent before its session is given up."""
 
 
+UNKNOWN_KIND = "uri:unknown-type"
+"""Kind of the message with which a node says that it has no platform for an executable."""
 COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:memory-limit"}
 """Kinds of messages that say the command itself went over what it asked for."""
 
@@ -91,7 +93,8 @@ class Federation:
             candidates = await self._ask(plan, placement)
             if not candidates:
                 await report(Progress(placement, None))
-                return StepOutcome(problem=_nobody(placement, failures))
+                unsupported = plan.image_required and _all_lack_containers(placement)
+                return StepOutcome(problem=_nobody(placement, failures), unsupported=unsupported)
             choice = earliest(candidates, utcnow())
             session = await self._accept(choice, placement, failures)
             if session is None:
@@ -224,8 +227,13 @@ def _answer(name: str, answer: OfferSet | BrokerError, offers: int) -> dict[str,
         return {"node": name, "offers": 0, "reason": str(answer)}
     if offers:
         return {"node": name, "offers": offers}
-    words = [message.text() for message in answer.meta.messages or []]
-    return {"node": name, "offers": 0, "reason": "; ".join(words) or "no offers, no reason given"}
+    messages = answer.meta.messages or []
+    reason = "; ".join(message.text() for message in messages) or "no offers, no reason given"
+    return {"node": name, "offers": 0, "reason": reason, "kinds": [message.kind for message in messages]}
+
+
+def _all_lack_containers(placement: Placement) -> bool:
+    return bool(placement.asked) and all(UNKNOWN_KIND in entry.get("kinds", []) for entry in placement.asked)
 
 
 def _nobody(placement: Placement, failures: list[str]) -> str:

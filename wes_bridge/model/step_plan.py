@@ -114,9 +114,11 @@ class StepOutcome:
         output_dir: the ``file://`` URL of what ``workdir`` held; None when nothing came back.
         problem: why there is no exit code, in words for the user; None when there is one.
         by_command: the problem is the command's own (too much time or memory), not the node's.
+        unsupported: no node can ever run it: it asks for containers and there are none.
     """
 
     exit_code: int | None = None
     output_dir: str | None = None
     problem: str | None = None
     by_command: bool = False
+    unsupported: bool = False
