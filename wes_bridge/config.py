@@ -102,6 +102,7 @@ class EngineConfig(_Section):
     max_steps: int = Field(256, gt=0, description="steps of one run in flight at once")
     lease: Seconds = Field(30.0, description="seconds until a silent worker's runs are taken over")
     offer_deadline: Seconds = Field(5.0, description="seconds brokers have to make offers")
+    patience: float = Field(60.0, ge=0, description="seconds a step waits for nodes that do not answer")
     expression_timeout: Seconds = Field(20.0, description="seconds one JavaScript expression may take")
     default_image: str | None = Field(None, description="container for tools without one, where needed")
     policy: str = "earliest"

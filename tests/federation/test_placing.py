@@ -1,14 +1,14 @@
 """Placing a step on brokers that behave and brokers that do not."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.federation.fake_broker import FakeBroker
-from wes_bridge.federation.client import Broker
+from wes_bridge.federation.client import Broker, http_session
 from wes_bridge.federation.placing import Federation, Progress
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 
@@ -36,7 +36,9 @@ def beta() -> Iterator[FakeBroker]:
     broker.close()
 
 
-def place(*brokers: FakeBroker, deadline: float = 2.0, **plan: Any) -> tuple[StepOutcome, list[Progress]]:
+def place(
+    *brokers: FakeBroker, deadline: float = 2.0, patience: float = 0.0, **plan: Any
+) -> tuple[StepOutcome, list[Progress]]:
     """Run the plan on the brokers; returns the outcome and what was reported."""
     seen: list[Progress] = []
 
@@ -44,10 +46,10 @@ def place(*brokers: FakeBroker, deadline: float = 2.0, **plan: Any) -> tuple[Ste
         seen.append(progress)
 
     async def run() -> StepOutcome:
-        async with httpx.AsyncClient() as http:
+        async with http_session() as http:
             named = [Broker(f"node{n}", b.url, http) for n, b in enumerate(brokers)]
             wanted = StepPlan(**{**vars(PLAN), **plan})
-            return await asyncio.wait_for(Federation(named, deadline).run(wanted, report), 30)
+            return await asyncio.wait_for(Federation(named, deadline, patience).run(wanted, report), 30)
 
     return asyncio.run(run()), seen
 
@@ -112,6 +114,14 @@ def test_a_closed_port_is_a_reason(alpha: FakeBroker, beta: FakeBroker) -> None:
     outcome, seen = place(alpha, beta)
     assert outcome.exit_code == 0
     assert "cannot be reached" in seen[0].placement.asked[0]["reason"]
+
+
+def test_a_node_that_is_away_for_a_while_is_waited_for(alpha: FakeBroker) -> None:
+    alpha.raw = (503, b"starting")
+    timer = threading.Timer(1.0, lambda: setattr(alpha, "raw", None))
+    timer.start()
+    outcome, _ = place(alpha, patience=20.0)
+    assert outcome.exit_code == 0
 
 
 def test_an_offer_that_expired_is_asked_for_again(alpha: FakeBroker) -> None:
@@ -179,7 +189,7 @@ def test_cancelling_the_step_cancels_the_session(alpha: FakeBroker) -> None:
         async def report(_progress: Progress) -> None:
             running.set()
 
-        async with httpx.AsyncClient() as http:
+        async with http_session() as http:
             federation = Federation([Broker("node0", alpha.url, http)], 2.0)
             step = asyncio.create_task(federation.run(PLAN, report))
             await asyncio.wait_for(running.wait(), 5)

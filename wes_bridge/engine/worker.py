@@ -17,14 +17,12 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
-
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.loading import preload
 from wes_bridge.engine.run import Run, Services
-from wes_bridge.federation.client import Broker
+from wes_bridge.federation.client import Broker, http_session
 from wes_bridge.federation.placing import Federation
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
@@ -60,16 +58,17 @@ class Worker:
 
     async def work(self) -> None:
         """Claim and live runs until :meth:`stop`."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
         sleeper = Sleeper(self._config.wakeup_dir, self._name)
         writer = Writer(self._database)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
-            async with httpx.AsyncClient(limits=limits, timeout=None) as http:  # noqa: S113  # given per call
+            async with http_session() as http:
                 brokers = [Broker(broker.name, str(broker.url), http) for broker in self._config.brokers]
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),
-                    federation=Federation(brokers, self._config.engine.offer_deadline),
+                    federation=Federation(
+                        brokers, self._config.engine.offer_deadline, self._config.engine.patience
+                    ),
                     writer=writer,
                     threads=threads,
                 )
@@ -175,7 +174,6 @@ def main() -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()
     speedups.install()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
-import httpx
+import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
@@ -19,6 +21,29 @@ Part = TypeVar("Part", bound=BaseModel)
 
 LONG_POLL = 30
 """Seconds a node is asked to hold a poll."""
+AT_ONCE = 8
+"""Requests, polls aside, that one process sends one broker at a time: a scatter must not drown it."""
+NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
+
+
+def http_session() -> aiohttp.ClientSession:
+    """The connections of one process to all brokers: pooled, kept alive, as many as there are sessions.
+
+    aiohttp rather than httpx: httpx's pool looks at every connection for each request, which with hundreds
+    of held polls took most of the engine's time.
+    """
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A broker's answer, read to its end."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class BrokerError(Exception):
@@ -35,13 +60,14 @@ class Broker:
     Args:
         name: what the site calls it.
         url: its base URL.
-        http: a client shared by all brokers of a process (pooled connections).
+        http: shared by all brokers of a process (see :func:`http_session`).
     """
 
-    def __init__(self, name: str, url: str, http: httpx.AsyncClient) -> None:
+    def __init__(self, name: str, url: str, http: aiohttp.ClientSession) -> None:
         self.name = name
         self.url = url.rstrip("/")
         self._http = http
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def request_offers(self, request: ExecutionRequest, deadline: float) -> OfferSet:
         """POST /requests (303 with the offer set as body, or a redirect to it).
@@ -54,9 +80,10 @@ class Broker:
             BrokerError: unreachable, too slow, or not an offer set.
         """
         body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
-        answer = await self._send("POST", f"{self.url}/requests", deadline, content=body)
-        if answer.status_code == httpx.codes.SEE_OTHER and not answer.content:
-            answer = await self._send("GET", str(answer.headers.get("location", "")), deadline)
+        async with self._turns:
+            answer = await self._send("POST", f"{self.url}/requests", deadline, body)
+            if answer.status == SEE_OTHER and not answer.content:
+                answer = await self._send("GET", answer.headers.get("location", ""), deadline)
         return self._parsed(answer, OfferSet, (200, 303))
 
     async def set_phase(self, session_url: str, phase: Phase, deadline: float) -> Session:
@@ -67,7 +94,8 @@ class Broker:
             BrokerError: unreachable, too slow, or not a session.
         """
         body = phase_update(phase).model_dump_json(by_alias=True, exclude_none=True).encode()
-        answer = await self._send("POST", session_url, deadline, content=body)
+        async with self._turns:
+            answer = await self._send("POST", session_url, deadline, body)
         return self._parsed(answer, Session, (200,))
 
     async def poll(
@@ -87,28 +115,36 @@ class Broker:
         if etag:
             headers["If-None-Match"] = etag
         answer = await self._send("GET", session_url, wait + 15, headers=headers)
-        if answer.status_code == httpx.codes.NOT_MODIFIED:
+        if answer.status == NOT_MODIFIED:
             return None, etag
         return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
 
-    async def _send(self, method: str, url: str, deadline: float, **options: Any) -> httpx.Response:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        headers |= options.pop("headers", {})
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        deadline: float,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
         try:
-            async with asyncio.timeout(deadline):
-                return await self._http.request(method, url, headers=headers, **options)
-        except (TimeoutError, httpx.TimeoutException) as error:
+            async with (
+                asyncio.timeout(deadline),
+                self._http.request(method, url, data=body, headers=sent, allow_redirects=False) as answer,
+            ):
+                return Answer(url, answer.status, answer.headers, await answer.read())
+        except TimeoutError as error:
             raise BrokerError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise BrokerError(
-                f"{self.name} cannot be reached at {url}: {error or type(error).__name__}"
-            ) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            raise BrokerError(f"{self.name} cannot be reached at {url}: {reason}") from error
 
-    def _parsed(self, answer: httpx.Response, model: type[Part], codes: tuple[int, ...]) -> Part:
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            raise SessionGoneError(f"{self.name} does not know {answer.request.url}")
-        if answer.status_code not in codes:
-            raise BrokerError(f"{self.name} answered {answer.status_code}: {_excerpt(answer)}")
+    def _parsed(self, answer: Answer, model: type[Part], codes: tuple[int, ...]) -> Part:
+        if answer.status == NOT_FOUND:
+            raise SessionGoneError(f"{self.name} does not know {answer.url}")
+        if answer.status not in codes:
+            raise BrokerError(f"{self.name} answered {answer.status}: {_excerpt(answer)}")
         try:
             return model.model_validate_json(answer.content)
         except ValidationError as error:
@@ -119,11 +155,12 @@ class Broker:
             ) from error
 
 
-def _excerpt(answer: httpx.Response) -> str:
+def _excerpt(answer: Answer) -> str:
+    text = answer.content.decode(errors="replace")
     try:
-        body = answer.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return answer.text[:200]
+        body = json.loads(text)
+    except json.JSONDecodeError:
+        return text[:200]
     if isinstance(body, dict):
         return str(body.get("message") or body.get("msg") or body.get("detail") or body)[:300]
     return str(body)[:200]

@@ -74,12 +74,14 @@ class Federation:
     Args:
         brokers: in order of configuration.
         deadline: seconds they have to make offers.
+        patience: seconds a step waits for brokers that do not answer, when no other can run it.
     """
 
-    def __init__(self, brokers: list[Broker], deadline: float) -> None:
+    def __init__(self, brokers: list[Broker], deadline: float, patience: float = 60.0) -> None:
         self.brokers = brokers
         self._by_name = {broker.name: broker for broker in brokers}
         self._deadline = deadline
+        self._patience = patience
 
     async def run(self, plan: StepPlan, report: Report) -> StepOutcome:
         """Run a step somewhere.
@@ -90,7 +92,7 @@ class Federation:
         placement = Placement()
         for attempt in range(1, MAX_ATTEMPTS + 1):
             placement = Placement(attempt=attempt)
-            candidates = await self._ask(plan, placement)
+            candidates = await self._ask_patiently(plan, placement)
             if not candidates:
                 await report(Progress(placement, None))
                 unsupported = plan.image_required and _all_lack_containers(placement)
@@ -107,6 +109,19 @@ class Federation:
         return StepOutcome(
             problem=f"given up after {MAX_ATTEMPTS} sessions: " + "; ".join(dict.fromkeys(failures))
         )
+
+    async def _ask_patiently(self, plan: StepPlan, placement: Placement) -> list[Candidate]:
+        """Offers; asked again for a while when there are none and a broker did not answer."""
+        loop = asyncio.get_running_loop()
+        pause, until = 0.5, loop.time() + self._patience
+        while True:
+            candidates = await self._ask(plan, placement)
+            silent = any("kinds" not in entry and not entry["offers"] for entry in placement.asked)
+            if candidates or not silent or loop.time() + pause > until:
+                return candidates
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 8.0)
+            placement.asked.clear()
 
     async def _ask(self, plan: StepPlan, placement: Placement) -> list[Candidate]:
         """Offers of all brokers; an image that is only a hint is left out when nobody can run it."""
