@@ -154,6 +154,13 @@ def test_a_command_that_fails_is_not_tried_again(alpha: FakeBroker) -> None:
     assert len(alpha.requests) == 1
 
 
+def test_a_good_command_whose_outputs_were_lost_is_tried_again(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED", "COMPLETED"], 0
+    outcome, _ = place(alpha)
+    assert outcome.exit_code == 0
+    assert len(alpha.requests) == 2
+
+
 def test_a_command_over_its_time_is_the_commands_fault(alpha: FakeBroker) -> None:
     alpha.phases, alpha.exit_code = ["FAILED"], None
     alpha.messages = [{"kind": "urn:wes-bridge:time-limit", "level": "ERROR", "message": "over 5 s"}]

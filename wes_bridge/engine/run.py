@@ -36,7 +36,8 @@ from wes_bridge.federation.placing import Federation, Progress
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.states import State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
-from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, put_tasks, set_run_state
+from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, set_run_state
+from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer
 
 Result = TypeVar("Result")
@@ -56,6 +57,7 @@ class Services:
     workspace: Workspace
     federation: Federation
     writer: Writer
+    tasks: TaskLog
     threads: Executor
 
 
@@ -203,7 +205,7 @@ class Run:
                 self._unsupported = f"{task.name}: {outcome.problem}"
             await self._end_task(task, plan, outcome, status)
         except asyncio.CancelledError:
-            await self._put(replace(task, state=State.CANCELED, end_time=time.time()))
+            await self._services.tasks.put(replace(task, state=State.CANCELED, end_time=time.time()))
             raise
         except UnsupportedRequirement as error:
             self._unsupported = str(error)
@@ -212,7 +214,9 @@ class Run:
             problem = _os_problem(error) if isinstance(error, OSError) else str(error)
             state = State.SYSTEM_ERROR if isinstance(error, OSError) else State.EXECUTOR_ERROR
             self._note(state, f"{job.key}: {problem}")
-            await self._put(replace(task, state=state, end_time=time.time(), system_logs=[problem]))
+            await self._services.tasks.put(
+                replace(task, state=state, end_time=time.time(), system_logs=[problem])
+            )
             outputs, status = {}, "permanentFail"
         self._finished.append(Finished(job, outputs, status))
 
@@ -243,10 +247,9 @@ class Run:
         if task.state is State.RUNNING and task.start_time is None:
             task.start_time = time.time()
         if session.phase.name == "ACCEPTED":
-            await self._put(task)
+            await self._services.tasks.put(task)
         else:
-            row = replace(task)
-            self._services.writer.soon(lambda connection: put_tasks(connection, [row]))
+            self._services.tasks.note(task)
 
     async def _end_task(self, task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> None:
         task.exit_code, task.end_time = outcome.exit_code, time.time()
@@ -264,7 +267,7 @@ class Run:
             problem = outcome.problem or _exit_words(outcome, task, out)
             task.system_logs = [problem]
             self._note(task.state, f"{task.name}: {problem}")
-        await self._put(task)
+        await self._services.tasks.put(task)
 
     def _note(self, state: State, problem: str) -> None:
         if self._worst is not State.EXECUTOR_ERROR:
@@ -288,10 +291,6 @@ class Run:
         return Ending(
             self._worst or State.EXECUTOR_ERROR, 1, tuple(dict.fromkeys(messages[:_LOG_LINES])), outputs
         )
-
-    async def _put(self, task: TaskRow) -> None:
-        row = replace(task)
-        await self._services.writer(lambda connection: put_tasks(connection, [row]))
 
     async def _set_state(self, state: State, **values: Any) -> None:
         reached = await self._services.writer(

@@ -17,6 +17,8 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import uvloop
+
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
@@ -27,6 +29,7 @@ from wes_bridge.federation.placing import Federation
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
+from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.wakeup import Sleeper
 from wes_bridge.store.writer import Writer
 
@@ -70,6 +73,7 @@ class Worker:
                         brokers, self._config.engine.offer_deadline, self._config.engine.patience
                     ),
                     writer=writer,
+                    tasks=TaskLog(writer),
                     threads=threads,
                 )
                 threads.submit(preload)
@@ -179,7 +183,7 @@ def main() -> None:
     speedups.install()
     runlog.install()
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
-    asyncio.run(_main(config))
+    uvloop.run(_main(config))
 
 
 if __name__ == "__main__":

@@ -86,8 +86,11 @@ class Broker:
                 answer = await self._send("GET", answer.headers.get("location", ""), deadline)
         return self._parsed(answer, OfferSet, (200, 303))
 
-    async def set_phase(self, session_url: str, phase: Phase, deadline: float) -> Session:
+    async def set_phase(self, session_url: str, phase: Phase, deadline: float) -> tuple[Session, str | None]:
         """Ask for a session to go to ``phase``; the answer says where it is, which may be elsewhere.
+
+        Returns:
+            The session and its etag, None when the broker gives none.
 
         Raises:
             SessionGoneError: the session is not known.
@@ -96,7 +99,7 @@ class Broker:
         body = phase_update(phase).model_dump_json(by_alias=True, exclude_none=True).encode()
         async with self._turns:
             answer = await self._send("POST", session_url, deadline, body)
-        return self._parsed(answer, Session, (200,))
+        return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
 
     async def poll(
         self, session_url: str, etag: str | None, wait: float = LONG_POLL

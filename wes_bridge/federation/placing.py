@@ -65,6 +65,14 @@ class Progress:
     session: Session | None
 
 
+@dataclass(frozen=True)
+class _Accepted:
+    """A session as it was when its acceptance was answered."""
+
+    session: Session
+    etag: str | None
+
+
 Report = Callable[[Progress], Awaitable[None]]
 
 
@@ -98,11 +106,11 @@ class Federation:
                 unsupported = plan.image_required and _all_lack_containers(placement)
                 return StepOutcome(problem=_nobody(placement, failures), unsupported=unsupported)
             choice = earliest(candidates, utcnow())
-            session = await self._accept(choice, placement, failures)
-            if session is None:
+            accepted = await self._accept(choice, placement, failures)
+            if accepted is None:
                 continue
-            await report(Progress(placement, session))
-            outcome = await self._follow(session, placement, report)
+            await report(Progress(placement, accepted.session))
+            outcome = await self._follow(plan, accepted, placement, report)
             if isinstance(outcome, StepOutcome):
                 return _with_output(outcome, plan)
             failures.append(f"{placement.node}: {outcome}")
@@ -147,24 +155,24 @@ class Federation:
             placement.asked.append(_answer(broker.name, answer, len(offers)))
         return found
 
-    async def _accept(self, choice: Choice, placement: Placement, failures: list[str]) -> Session | None:
+    async def _accept(self, choice: Choice, placement: Placement, failures: list[str]) -> _Accepted | None:
         """Accept the best offer that can be; reject those of other brokers."""
-        accepted: tuple[Candidate, Session] | None = None
+        accepted: tuple[Candidate, _Accepted] | None = None
         for candidate in choice.ranked:
             broker = self._by_name[candidate.broker]
             try:
-                session = await broker.set_phase(candidate.url, Phase.ACCEPTED, ACTION_TIMEOUT)
+                session, etag = await broker.set_phase(candidate.url, Phase.ACCEPTED, ACTION_TIMEOUT)
             except BrokerError as error:
                 failures.append(str(error))
                 continue
             if session.phase in (Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED):
                 failures.append(f"{broker.name}: the offer became {session.phase}")
                 continue
-            accepted = candidate, session
+            accepted = candidate, _Accepted(session, etag)
             break
         if accepted is None:
             return None
-        candidate, session = accepted
+        candidate, result = accepted
         placement.node, placement.session_url, placement.reason = (
             candidate.broker,
             candidate.url,
@@ -172,18 +180,20 @@ class Federation:
         )
         others = {c.broker: c for c in reversed(choice.ranked) if c.broker != candidate.broker}
         await asyncio.gather(*(self._reject(c) for c in others.values()))
-        return session
+        return result
 
     async def _reject(self, candidate: Candidate) -> None:
         with contextlib.suppress(BrokerError):  # it will expire by itself
             await self._by_name[candidate.broker].set_phase(candidate.url, Phase.REJECTED, ACTION_TIMEOUT)
 
-    async def _follow(self, session: Session, placement: Placement, report: Report) -> StepOutcome | str:
+    async def _follow(
+        self, plan: StepPlan, accepted: _Accepted, placement: Placement, report: Report
+    ) -> StepOutcome | str:
         """The outcome; or, as text, why another session should be tried."""
         broker = self._by_name[str(placement.node)]
         url = str(placement.session_url)
         try:
-            session = await self._last(broker, url, session, placement, report)
+            session = await self._last(broker, url, accepted, placement, report)
         except asyncio.CancelledError:
             await asyncio.shield(self._cancel(broker, url))
             raise
@@ -191,14 +201,14 @@ class Federation:
             return "the session is not known to the node any more"
         except BrokerError as error:
             return str(error)
-        return _outcome(session)
+        return _outcome(session, plan.success_codes)
 
     async def _last(
-        self, broker: Broker, url: str, session: Session, placement: Placement, report: Report
+        self, broker: Broker, url: str, accepted: _Accepted, placement: Placement, report: Report
     ) -> Session:
         """Poll until the session has ended; report each change."""
         loop = asyncio.get_running_loop()
-        etag: str | None = None
+        session, etag = accepted.session, accepted.etag
         heard, pause, phase = loop.time(), 0.05, session.phase
         while not session.phase.is_final:
             try:
@@ -225,8 +235,7 @@ class Federation:
         """Cancel a session and wait until it has ended."""
         with contextlib.suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(LOST_AFTER):
-                session = await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
-                etag: str | None = None
+                session, etag = await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
                 while not session.phase.is_final:
                     news, etag = await broker.poll(url, etag, wait=10)
                     session = news or session
@@ -259,9 +268,10 @@ def _nobody(placement: Placement, failures: list[str]) -> str:
     return "no node can run this step: " + ("; ".join(reasons + earlier) or "no nodes are configured")
 
 
-def _outcome(session: Session) -> StepOutcome | str:
+def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
     exit_code = session.executable.exit_code if session.executable else None
-    if exit_code is not None:
+    ended_well = exit_code in success_codes
+    if exit_code is not None and not (ended_well and session.phase is not Phase.COMPLETED):
         return StepOutcome(exit_code=exit_code)
     if session.phase is Phase.COMPLETED:
         return StepOutcome(exit_code=0)
@@ -269,7 +279,7 @@ def _outcome(session: Session) -> StepOutcome | str:
     words = "; ".join(message.text() for message in errors) or "no reason given"
     if any(message.kind in COMMAND_LIMITS for message in errors):
         return StepOutcome(problem=words, by_command=True)
-    if session.phase is Phase.FAILED and session.executable and session.executable.started:
+    if session.phase is Phase.FAILED and session.executable and session.executable.started and not ended_well:
         return StepOutcome(problem=f"failed at the node: {words}")
     return f"{session.phase}: {words}"
 

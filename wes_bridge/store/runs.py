@@ -7,12 +7,14 @@ backwards and refuse a worker whose lease was taken over (the fence).
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database
@@ -296,13 +298,22 @@ def set_run_state(connection: Connection, run_id: str, fence: int, state: State,
 
 def put_tasks(connection: Connection, rows: Iterable[TaskRow]) -> None:
     """Insert or update tasks (by run_id and task_id); one that has ended keeps its final state."""
-    for row in rows:
-        values = _task_values(row)
-        identity = {"run_id": values.pop("run_id"), "task_id": values.pop("task_id")}
-        where = and_(tasks.c.run_id == identity["run_id"], tasks.c.task_id == identity["task_id"])
-        changed = connection.execute(update(tasks).where(where, tasks.c.state.not_in(_FINAL)).values(values))
-        if changed.rowcount == 0 and not connection.execute(select(tasks.c.seq).where(where)).first():
-            connection.execute(insert(tasks).values(**identity, **values))
+    values = [_task_values(row) for row in rows]
+    if values:
+        connection.execute(_upsert(connection.dialect.name), values)
+
+
+@functools.cache
+def _upsert(dialect: str) -> Any:
+    """The statement, made once: building it costs more than running it."""
+    insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = insert_into(tasks)
+    changed = {
+        column.name: statement.excluded[column.name] for column in tasks.columns if not column.primary_key
+    }
+    return statement.on_conflict_do_update(
+        index_elements=[tasks.c.run_id, tasks.c.task_id], set_=changed, where=tasks.c.state.not_in(_FINAL)
+    )
 
 
 def _task_values(row: TaskRow) -> dict[str, Any]:
