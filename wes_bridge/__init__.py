@@ -6,7 +6,6 @@ else is imported from its own room (``wes_bridge.wes``, ``wes_bridge.engine``, .
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,5 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return WESClient
     if name == "__version__":
+        from importlib import metadata  # noqa: PLC0415
+
         return metadata.version("wes-bridge")
     raise AttributeError(name)

@@ -6,6 +6,9 @@ order of precedence, lowest first) is ``cli.settings``. It must not import any o
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +17,8 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+_SOCKET_FOLDER = 80
+"""Bytes of a folder's path that leave room for the names of sockets in it."""
 
 
 class _Section(BaseModel):
@@ -126,6 +131,18 @@ class ServiceConfig(_Section):
     def database_url(self) -> str:
         """The database's SQLAlchemy URL."""
         return self.database or f"sqlite:///{self.state_dir.absolute() / 'wes-bridge.db'}"
+
+    @property
+    def wakeup_dir(self) -> Path:
+        """Where workers listen for wake-up calls: in ``state_dir``; for a deep one, in the temporary folder.
+
+        The path of a Unix socket has 107 bytes at most.
+        """
+        path = self.state_dir.absolute() / "wakeup"
+        if len(os.fsencode(path)) <= _SOCKET_FOLDER:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"wes-bridge-{os.getuid()}-{digest}"
 
     @property
     def workspace_dir(self) -> Path:

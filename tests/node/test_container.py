@@ -279,3 +279,10 @@ def test_container_survives_the_node(start_node: Starter, image: str, tmp_path: 
 def test_user(boxes: NodeProcess) -> None:
     session = boxes.completed(Request(container("id", "-u")))
     assert boxes.stream(session).strip() == str(os.geteuid())
+
+
+def test_an_output_directory_outside_the_root(boxes: NodeProcess, tmp_path: Path) -> None:
+    request = Request(sh("pwd; touch /other/thing", workdir="/other")).output(tmp_path / "out", "/other")
+    session = boxes.completed(request)
+    assert boxes.stream(session) == "/other\n"
+    assert (tmp_path / "out/thing").exists()

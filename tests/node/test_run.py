@@ -358,3 +358,17 @@ def test_unenforced_network_is_said(plain: NodeProcess) -> None:
 def test_stored_session_is_plain_json(node: NodeProcess) -> None:
     session = node.completed(Request(shell("true")))
     assert json.loads(json.dumps(session)) == node.get(session)
+
+
+def test_streams_grow_at_their_destination(both: NodeProcess, tmp_path: Path) -> None:
+    kept = tmp_path / "kept" / "stdout"
+    script = "echo first; while true; do sleep 0.05; done"
+    session = both.begin(Request(shell(script, streams={"stdout": {"destination": kept.as_uri()}})))
+    both.until(session, lambda now: now["phase"] == "RUNNING")
+    deadline = time.monotonic() + 10
+    while not kept.exists() or kept.read_text() != "first\n":
+        assert time.monotonic() < deadline, "the stream did not come to its destination"
+        time.sleep(0.02)
+    both.update(session, "CANCELLED")
+    both.end(session)
+    assert kept.read_text() == "first\n"

@@ -25,7 +25,7 @@ def safe_relative(name: str) -> PurePosixPath:
     """
     if not name or "\x00" in name or "\\" in name:
         raise UnsafeNameError(f"file name {name!r} is empty or has a NUL or backslash")
-    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+    if name.startswith("/") or (name[1:3] == ":/" and name[0].isalpha()):
         raise UnsafeNameError(f"file name {name!r} is absolute; names must be relative")
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):

@@ -226,10 +226,13 @@ class Stream(_Part):
         path: stdin: absolute path in the session's file system read as standard input; stdout, stderr:
             path relative to ``workdir`` that the stream is written to, as well as being kept for
             ``GET /streams/{uuid}/{name}``.
+        destination: stdout, stderr: URL of a file the text is kept in, from the command's start where the
+            node can (a ``file:`` URL on its own file system), else at its end.
         locations: URLs where the stream's text can be read; set by the node.
     """
 
     path: str | None = None
+    destination: str | None = None
     locations: list[str] | None = None
 
 

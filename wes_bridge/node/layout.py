@@ -98,8 +98,14 @@ class RootMap:
         root = self.root.encode()
         return self._out.sub(lambda _: root, text)
 
+    def is_rooted(self, path: str) -> bool:
+        """Whether a session path is below the client's root; the others only a container can show."""
+        return self.root is not None and is_below(path, self.root)
+
     def host(self, path: str) -> Path:
         """Where the session path ``path`` is in the session's folder."""
         if self.root is None:
             return Path(self.real + path)
+        if not self.is_rooted(path):
+            return Path(f"{self.real}/.outside{path}")
         return Path(self.real) / PurePosixPath(path).relative_to(self.root)

@@ -42,7 +42,7 @@ from wes_bridge.node.platforms.base import Job, Platform
 from wes_bridge.node.platforms.watch import MemoryWatch
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
-from wes_bridge.node.staging.release import keep_streams, release
+from wes_bridge.node.staging.release import keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 
 log = logging.getLogger(__name__)
@@ -303,6 +303,7 @@ class Runner:
             place(job.tree, self._schemes, run.platform.links, run.halt)
             if run.halt.is_set():
                 raise PlatformError("stopped")
+            share_streams(run.live.session, run.folder, final=False)
             run.platform.start(job)
             return job
 
@@ -392,13 +393,17 @@ class Runner:
         elif code not in ((executable.success_codes if executable else None) or [0]):
             note, part = _exit_message(code), "compute"
         try:
-            await self.in_thread(lambda: release(job.tree, live.session, self._schemes, run.platform.links))
+            await self.in_thread(lambda: self._release(run, job))
             run.released = True
         except ReleaseError as error:
             if note is None:
                 raise
             live.say(error.message)
         return (Phase.COMPLETED if note is None else Phase.FAILED), note, part
+
+    def _release(self, run: _Run, job: Job) -> None:
+        share_streams(job.session, run.folder, final=True)
+        release(job.tree, job.session, self._schemes, run.platform.links)
 
     # ---- afterwards --------------------------------------------------------------------------------
 

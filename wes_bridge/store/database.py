@@ -38,7 +38,8 @@ class Database:
     """A database at its newest schema.
 
     Args:
-        url: SQLAlchemy URL, for example ``sqlite:///runs.db`` or ``postgresql+psycopg://host/name``.
+        url: SQLAlchemy URL, for example ``sqlite:///runs.db`` or ``postgresql+psycopg://host/name``. The
+            folder of a SQLite file is made if missing.
         schema: the tables it must hold.
 
     Raises:
@@ -48,12 +49,15 @@ class Database:
     def __init__(self, url: str, schema: Schema) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database not in (None, "", ":memory:"):
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
         self.engine = _engine(url, self.is_sqlite)
+        self._reader = self.engine.execution_options(writes=False)
         _bring_to_head(self.engine, schema)
 
     def read(self) -> AbstractContextManager[Connection]:
-        """A connection to read with."""
-        return self.engine.connect()
+        """A connection to read with; it waits for no writer."""
+        return self._reader.connect()
 
     def write(self) -> AbstractContextManager[Connection]:
         """A connection in a transaction that commits at the end of the block."""

@@ -139,9 +139,8 @@ def list_runs(
         runs.c.tags,
         runs.c.workflow_name,
     )
-    query = _matching(select(*columns), which).where(runs.c.seq <= newest)
-    if before is not None:
-        query = query.where(runs.c.seq < before)
+    last = newest if before is None else min(newest, before - 1)  # one bound: indexes use only one
+    query = _matching(select(*columns), which).where(runs.c.seq <= last)
     with database.read() as connection:
         return connection.execute(query.order_by(runs.c.seq.desc()).limit(limit)).all()
 
@@ -186,6 +185,13 @@ def request_cancel(connection: Connection, run_id: str) -> None:
         .where(alive, runs.c.worker.is_(None))
         .values(state=State.CANCELED.value, end_time=time.time())
     )
+
+
+def state_for_update(connection: Connection, run_id: str) -> State | None:
+    """The state of a run inside a transaction that is about to change it; None when unknown."""
+    query = select(runs.c.state).where(runs.c.run_id == run_id)
+    row = connection.execute(query.with_for_update()).first()
+    return State(row.state) if row else None
 
 
 def delete_run(connection: Connection, run_id: str) -> None:
@@ -249,6 +255,12 @@ def renew_leases(connection: Connection, worker: str, lease: float, now: float) 
     )
 
 
+def release_runs(connection: Connection, worker: str) -> None:
+    """Give back all leases of a worker that stops, so that another can claim its runs at once."""
+    held = and_(runs.c.worker == worker, runs.c.state.not_in(_FINAL))
+    connection.execute(update(runs).where(held).values(worker=None, lease_until=None))
+
+
 def cancel_requests(database: Database, worker: str) -> list[str]:
     """Runs held by ``worker`` whose cancellation was asked for."""
     query = select(runs.c.run_id).where(
@@ -297,6 +309,11 @@ def _task_values(row: TaskRow) -> dict[str, Any]:
     values: dict[str, Any] = dict(vars(row))
     values["state"] = row.state.value
     return values
+
+
+def delete_tasks(connection: Connection, run_id: str) -> None:
+    """Forget the tasks of a run that begins again."""
+    connection.execute(delete(tasks).where(tasks.c.run_id == run_id))
 
 
 def task_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskRow]:

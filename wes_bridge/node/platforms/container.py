@@ -173,7 +173,7 @@ def _mounts(tree: Tree) -> list[list[str]]:
                 _copy_in(tree, entry)
             else:
                 found.append(bind)
-        elif tree.paths.root is None and not tree.is_inside(entry.path):
+        elif not tree.paths.is_rooted(entry.path) and not tree.is_inside(entry.path):
             bind = _bind(tree.paths.host(entry.path), entry.path, entry.writable)
             found.append(bind or _refuse(entry))
     return found

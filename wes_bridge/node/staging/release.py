@@ -3,6 +3,7 @@ the session's folder, which goes away."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -65,6 +66,32 @@ def keep_streams(session: Session, folder: SessionFolder, tree: Tree) -> None:
     for name, path in inside.items():
         if path is not None and path.is_relative_to(folder.fs):
             (folder.root / name).hardlink_to(path)
+
+
+def share_streams(session: Session, folder: SessionFolder, *, final: bool) -> None:
+    """Give the streams that have a destination to it: by a hard link, so that it grows with the stream.
+
+    Args:
+        session: names the destinations; those that are not ``file:`` URLs are passed over.
+        folder: holds the streams.
+        final: whether the command has ended, and copying will do where linking does not.
+    """
+    streams = session.executable.streams if session.executable else None
+    for name in ("stdout", "stderr"):
+        stream = getattr(streams, name, None) if streams else None
+        if stream is None or scheme_of(stream.destination or "") != "file":
+            continue
+        source, target = folder.root / name, file_path(stream.destination)
+        if os.path.lexists(target):
+            continue
+        with contextlib.suppress(OSError):
+            source.touch()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:
+                if final:
+                    shutil.copyfile(source, target)
 
 
 def stream_path(session: Session, name: str) -> str | None:

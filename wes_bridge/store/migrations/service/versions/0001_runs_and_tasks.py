@@ -34,7 +34,8 @@ def upgrade() -> None:
         sa.Column("fence", sa.Integer, nullable=False),
         sqlite_autoincrement=True,
     )
-    op.create_index("runs_by_owner_state", "runs", ["owner", "state"])
+    op.create_index("runs_by_owner", "runs", ["owner", "seq"])
+    op.create_index("runs_by_owner_state", "runs", ["owner", "state", "seq"])
     op.create_index("runs_by_state", "runs", ["state"])
     op.create_index("runs_by_workflow", "runs", ["workflow_name", "seq"])
     op.create_table(

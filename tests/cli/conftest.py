@@ -1,0 +1,58 @@
+"""One real service: API, worker and node, as ``wes-bridge serve`` starts them."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wes_bridge.cli.embedded import EmbeddedService
+
+ROOT = Path(__file__).parents[2]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For child processes: this tree's package, nodes without containers."""
+    env = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
+    env["PYTHONPATH"] = str(ROOT)
+    env["WES_BRIDGE_NODES"] = json.dumps([{"name": "here", "platforms": ["process"]}])
+    return env
+
+
+@pytest.fixture(scope="session")
+def service_url(environment: dict[str, str]) -> Iterator[str]:
+    """A running service that shares files."""
+    for module in ("wes_bridge.wes.app", "wes_bridge.node.main", "wes_bridge.engine.worker"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not here")
+    patch = pytest.MonkeyPatch()
+    for name, text in environment.items():
+        patch.setenv(name, text)
+    with EmbeddedService() as service:
+        yield service.url()
+    patch.undo()
+
+
+@pytest.fixture
+def command(environment: dict[str, str], tmp_path: Path) -> Command:
+    """Runs ``wes-bridge`` or ``wes-bridge-runner`` in a folder of its own."""
+
+    def run(name: str, *arguments: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+        module = {"wes-bridge": "wes_bridge.cli.main", "runner": "wes_bridge.cli.runner"}[name]
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=tmp_path,
+            env=environment | env,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,116 @@
+"""A fake ExecutionBroker on a real socket that behaves, and misbehaves, as it is told.
+
+It is a fake because no real broker can be made to lie on demand;
+its shapes are those of the published schema.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from wes_bridge.model.execution_broker import OFFERSET, SCHEDULED_SESSION
+
+
+class FakeBroker:
+    """Attributes set by tests say how it answers; ``requests`` and ``updates`` record what it was asked.
+
+    Attributes:
+        phases: what successive polls of a session say; the last one repeats.
+        exit_code: told with the final phase.
+        delay: seconds before each answer to a request for offers.
+        raw: when set, the answer to a request for offers: (status, body).
+        refuse: message of a NO.
+        accept_as: phase that accepting leads to.
+        forget: polls of sessions are answered 404.
+        start: the offers' start, ISO 8601.
+    """
+
+    def __init__(self) -> None:
+        self.phases = ["RUNNING", "COMPLETED"]
+        self.exit_code: int | None = 0
+        self.delay = 0.0
+        self.raw: tuple[int, bytes] | None = None
+        self.refuse: str | None = None
+        self.accept_as = "ACCEPTED"
+        self.forget = False
+        self.messages: list[dict[str, Any]] = []
+        self.start: str | None = None
+        self.requests: list[dict[str, Any]] = []
+        self.updates: list[str] = []
+        self._polls = 0
+        handler = type("BoundHandler", (_Handler,), {"broker": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def offers(self) -> dict[str, Any]:
+        """The answer to a request."""
+        if self.refuse is not None:
+            messages = [{"kind": "urn:no", "level": "ERROR", "message": self.refuse}] if self.refuse else []
+            return {"kind": OFFERSET, "meta": {"messages": messages}, "result": "NO"}
+        return {"kind": OFFERSET, "meta": {}, "result": "YES", "offers": [self.session("OFFERED")]}
+
+    def session(self, phase: str) -> dict[str, Any]:
+        """A session in ``phase``."""
+        session: dict[str, Any] = {
+            "kind": SCHEDULED_SESSION,
+            "meta": {"uuid": str(uuid.uuid4()), "url": f"{self.url}/sessions/1", "messages": self.messages},
+            "phase": phase,
+            "executable": {"kind": "urn:wes-bridge:kind:executable:process"},
+        }
+        if self.start:
+            session["schedule"] = {"available": {"start": f"{self.start}/PT0S", "duration": "PT1H"}}
+        if phase in ("COMPLETED", "FAILED") and self.exit_code is not None:
+            session["executable"]["exitCode"] = self.exit_code
+        return session
+
+    def next_phase(self) -> str:
+        """What the next poll says."""
+        phase = self.phases[min(self._polls, len(self.phases) - 1)]
+        self._polls += 1
+        return phase
+
+
+class _Handler(BaseHTTPRequestHandler):
+    broker: FakeBroker
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/requests":
+            self.broker.requests.append(body)
+            time.sleep(self.broker.delay)
+            if self.broker.raw:
+                self._answer(*self.broker.raw)
+                return
+            self._answer(303, json.dumps(self.broker.offers()).encode())
+            return
+        self.broker.updates.append(body["value"])
+        phase = self.broker.accept_as if body["value"] == "ACCEPTED" else body["value"]
+        self._answer(200, json.dumps(self.broker.session(phase)).encode())
+
+    def do_GET(self) -> None:
+        if self.broker.forget:
+            self._answer(404, b"")
+            return
+        self._answer(200, json.dumps(self.broker.session(self.broker.next_phase())).encode())
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        return

@@ -1,0 +1,191 @@
+"""Placing a step on brokers that behave and brokers that do not."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.federation.fake_broker import FakeBroker
+from wes_bridge.federation.client import Broker
+from wes_bridge.federation.placing import Federation, Progress
+from wes_bridge.model.step_plan import StepOutcome, StepPlan
+
+PLAN = StepPlan(
+    name="measure[3]",
+    argv=["true"],
+    environment={},
+    root="/wb-1",
+    workdir="/wb-1/out",
+    output_url="file:///nonexistent/out",
+)
+
+
+@pytest.fixture
+def alpha() -> Iterator[FakeBroker]:
+    broker = FakeBroker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def beta() -> Iterator[FakeBroker]:
+    broker = FakeBroker()
+    yield broker
+    broker.close()
+
+
+def place(*brokers: FakeBroker, deadline: float = 2.0, **plan: Any) -> tuple[StepOutcome, list[Progress]]:
+    """Run the plan on the brokers; returns the outcome and what was reported."""
+    seen: list[Progress] = []
+
+    async def report(progress: Progress) -> None:
+        seen.append(progress)
+
+    async def run() -> StepOutcome:
+        async with httpx.AsyncClient() as http:
+            named = [Broker(f"node{n}", b.url, http) for n, b in enumerate(brokers)]
+            wanted = StepPlan(**{**vars(PLAN), **plan})
+            return await asyncio.wait_for(Federation(named, deadline).run(wanted, report), 30)
+
+    return asyncio.run(run()), seen
+
+
+def test_a_step_runs_where_it_is_offered(alpha: FakeBroker) -> None:
+    outcome, seen = place(alpha)
+    assert outcome == StepOutcome(exit_code=0, output_dir=PLAN.output_url)
+    assert seen[0].placement.node == "node0"
+    assert "only offer" in str(seen[0].placement.reason)
+
+
+def test_the_earlier_offer_wins_and_the_other_is_rejected(alpha: FakeBroker, beta: FakeBroker) -> None:
+    alpha.start, beta.start = "2100-01-01T10:00:00Z", "2100-01-01T09:00:00Z"
+    _, seen = place(alpha, beta)
+    assert seen[0].placement.node == "node1"
+    assert "earliest" in str(seen[0].placement.reason)
+    assert (alpha.updates, beta.updates) == (["REJECTED"], ["ACCEPTED"])
+
+
+def test_nobody_offers_and_everybody_says_why(alpha: FakeBroker, beta: FakeBroker) -> None:
+    alpha.refuse, beta.refuse = "it asks for 64 cores and there are 2", ""
+    outcome, _ = place(alpha, beta)
+    assert outcome.exit_code is None
+    assert "node0: it asks for 64 cores" in str(outcome.problem)
+    assert "node1: no offers, no reason given" in str(outcome.problem)
+
+
+def test_no_nodes_at_all() -> None:
+    outcome, _ = place()
+    assert "no nodes are configured" in str(outcome.problem)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ((500, b"Internal Server Error"), "answered 500"),
+        ((400, b'{"message": "no executable"}'), "no executable"),
+        ((200, b"<html>"), "not a OfferSet"),
+        ((200, b'{"result": "MAYBE"}'), "result"),
+        ((200, b'{"result": "YES", "offers": [{"kind": "x", "phase": "DREAMING"}]}'), "phase"),
+        ((200, b'{"result": "YES"}'), "no offers"),
+        ((303, b""), "node0"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_a_reason(
+    alpha: FakeBroker, raw: tuple[int, bytes], said: str
+) -> None:
+    alpha.raw = raw
+    outcome, _ = place(alpha)
+    assert said in str(outcome.problem)
+
+
+def test_a_slow_broker_costs_the_deadline(alpha: FakeBroker, beta: FakeBroker) -> None:
+    alpha.delay = 3.0
+    outcome, seen = place(alpha, beta, deadline=0.3)
+    assert outcome.exit_code == 0
+    assert "did not answer within 0.3 s" in seen[0].placement.asked[0]["reason"]
+
+
+def test_a_closed_port_is_a_reason(alpha: FakeBroker, beta: FakeBroker) -> None:
+    alpha.close()
+    outcome, seen = place(alpha, beta)
+    assert outcome.exit_code == 0
+    assert "cannot be reached" in seen[0].placement.asked[0]["reason"]
+
+
+def test_an_offer_that_expired_is_asked_for_again(alpha: FakeBroker) -> None:
+    alpha.accept_as = "EXPIRED"
+    outcome, _ = place(alpha)
+    assert len(alpha.requests) > 1
+    assert "EXPIRED" in str(outcome.problem)
+
+
+def test_a_session_that_fails_before_the_command_is_tried_again(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED", "COMPLETED"], None
+    alpha.messages = [{"level": "ERROR", "message": "image not found"}]
+    outcome, _ = place(alpha)
+    assert outcome.exit_code == 0
+    assert len(alpha.requests) == 2
+
+
+def test_trying_again_ends(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], None
+    alpha.messages = [{"level": "ERROR", "message": "image not found"}]
+    outcome, _ = place(alpha)
+    assert "given up" in str(outcome.problem)
+    assert "image not found" in str(outcome.problem)
+
+
+def test_a_command_that_fails_is_not_tried_again(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], 7
+    outcome, _ = place(alpha)
+    assert outcome.exit_code == 7
+    assert len(alpha.requests) == 1
+
+
+def test_a_command_over_its_time_is_the_commands_fault(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], None
+    alpha.messages = [{"kind": "urn:wes-bridge:time-limit", "level": "ERROR", "message": "over 5 s"}]
+    outcome, _ = place(alpha)
+    assert outcome.by_command
+    assert outcome.problem == "over 5 s"
+
+
+def test_a_session_that_vanishes_is_tried_again_and_ends(alpha: FakeBroker) -> None:
+    alpha.forget = True
+    outcome, _ = place(alpha)
+    assert "not known to the node" in str(outcome.problem)
+
+
+def test_an_image_that_is_a_hint_falls_back_to_a_process(alpha: FakeBroker) -> None:
+    alpha.refuse = "no container engine"
+    place(alpha, image="debian", image_required=False)
+    assert [request["executable"].get("image") is None for request in alpha.requests] == [False, True]
+
+
+def test_a_required_image_does_not(alpha: FakeBroker) -> None:
+    alpha.refuse = "no container engine"
+    place(alpha, image="debian", image_required=True)
+    assert len(alpha.requests) == 1
+
+
+def test_cancelling_the_step_cancels_the_session(alpha: FakeBroker) -> None:
+    alpha.phases = ["RUNNING"]
+
+    async def run() -> None:
+        running = asyncio.Event()
+
+        async def report(_progress: Progress) -> None:
+            running.set()
+
+        async with httpx.AsyncClient() as http:
+            federation = Federation([Broker("node0", alpha.url, http)], 2.0)
+            step = asyncio.create_task(federation.run(PLAN, report))
+            await asyncio.wait_for(running.wait(), 5)
+            step.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await step
+
+    asyncio.run(run())
+    assert alpha.updates == ["ACCEPTED", "CANCELLED"]

@@ -1,0 +1,15 @@
+"""What can be wrong with a workflow or input object on the way to the service."""
+
+from __future__ import annotations
+
+
+class BundleError(Exception):
+    """A workflow, job file or input that cannot be sent.
+
+    Attributes:
+        problems: what is wrong, one line each, with ``file:line`` where it is known.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)

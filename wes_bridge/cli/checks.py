@@ -1,0 +1,132 @@
+"""What can be wrong with a configuration although each value by itself is fine."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from wes_bridge.cli.settings import Key
+from wes_bridge.config import NodeConfig, ServiceConfig
+
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
+
+Finding = tuple[Key, str]
+
+
+def check_service(config: ServiceConfig) -> Iterator[Finding]:
+    """All findings about a service's configuration: key, and what is wrong and what to do."""
+    yield from _folder(("state_dir",), config.state_dir)
+    if config.workspace is not None:
+        yield from _folder(("workspace",), config.workspace)
+    yield from _database(config)
+    for index, folder in enumerate(config.fetch.files):
+        if not folder.is_dir():
+            yield ("fetch", "files", index), f"fetch.files[{index}]: {folder} is not a folder here"
+    for index, host in enumerate(config.fetch.private_hosts):
+        if not _is_host(host):
+            yield (
+                ("fetch", "private_hosts", index),
+                f"fetch.private_hosts[{index}]: {host!r} is neither a host name, a network like"
+                " 10.0.0.0/8, nor 'any'",
+            )
+    yield from _names(config)
+    yield from _ports(config)
+    if config.engine.workers and not config.nodes and not config.brokers:
+        yield ("nodes",), "nodes: there are no nodes and no brokers, so no step can run; add one of either"
+    for index, node in enumerate(config.nodes):
+        yield from ((("nodes", index, *key), text) for key, text in check_node(node, f"nodes[{index}]."))
+
+
+def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
+    """All findings about a node's configuration."""
+    if config.state_dir is not None:
+        yield from _folder(("state_dir",), config.state_dir, prefix)
+    engine = config.container_engine
+    if engine is not None and shutil.which(engine) is None:
+        yield (
+            ("container_engine",),
+            f"{prefix}container_engine: no program {engine!r} here; leave it out to use what there is",
+        )
+    known = {point.name for point in metadata.entry_points(group="wes_bridge.platforms")}
+    for index, platform in enumerate(config.platforms):
+        if known and platform not in known:
+            yield (
+                ("platforms", index),
+                f"{prefix}platforms[{index}]: no platform {platform!r};"
+                f" installed: {', '.join(sorted(known))}",
+            )
+    if config.sandbox == "bwrap" and shutil.which("bwrap") is None:
+        yield ("sandbox",), f"{prefix}sandbox: bubblewrap (bwrap) is not installed; install it or use auto"
+
+
+def _folder(key: Key, path: Path, prefix: str = "") -> Iterator[Finding]:
+    existing = path.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    name = f"{prefix}{key[-1]}"
+    if not existing.is_dir():
+        yield key, f"{name}: {existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield key, f"{name}: {existing} cannot be written to; choose another or change its owner"
+
+
+def _database(config: ServiceConfig) -> Iterator[Finding]:
+    if config.database is None:
+        return
+    from sqlalchemy.engine import make_url  # noqa: PLC0415
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError  # noqa: PLC0415
+
+    advice = "use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+    try:
+        make_url(config.database).get_dialect().import_dbapi()
+    except ArgumentError:
+        yield ("database",), f"database: not a database URL; {advice}"
+    except NoSuchModuleError as error:
+        yield ("database",), f"database: {error}; {advice}"
+    except ImportError as error:
+        yield (
+            ("database",),
+            f"database: its driver is not installed ({error}): pip install 'wes-bridge[postgresql]'",
+        )
+
+
+def _is_host(text: str) -> bool:
+    if text == "any":
+        return True
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return bool(_HOST.match(text)) and "/" not in text
+    return True
+
+
+def _names(config: ServiceConfig) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    named = (
+        ("nodes", [node.name for node in config.nodes]),
+        ("brokers", [broker.name for broker in config.brokers]),
+    )
+    for section, names in named:
+        for index, name in enumerate(names):
+            here = f"{section}[{index}]"
+            if name in seen:
+                yield (section, index, "name"), f"{here}.name: {name!r} is the name of {seen[name]} too"
+            seen.setdefault(name, here)
+
+
+def _ports(config: ServiceConfig) -> Iterator[Finding]:
+    taken = {config.port: "the service"} if config.port else {}
+    for index, node in enumerate(config.nodes):
+        if not node.port:
+            continue
+        if node.port in taken:
+            yield (
+                ("nodes", index, "port"),
+                f"nodes[{index}].port: {node.port} is the port of {taken[node.port]} too; 0 picks a free one",
+            )
+        taken.setdefault(node.port, f"nodes[{index}]")

@@ -1,0 +1,125 @@
+"""Child processes of ``serve``: started, told apart in the log, started again when they crash.
+
+A child gets a pipe as standard input that nobody writes to: it closes when this process is gone, however it
+went, and the child then ends itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+_logger = logging.getLogger("wes_bridge.serve")
+
+FIRST_DELAY, LAST_DELAY = 0.2, 30.0
+"""Seconds before a crashed child is started again: the first time, and at most."""
+STEADY = 60.0
+"""Seconds a child must have lived for its earlier crashes to be forgotten."""
+GRACE = 5.0
+"""Seconds a child has to end after SIGTERM."""
+
+
+class ChildError(Exception):
+    """A child cannot be started."""
+
+
+class Child:
+    """One child process.
+
+    Args:
+        name: for the log.
+        arguments: of the Python interpreter: ``-m module ...``.
+        ready: how the line on its standard output begins that says it is ready.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], ready: str) -> None:
+        self.name = name
+        self._arguments = arguments
+        self._ready_line = ready
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stopping = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._task = asyncio.create_task(self._keep(), name=f"child {name}")
+
+    async def ready(self) -> None:
+        """Return when it is ready for the first time.
+
+        Raises:
+            ChildError: it ended before it ever was.
+        """
+        await asyncio.shield(self._ready)
+
+    async def stop(self) -> None:
+        """End it: politely, then by force; return when it is gone."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            self._task.cancel()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                async with asyncio.timeout(GRACE):
+                    await process.wait()
+            except TimeoutError:
+                _logger.warning("%s does not end; killed", self.name)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        if not self._ready.done():
+            self._ready.cancel()
+
+    async def _keep(self) -> None:
+        try:
+            await self._keep_alive()
+        except Exception as error:
+            _logger.exception("%s: cannot be looked after", self.name)
+            if not self._ready.done():
+                self._ready.set_exception(ChildError(f"{self.name} cannot be started: {error}"))
+
+    async def _keep_alive(self) -> None:
+        delay = FIRST_DELAY
+        while not self._stopping:
+            started = time.monotonic()
+            code = await self._live()
+            if self._stopping:
+                return
+            if not self._ready.done():
+                self._ready.set_exception(ChildError(f"{self.name} cannot be started (exit code {code})"))
+                return
+            if time.monotonic() - started > STEADY:
+                delay = FIRST_DELAY
+            _logger.error("%s ended (exit code %s); starting it again in %.1f s", self.name, code, delay)
+            await asyncio.sleep(delay)
+            delay = min(LAST_DELAY, delay * 2)
+
+    async def _live(self) -> int:
+        """Start it and see it through to its end; returns its exit code."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is for us; we tell the children
+        )
+        self._process = process
+        if self._stopping:  # told to stop while it was being made
+            process.kill()
+        assert process.stdout is not None
+        async for line in process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            if text.startswith(self._ready_line):
+                _logger.debug("%s is ready", self.name)
+                if not self._ready.done():
+                    self._ready.set_result(None)
+            elif text:
+                _logger.info("%s: %s", self.name, text)
+        return await process.wait()

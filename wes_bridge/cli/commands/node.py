@@ -1,0 +1,74 @@
+"""``wes-bridge node``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SIMPLE = {
+    "name": "name",
+    "host": "host",
+    "port": "port",
+    "state_dir": "state",
+    "public_url": "public_url",
+    "cores": "cores",
+    "memory_gib": "memory",
+}
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Settings, as YAML; see --print-config.")
+@click.option("--name", help="Of the node, unique in the federation.  [default: local]")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0: a free one.  [default: 0]")
+@click.option("--state", type=click.Path(), help="Folder for sessions.  [default: wes-bridge-node-NAME]")
+@click.option("--public-url", help="What clients call it by, when behind a proxy.")
+@click.option("--platform", "platforms", multiple=True, help="process, container, ...; repeatable.")
+@click.option("--cores", help="Cores to offer.  [default: all]")
+@click.option("--memory", help="GiB of memory to offer.  [default: all]")
+@click.option("--print-config", is_flag=True, help="Print the configuration that would be used, and stop.")
+def node(config: Path | None, **given: Any) -> None:
+    """Run one ExecutionBroker node: it makes offers for this machine and runs what is accepted.
+
+    It knows nothing of workflows; any ExecutionBroker client can use it. A service is told of it with
+    "wes-bridge serve --broker NAME=URL".
+
+    \b
+    Examples:
+      wes-bridge node --name jbo --host 0.0.0.0 --port 8081 --state /var/lib/jbo
+      wes-bridge node --config node.yaml
+
+    Settings are flags, environment variables (WES_BRIDGE_NODE_PORT=8081) or lines of the file
+    (port: 8081); the first wins.
+
+    Exit codes: 0 stopped as asked; 1 it could not be started; 2 the configuration is wrong.
+    """
+    from wes_bridge.cli.configure import dump, node_config  # noqa: PLC0415
+    from wes_bridge.cli.settings import SettingsError  # noqa: PLC0415
+
+    flags: dict[tuple[str | int, ...], tuple[object, str]] = {
+        (field,): (given[name], "--" + name.replace("_", "-"))
+        for field, name in _SIMPLE.items()
+        if given[name] is not None
+    }
+    if given["platforms"]:
+        flags["platforms",] = list(given["platforms"]), "--platform"
+    try:
+        settings = node_config(config, flags)
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        raise SystemExit(2) from None
+    if settings.state_dir is None:
+        folder = Path(f"wes-bridge-node-{settings.name}").absolute()
+        settings = settings.model_copy(update={"state_dir": folder})
+    if given["print_config"]:
+        click.echo(dump(settings), nl=False)
+        return
+    arguments = ["-m", "wes_bridge.node.main", "--config-json", settings.model_dump_json()]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606

@@ -1,0 +1,147 @@
+"""``wes-bridge run``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wes_bridge.bundle import Bundle, BundleError, make_bundle
+from wes_bridge.cli import flow, steps
+from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService
+from wes_bridge.cli.progress import Progress
+from wes_bridge.cli.remote import json_option, put_json, rich_table
+from wes_bridge.client import WESClient, WESError
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@click.argument("workflow")
+@click.argument("inputs", nargs=-1, type=click.UNPROCESSED)
+@click.option("--wes", envvar="WES_BRIDGE_URL", metavar="URL", help="The service; or set WES_BRIDGE_URL.")
+@click.option(
+    "--outdir", type=click.Path(path_type=Path, file_okay=False), default=".", help="For the outputs."
+)
+@click.option("--state", type=click.Path(path_type=Path), help="Keep the private service's state here.")
+@click.option("--upload", is_flag=True, help="Upload files even if the service could read them here.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Keep with the run; repeatable.")
+@click.option(
+    "--engine", "engine", multiple=True, metavar="KEY=VALUE", help="An engine parameter; repeatable."
+)
+@click.option("--detach", is_flag=True, help="Submit, print the run's id and leave (with --wes).")
+@click.option("--quiet", is_flag=True, help="No progress and no table.")
+@json_option
+def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
+    """Run a CWL workflow or tool, show how it goes, and fetch its outputs.
+
+    Without --wes it runs on this machine: in a private service that is started for it and gone afterwards.
+    WORKFLOW is a path or URL, "packed.cwl#main" too. INPUTS are a job file (YAML or JSON), or --name value,
+    or both; local files are found and uploaded as needed.
+
+    \b
+    Examples:
+      wes-bridge run workflow.cwl job.yml
+      wes-bridge run hello.cwl --message "Hello, sky"
+      wes-bridge run align.cwl job.yml --threads 8 --outdir results
+      wes-bridge run --wes https://wes.example.org workflow.cwl job.yml
+
+    Ctrl-C cancels the run; once more leaves at once.
+
+    Exit codes: 0 done; 1 failed; 2 wrong usage; 33 needs something unsupported; 130 interrupted.
+    """
+    words = list(inputs)
+    job = words.pop(0) if words and (not words[0].startswith("-") or words[0] == "-") else None
+    if given["detach"] and not given["wes"]:
+        raise click.UsageError("--detach needs a service that stays: give --wes URL.")
+    try:
+        code = _run(workflow, job, words, given)
+    except BundleError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        code = flow.FAILURE
+    except (WESError, EmbeddedError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        code = flow.FAILURE
+    except KeyboardInterrupt:
+        code = flow.INTERRUPTED
+    raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def _service(given: dict[str, Any]) -> Iterator[Any]:
+    """Gives a function that returns the service's URL."""
+    if given["wes"]:
+        yield lambda: given["wes"]
+        return
+    with EmbeddedService(given["state"]) as service:
+        if not given["quiet"]:
+            click.echo("starting a private service on this machine", err=True)
+        yield service.url
+
+
+def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]) -> int:
+    def pack(shared: bool) -> Bundle:
+        return make_bundle(workflow, job, arguments=words, shared=shared)
+
+    tags, engine = _pairs(given["tags"], "--tag"), _pairs(given["engine"], "--engine")
+    with _service(given) as url:
+        if not given["wes"]:
+            pack(True)  # mistakes are told without waiting for the service
+        with WESClient(url(), upload=given["upload"], **flow.credentials()) as client:
+            run_id = client.submit_packed(pack, tags=tags, engine_parameters=engine)
+            if given["detach"]:
+                click.echo(run_id)
+                return flow.SUCCESS
+            return _follow(client, run_id, given)
+
+
+def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
+    quiet = given["quiet"]
+    if not quiet:
+        click.echo(f"run {run_id}", err=True)
+    with Progress(client, quiet=quiet) as progress:
+        try:
+            flow.see_through(client, run_id, progress.update, lambda text: click.echo(text, err=True))
+        except flow.InterruptedRunError as error:
+            click.echo(str(error), err=True)
+            return flow.INTERRUPTED
+    log = client.run(run_id)
+    code = flow.exit_code(log)
+    outputs = client.download(run_id, given["outdir"], outputs=log.get("outputs") or {})
+    tasks = flow.tasks_of(client, run_id) if given["as_json"] or not quiet else []
+    if not quiet:
+        _show_steps(tasks)
+    if code != flow.SUCCESS:
+        for line in flow.reasons(client, log):
+            click.echo(line, err=True)
+    if given["as_json"]:
+        put_json({"run": log | {"outputs": outputs}, "tasks": tasks})
+    else:
+        put_json(outputs)
+    if code != flow.SUCCESS or not quiet:
+        click.echo(f"{log.get('state')}", err=True)
+    return code
+
+
+def _show_steps(tasks: list[dict[str, Any]]) -> None:
+    rows = steps.rows(tasks)
+    if sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415
+
+        Console(stderr=True).print(rich_table(steps.COLUMNS, rows))
+        return
+    for row in (list(steps.COLUMNS), *rows):
+        click.echo("\t".join(row), err=True)
+
+
+def _pairs(texts: tuple[str, ...], name: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r}: give it as KEY=VALUE", param_hint=name)
+        pairs[key] = value
+    return pairs

@@ -1,0 +1,78 @@
+"""The ``wes-bridge`` command. Each subcommand's module is imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+_COMMANDS = {
+    "serve": "Run the service: API, engine workers and embedded nodes.",
+    "node": "Run one ExecutionBroker node by itself.",
+    "run": "Run a workflow and fetch its outputs.",
+    "runs": "List runs.",
+    "show": "Show one run and its steps.",
+    "logs": "Print the log of a run or of one of its steps.",
+    "outputs": "Print or fetch the outputs of a run.",
+    "cancel": "Cancel a run.",
+    "delete": "Delete a run and its files.",
+    "validate": "Check a workflow and its inputs without running them.",
+}
+_MODULES = {"runs": "list_runs", "cancel": "change", "delete": "change"}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and help line; their modules are imported when one is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of a workflow's life."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"wes_bridge.cli.commands.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; click itself suggests the nearest name."""
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="wes-bridge", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run CWL workflows on a federation of ExecutionBroker nodes, through a GA4GH WES.
+
+    \b
+    First steps:
+      wes-bridge run WORKFLOW.cwl JOB.yml    run a workflow on this machine, nothing to set up
+      wes-bridge serve                       a service for many runs and people
+      wes-bridge run --wes URL ...           run it there
+
+    \b
+    Exit codes: 0 done; 1 a run failed or the service refused; 2 wrong usage or configuration;
+    33 the workflow needs something that is not supported; 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point."""
+    return cli.main(args=arguments, prog_name="wes-bridge")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Ports of embedded nodes: chosen once for a state folder and kept.
+
+Workers need a node's URL before it runs, and sessions are found again by their URL after everything was
+started anew: so the port must not change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from pathlib import Path
+
+from wes_bridge.config import NodeConfig
+
+
+def keep_ports(nodes: list[NodeConfig], state_dir: Path) -> list[NodeConfig]:
+    """The nodes with a port each, the one they had last time if it is free."""
+    path = state_dir / "node-ports.json"
+    known: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = {str(name): int(port) for name, port in json.loads(path.read_text()).items()}
+    taken = {node.port for node in nodes if node.port}
+    result = []
+    for node in nodes:
+        port = node.port or free_port(node.host, known.get(node.name, 0), taken)
+        taken.add(port)
+        result.append(node.model_copy(update={"port": port}))
+    path.write_text(json.dumps({node.name: node.port for node in result}))
+    return result
+
+
+def free_port(host: str, wanted: int = 0, taken: set[int] | None = None) -> int:
+    """A port that nobody listens on: ``wanted`` if that is so for it."""
+    for port in (wanted, 0, 0, 0):
+        with contextlib.suppress(OSError), listener(host, port) as sock:
+            found = int(sock.getsockname()[1])
+            if found not in (taken or ()):
+                return found
+    raise OSError(f"no free port on {host}")
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """A bound socket, not yet listening.
+
+    Raises:
+        OSError: the port is taken, or the host is not one of this machine's.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def base_url(host: str, port: int) -> str:
+    """The URL by which a server bound to ``host`` is reached from this machine."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -1,0 +1,314 @@
+"""``wes-bridge serve`` at work: the API in this process, nodes and engine workers as children.
+
+Everything is started at once, since importing is what takes the time; the service is ready when all of it
+is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import AnyHttpUrl
+
+from wes_bridge.cli.children import Child, ChildError
+from wes_bridge.cli.ports import base_url, keep_ports, listener
+from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
+
+_logger = logging.getLogger("wes_bridge.serve")
+API = "/ga4gh/wes/v1"
+WARM_UP = 20.0
+"""Seconds the first request may take."""
+
+
+class ServeError(Exception):
+    """The service cannot be started; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, beside the configuration.
+
+    Attributes:
+        throw_away: a private service: nodes end their sessions, and its state folder is removed at the end.
+        exit_with_parent: end when standard input does.
+        on_ready: called with the base URL (no path) once everything is ready.
+    """
+
+    throw_away: bool = False
+    exit_with_parent: bool = False
+    on_ready: Callable[[str], None] = lambda _url: None
+
+
+def serve(config: ServiceConfig, options: Options) -> None:
+    """Run the service until SIGINT or SIGTERM.
+
+    Raises:
+        ServeError: it cannot be started.
+    """
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    quiet = ("httpx", "httpcore", "asyncio", "connexion", "uvicorn")
+    for noisy in quiet if config.log_level != "debug" else quiet[:-1]:
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    run: Callable[[Any], None] = asyncio.run
+    if importlib.util.find_spec("uvloop"):
+        import uvloop  # noqa: PLC0415
+
+        run = uvloop.run
+    run(_serve(config, options))
+
+
+async def _serve(config: ServiceConfig, options: Options) -> None:
+    stopping = _stop_signals(options.exit_with_parent)
+    async with AsyncExitStack() as stack:
+        _make_folder(config.state_dir)
+        if options.throw_away:
+            stack.callback(shutil.rmtree, config.state_dir, ignore_errors=True)
+        lock = stack.enter_context(_locked(config.state_dir))
+        sock = stack.enter_context(_listen(config))
+        config = _complete(config, sock.getsockname()[1])
+        children = [_node(node, config, options.throw_away) for node in config.nodes]
+        children += [_worker(number, config) for number in range(1, config.engine.workers + 1)]
+        for child in children:
+            stack.push_async_callback(child.stop)
+        # Stopping one after the other would add up their times.
+        stack.push_async_callback(_stop_all, children)
+        ready = asyncio.gather(*(child.ready() for child in children))
+        stack.callback(ready.cancel)
+        await asyncio.sleep(0.01)  # the children are on their way before this process imports anything
+        server = _make_server(config, stack)
+        await _first(stopping, _ready(server, sock, ready, stack, config))
+        url = base_url(config.host, config.port)
+        if not stopping.done():
+            lock.write(f"{os.getpid()} {url}\n")
+            lock.flush()
+            options.on_ready(str(config.public_url or url).rstrip("/"))
+        await stopping
+        _logger.info("stopping: %s", stopping.result())
+
+
+async def _first(stopping: asyncio.Future[str], start: Coroutine[Any, Any, None]) -> None:
+    """Wait for the start, or for being told to stop before it."""
+    starting = asyncio.create_task(start)
+    either: set[asyncio.Future[Any]] = {stopping, starting}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+        return
+    try:
+        starting.result()
+    except ChildError as error:
+        raise ServeError(f"{error}; what it said is above") from error
+
+
+async def _stop_all(children: list[Child]) -> None:
+    await asyncio.gather(*(child.stop() for child in children), return_exceptions=True)
+
+
+def _stop_signals(exit_with_parent: bool) -> asyncio.Future[str]:
+    """A future that says why to stop, once there is a reason."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[str] = loop.create_future()
+
+    def stop(reason: str) -> None:
+        if not stopping.done():
+            stopping.set_result(reason)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number.name)
+    if exit_with_parent:
+
+        def on_input() -> None:
+            if not os.read(0, 4096):
+                loop.remove_reader(0)
+                stop("the parent process is gone")
+
+        with contextlib.suppress(OSError):
+            loop.add_reader(0, on_input)
+    return stopping
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServeError(f"cannot make the state folder {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Any:
+    """One service a state folder: two would hand the same port and sockets to their nodes."""
+    path = state_dir / "serve.lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            who = file.read().strip() or "unknown"
+            raise ServeError(
+                f"another wes-bridge ({who}) uses {state_dir.absolute()}: stop it, or give this one"
+                " its own folder with --state"
+            ) from error
+        file.truncate(0)
+        yield file
+
+
+def _listen(config: ServiceConfig) -> socket.socket:
+    try:
+        sock = listener(config.host, config.port)
+    except OSError as error:
+        raise ServeError(
+            f"cannot listen on {config.host} port {config.port}: {error.strerror or error};"
+            " choose another with --port (0: any free one)"
+        ) from error
+    return sock
+
+
+def _complete(config: ServiceConfig, port: int) -> ServiceConfig:
+    """The configuration with what is only known now: ports, folders, and the nodes as brokers."""
+    state = config.state_dir.absolute()
+    nodes = [
+        node.model_copy(update={"state_dir": (node.state_dir or state / "nodes" / node.name).absolute()})
+        for node in keep_ports(config.nodes, state)
+    ]
+    brokers = [
+        BrokerConfig(name=node.name, url=node.public_url or AnyHttpUrl(base_url(node.host, node.port)))
+        for node in nodes
+    ]
+    return config.model_copy(
+        update={
+            "port": port,
+            "state_dir": state,
+            "nodes": nodes,
+            "brokers": brokers + list(config.brokers),
+        }
+    )
+
+
+def _node(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
+    arguments = ["-m", "wes_bridge.node.main", "--config-json", node.model_dump_json(), "--exit-with-parent"]
+    if end_sessions:
+        arguments.append("--end-sessions-on-exit")
+    return Child(f"node {node.name}", arguments, f"wes-bridge node {node.name} is ready")
+
+
+def _worker(number: int, config: ServiceConfig) -> Child:
+    arguments = ["-m", "wes_bridge.engine.worker", "--config-json", config.model_dump_json()]
+    return Child(f"worker {number}", arguments, "worker ready")
+
+
+async def _ready(
+    server: Any,
+    sock: socket.socket,
+    children: asyncio.Future[Any],
+    stack: AsyncExitStack,
+    config: ServiceConfig,
+) -> None:
+    """Let callers in once the children are ready: a run submitted before would find no node."""
+    await children
+    sock.listen(2048)
+    task = asyncio.create_task(server.serve(sockets=[sock]), name="api")
+
+    async def stop() -> None:
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)
+    await _warm(config.host, config.port)
+
+
+def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
+    """Import and make the API; what it holds open is closed with the stack."""
+    started = time.monotonic()
+    warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
+    import uvicorn  # noqa: PLC0415
+
+    from wes_bridge.store.database import Database  # noqa: PLC0415
+    from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
+    from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
+    from wes_bridge.wes.app import create_app  # noqa: PLC0415
+
+    _logger.debug("imported the API in %.2f s", time.monotonic() - started)
+    try:
+        database = Database(config.database_url, SERVICE)
+    except Exception as error:
+        raise ServeError(f"cannot open the database: {error}") from error
+    stack.callback(database.close)
+    waker = Waker(config.wakeup_dir)
+    stack.callback(waker.close)
+    server_config = uvicorn.Config(
+        create_app(config, database, waker.wake),
+        log_config=None,
+        access_log=config.log_level == "debug",
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=65,
+        proxy_headers=True,
+    )
+    server = uvicorn.Server(server_config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # they are ours
+    return server
+
+
+async def _warm(host: str, port: int) -> None:
+    """Wait for the API's first answer: after this no caller pays for what is made on first use."""
+    address = base_url(host, port).removeprefix("http://").rpartition(":")[0].strip("[]")
+    deadline = time.monotonic() + WARM_UP
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(address, port)
+            writer.write(f"GET {API}/service-info HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            status = await reader.readline()
+            await reader.read()
+            writer.close()
+            if b" 200 " in status:
+                return
+            problem = status.decode(errors="replace").strip() or "no answer"
+        except OSError as error:
+            problem = str(error)
+        if time.monotonic() > deadline:
+            raise ServeError(f"the API does not answer: {problem}")
+        await asyncio.sleep(0.05)
+
+
+def announce(name: str, out: TextIO = sys.stdout, hints: TextIO | None = sys.stderr) -> Callable[[str], None]:
+    """What to say when the service is ready: one line for programs, a few for people."""
+
+    def on_ready(url: str) -> None:
+        if hints is not None:
+            hints.write(
+                f"\n  {name}\n"
+                f"    page       {url}/\n"
+                f"    API        {url}{API}\n"
+                f"    try it     {url}{API}/ui/\n"
+                f"    submit     wes-bridge run --wes {url} WORKFLOW.cwl JOB.yml\n"
+                f"    or         wes-bridge-runner --wes {url} WORKFLOW.cwl JOB.yml\n"
+                "    stop       Ctrl-C\n\n"
+            )
+            hints.flush()
+        out.write(f"wes-bridge is ready at {url}\n")
+        out.flush()
+
+    return on_ready

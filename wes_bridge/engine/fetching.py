@@ -1,0 +1,164 @@
+"""What a workflow may refer to: its own attachments, permitted folders, and public http(s) hosts.
+
+Workflows are untrusted input. Every document, ``$include`` and local file access of a run goes through one
+:class:`Policy`; what it refuses is told with the reason and the setting that would allow it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import requests
+from schema_salad.exceptions import ValidationException
+from schema_salad.fetcher import DefaultFetcher
+from schema_salad.utils import CacheType
+
+from wes_bridge.config import FetchConfig
+
+_MAX_REDIRECTS = 5
+
+
+class Policy:
+    """Which URLs one run may read.
+
+    Args:
+        config: the site's rules.
+        folders: folders of the run itself, always allowed.
+    """
+
+    def __init__(self, config: FetchConfig, folders: Iterable[Path]) -> None:
+        self.config = config
+        self._folders = [folder.resolve() for folder in (*folders, *config.files)]
+
+    def check(self, url: str) -> None:
+        """Refuse a URL that must not be read.
+
+        Raises:
+            ValidationException: with the reason.
+        """
+        split = urlsplit(url)
+        if split.scheme == "file":
+            self.check_path(Path(unquote(split.path)))
+        elif split.scheme in ("http", "https"):
+            self._check_host(url, split.hostname)
+        else:
+            raise ValidationException(f"Cannot read {url}: scheme {split.scheme!r} is not supported")
+
+    def check_path(self, path: Path) -> None:
+        """Refuse a local path outside the allowed folders, symbolic links followed.
+
+        Raises:
+            ValidationException: with the reason.
+        """
+        if not self.allows_path(path):
+            raise ValidationException(
+                f"{path} is outside the folders this service lets workflows read"
+                " (attach the file, or ask the site to add its folder to fetch.files)"
+            )
+
+    def allows_path(self, path: Path) -> bool:
+        """Whether a local path, symbolic links followed, is inside an allowed folder."""
+        real = path.resolve()
+        return any(real.is_relative_to(folder) for folder in self._folders)
+
+    def _check_host(self, url: str, host: str | None) -> None:
+        if not host:
+            raise ValidationException(f"Cannot read {url}: it names no host")
+        if "any" in self.config.private_hosts or host in self.config.private_hosts:
+            return
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise ValidationException(f"Cannot read {url}: host {host} is not known ({error})") from error
+        for *_, address in found:
+            ip = ipaddress.ip_address(address[0])
+            if not ip.is_global and not self._is_listed(ip):
+                raise ValidationException(
+                    f"Cannot read {url}: {host} is a private address of this site ({ip});"
+                    " the site can allow it in fetch.private_hosts"
+                )
+
+    def _is_listed(self, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        for entry in self.config.private_hosts:
+            try:
+                network = ipaddress.ip_network(entry, strict=False)
+            except ValueError:
+                continue  # a host name
+            if ip.version == network.version and ip in network:
+                return True
+        return False
+
+
+class GuardedFetcher(DefaultFetcher):
+    """schema-salad's fetcher of documents, behind a :class:`Policy`; redirects are checked one by one."""
+
+    policy: Policy
+
+    def __init__(self, cache: CacheType, _session: requests.Session | None) -> None:
+        super().__init__(cache, requests.Session())
+
+    def fetch_text(self, url: str, content_types: list[str] | None = None) -> str:
+        """The text of the document at ``url``.
+
+        Raises:
+            ValidationException: it may not or cannot be read.
+        """
+        cached = self.cache.get(url)
+        if isinstance(cached, str):
+            return cached
+        self.policy.check(url)
+        if urlsplit(url).scheme == "file":
+            return str(super().fetch_text(url, content_types))
+        return fetch_http(url, self.policy).decode(errors="replace")
+
+    def check_exists(self, url: str) -> bool:
+        """Whether there is something at ``url`` that may be read."""
+        if url in self.cache:
+            return True
+        try:
+            self.policy.check(url)
+        except ValidationException:
+            return False
+        return bool(super().check_exists(url))
+
+
+def guarded_fetcher(policy: Policy) -> type[GuardedFetcher]:
+    """A fetcher class bound to ``policy``: cwltool wants a constructor of two arguments."""
+    return type("RunFetcher", (GuardedFetcher,), {"policy": policy})
+
+
+def fetch_http(url: str, policy: Policy) -> bytes:
+    """The body at an http(s) URL, within the policy's time and size.
+
+    Raises:
+        ValidationException: refused, unreachable, an error status, or too large; the message says which.
+    """
+    config = policy.config
+    with requests.Session() as session:
+        for _ in range(_MAX_REDIRECTS + 1):
+            policy.check(url)
+            try:
+                with session.get(url, timeout=config.timeout, stream=True, allow_redirects=False) as answer:
+                    if answer.is_redirect:
+                        url = requests.compat.urljoin(url, answer.headers["location"])
+                        continue
+                    answer.raise_for_status()
+                    return _read(answer, url, config.max_bytes)
+            except requests.RequestException as error:
+                raise ValidationException(f"Cannot fetch {url}: {error}") from error
+    raise ValidationException(f"Cannot fetch {url}: more than {_MAX_REDIRECTS} redirects")
+
+
+def _read(answer: requests.Response, url: str, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for part in answer.iter_content(1 << 16):
+        size += len(part)
+        if size > limit:
+            raise ValidationException(f"Cannot fetch {url}: larger than {limit} bytes (fetch.max_bytes)")
+        parts.append(part)
+    return b"".join(parts)

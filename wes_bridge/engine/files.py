@@ -1,0 +1,145 @@
+"""cwltool's two views of files, on URLs: reading what a step left behind, and placing what it needs.
+
+Everything is a ``file://`` URL of the workspace or of an attachment; inputs at other URLs stay where they are
+and are staged by the node.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import MutableSequence
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
+
+from cwl_utils.types import CWLDirectoryType, CWLFileType
+from cwltool.pathmapper import MapperEnt, PathMapper
+from cwltool.stdfsaccess import StdFsAccess, abspath
+from schema_salad.ref_resolver import file_uri, uri_file_path
+
+from wes_bridge.engine.fetching import Policy, fetch_http
+
+
+class RunFsAccess(StdFsAccess):
+    """cwltool's file access for one run: local files behind the run's :class:`Policy`."""
+
+    policy: Policy
+
+    def _local(self, name: str) -> Path:
+        path = Path(abspath(name, self.basedir))
+        self.policy.check_path(path)
+        return path
+
+    def glob(self, pattern: str) -> list[str]:
+        """``file://`` URLs matching ``pattern``, in no particular order."""
+        found = glob.glob(abspath(pattern, self.basedir))  # noqa: PTH207  # hidden-file rules of glob.glob are CWL's
+        return [file_uri(name) for name in found]
+
+    def open(self, fn: str, mode: str) -> IO[Any]:
+        """Open a file to read; one at an http(s) URL is fetched."""
+        if urlsplit(fn).scheme in ("http", "https"):
+            import io  # noqa: PLC0415
+
+            content = fetch_http(fn, self.policy)
+            return io.BytesIO(content) if "b" in mode else io.StringIO(content.decode())
+        return self._local(fn).open(mode)
+
+    def exists(self, fn: str) -> bool:
+        """Whether there is a file or directory that may be read; http(s) is taken on trust."""
+        return _is_remote(fn) or self._allowed(fn, Path.exists)
+
+    def isfile(self, fn: str) -> bool:
+        """Whether it is a file that may be read."""
+        return _is_remote(fn) or self._allowed(fn, Path.is_file)
+
+    def isdir(self, fn: str) -> bool:
+        """Whether it is a directory that may be read."""
+        return not _is_remote(fn) and self._allowed(fn, Path.is_dir)
+
+    def _allowed(self, name: str, test: Any) -> bool:
+        path = Path(abspath(name, self.basedir))
+        return bool(test(path)) and self.policy.allows_path(path)
+
+    def size(self, fn: str) -> int:
+        """Size of a file, bytes.
+
+        Raises:
+            OSError: there is none, it is remote, or a literal.
+        """
+        if _is_remote(fn) or fn.startswith("_:"):
+            raise OSError(f"the size of {fn} is not known")
+        return self._local(fn).stat().st_size
+
+    def listdir(self, fn: str) -> list[str]:
+        """``file://`` URLs of what is in a directory."""
+        base = fn if fn.startswith("file://") else file_uri(abspath(fn, self.basedir))
+        return [f"{base.rstrip('/')}/{quote(name)}" for name in _names(self._local(fn))]
+
+    def realpath(self, path: str) -> str:
+        """The path as it is: paths of sessions do not exist here."""
+        return path
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def _is_remote(name: str) -> bool:
+    return urlsplit(name).scheme in ("http", "https")
+
+
+def fs_access(policy: Policy) -> type[RunFsAccess]:
+    """A file-access class bound to ``policy``: cwltool wants a constructor of one argument."""
+    return type("BoundFsAccess", (RunFsAccess,), {"policy": policy})
+
+
+class UrlPathMapper(PathMapper):
+    """Maps inputs to paths in the session, naming folders by number so that commands are reproducible.
+
+    ``resolved`` is where an input comes from: a plain path for a local one (cwltool expects that when an
+    output turns out to be an input), a URL otherwise, the text of a literal. Nothing is downloaded.
+    """
+
+    def setup(self, referenced_files: MutableSequence[CWLFileType | CWLDirectoryType], basedir: str) -> None:
+        """Give each input a folder of its own below ``stagedir`` (when they are to be separate)."""
+        for number, item in enumerate(referenced_files):
+            stagedir = f"{self.stagedir}/{number}" if self.separateDirs else self.stagedir
+            self.visit(item, stagedir, basedir, copy=bool(item.get("writable")), staged=True)
+
+    def visit(
+        self,
+        obj: CWLFileType | CWLDirectoryType,
+        stagedir: str,
+        basedir: str,
+        copy: bool = False,
+        staged: bool = False,
+    ) -> None:
+        """Map one File or Directory and what belongs to it."""
+        location = obj["location"]
+        if location in self._pathmap:
+            return
+        folder = obj.get("dirname") or stagedir
+        target = os.path.join(folder, obj["basename"])  # noqa: PTH118  # a path of the session, not of here
+        if obj["class"] == "Directory":
+            kind = "WritableDirectory" if copy else "Directory"
+            self._pathmap[location] = MapperEnt(_local_path(location), target, kind, staged)
+            inside = staged and location.startswith("_:")
+            self.visitlisting(obj.get("listing", []), target, basedir, copy=copy, staged=inside)
+            return
+        if location.startswith("_:") and "contents" in obj:
+            kind = "CreateWritableFile" if copy else "CreateFile"
+            self._pathmap[location] = MapperEnt(obj["contents"], target, kind, staged)
+        else:
+            resolved = _local_path(abspath(location, basedir))
+            self._pathmap[location] = MapperEnt(resolved, target, "WritableFile" if copy else "File", staged)
+        self.visitlisting(obj.get("secondaryFiles", []), folder, basedir, copy=copy, staged=staged)
+
+    def reversemap(self, target: str) -> tuple[str, str] | None:
+        """The location and origin of the input at ``target``; None for a literal: it has no other place."""
+        found = super().reversemap(target)
+        return None if found is None or found[0].startswith("_:") else found
+
+
+def _local_path(location: str) -> str:
+    return str(uri_file_path(location)) if location.startswith("file://") else location

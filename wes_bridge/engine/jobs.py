@@ -1,0 +1,199 @@
+"""One ready step: what cwltool worked out about a tool and its inputs, as a StepPlan; and its way back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cwltool.errors import UnsupportedRequirement, WorkflowException
+from cwltool.job import JobBase
+from cwltool.pathmapper import MapperEnt, PathMapper
+from cwltool.utils import bytes2str_in_dicts, visit_files_directories
+from schema_salad.ref_resolver import file_uri
+
+from wes_bridge.data.workspace import url_path
+from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
+from wes_bridge.model.units import MIB
+
+if TYPE_CHECKING:
+    from wes_bridge.engine.tools import StepContext
+
+_logger = logging.getLogger("cwltool")
+
+
+class BridgeJob(JobBase):
+    """A job that is planned here and runs in a session elsewhere.
+
+    Attributes:
+        context: the step's context, with its place.
+    """
+
+    def __init__(self, *args: Any, context: StepContext) -> None:
+        super().__init__(*args)
+        self.context = context
+
+    @property
+    def key(self) -> str:
+        """The step's place as text: the same in every replay of the run."""
+        return "/".join(self.context.place)
+
+    def _required_env(self) -> dict[str, str]:
+        return {"HOME": self.builder.outdir, "TMPDIR": self.builder.tmpdir}
+
+    def run(self, _context: Any, _tmpdir_lock: Any = None) -> None:
+        """Never called: the engine plans a job and follows its session.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a BridgeJob is planned, not run")
+
+    def plan(self, output_url: str) -> StepPlan:
+        """What a node has to do.
+
+        Args:
+            output_url: where the output directory goes.
+
+        Raises:
+            UnsupportedRequirement: it asks for something no node can do.
+            WorkflowException: the command is empty.
+        """
+        argv = [str(word) for word in self.command_line]
+        if not argv:
+            raise WorkflowException(
+                f"{self.key} has an empty command line: give baseCommand, arguments or an inputBinding"
+            )
+        image, required = self._image()
+        return StepPlan(
+            name=self.key,
+            argv=argv,
+            environment=dict(self.environment),
+            root=self.builder.stagedir.removesuffix("/in"),
+            workdir=self.builder.outdir,
+            output_url=output_url,
+            stdin=self._stdin_path(),
+            stdout=self.stdout,
+            stderr=self.stderr,
+            staged=list(self._staged()),
+            resources=self._resources(),
+            time_limit=self.timelimit or None,
+            network=self.networkaccess,
+            image=image,
+            image_required=required,
+            success_codes=sorted(
+                {0, *self.successCodes} - {*self.temporaryFailCodes, *self.permanentFailCodes}
+            ),
+        )
+
+    def _image(self) -> tuple[str | None, bool]:
+        requirement, required = self.get_requirement("DockerRequirement")
+        if requirement is None:
+            return None, False
+        image = requirement.get("dockerImageId") or requirement.get("dockerPull")
+        if image is None and required:
+            raise UnsupportedRequirement(
+                "DockerRequirement without dockerPull or dockerImageId: images are not built or loaded here"
+            )
+        return image, bool(required and image)
+
+    def _stdin_path(self) -> str | None:
+        if self.stdin is None:
+            return None
+        if all(entry.target != self.stdin for entry in self.pathmapper):
+            raise WorkflowException(f"{self.key}: stdin {self.stdin} is not one of the staged files")
+        return str(self.stdin)
+
+    def _staged(self) -> Iterator[StagedFile]:
+        yield StagedFile(path=self.builder.tmpdir, directory=True, mode=StageMode.COPY)
+        yield from _staged_of(self.pathmapper, self.inplace_update)
+        if self.generatefiles["listing"]:
+            self.generatemapper = self.make_path_mapper(
+                self.generatefiles["listing"], self.builder.outdir, self.context, False
+            )
+            _refuse_collisions(self.generatemapper)
+            yield from _staged_of(self.generatemapper, self.inplace_update)
+
+    def _resources(self) -> Resources:
+        asked = self.builder.requested
+        requirement = self.get_requirement("ResourceRequirement")[0] or {}
+        scratch = sum(asked[f"{name}Min"] for name in ("tmpdir", "outdir") if _says(requirement, name))
+        return Resources(
+            cores_min=asked["coresMin"],
+            cores_max=asked["coresMax"] if requirement.get("coresMax") else None,
+            memory_min=int(asked["ramMin"] * MIB) if _says(requirement, "ram") else None,
+            memory_max=int(asked["ramMax"] * MIB) if requirement.get("ramMax") else None,
+            scratch_min=int(scratch * MIB) or None,
+        )
+
+    def collect(self, outcome: StepOutcome) -> tuple[dict[str, Any], str]:
+        """The step's output object and cwltool status (``success``, ``permanentFail``, ``temporaryFail``).
+
+        Reads the outputs' bytes for their checksums: not for the event loop.
+        """
+        if outcome.exit_code is None or outcome.output_dir is None:
+            return {}, "permanentFail"
+        status = self._status(outcome.exit_code)
+        if status != "success":
+            _logger.warning("[%s] exited with status %d", self.key, outcome.exit_code)
+        try:
+            outputs = self.collect_outputs(str(url_path(outcome.output_dir)), outcome.exit_code)
+        except WorkflowException as error:
+            _logger.error("[%s] %s", self.key, error)
+            return {}, "permanentFail"
+        outputs = bytes2str_in_dicts(outputs)
+        visit_files_directories(outputs, _locate)
+        return outputs, status
+
+    def _status(self, exit_code: int) -> str:
+        """CWL v1.2 CommandLineTool ``successCodes`` and its two siblings, in this order."""
+        if exit_code in self.successCodes:
+            return "success"
+        if exit_code in self.temporaryFailCodes:
+            return "temporaryFail"
+        if exit_code in self.permanentFailCodes or exit_code != 0:
+            return "permanentFail"
+        return "success"
+
+
+def _says(requirement: dict[str, Any], name: str) -> bool:
+    return bool(requirement.get(f"{name}Min") or requirement.get(f"{name}Max"))
+
+
+def _staged_of(mapper: PathMapper, inplace: bool) -> Iterator[StagedFile]:
+    for entry in mapper:
+        if entry.staged:
+            yield _staged_file(entry, inplace)
+
+
+def _staged_file(entry: MapperEnt, inplace: bool) -> StagedFile:
+    writable = entry.type.startswith("Writable") or entry.type == "CreateWritableFile"
+    mode = (StageMode.INPLACE if inplace else StageMode.COPY) if writable else StageMode.READ
+    if entry.type in ("CreateFile", "CreateWritableFile"):
+        return StagedFile(
+            path=entry.target, contents=entry.resolved, mode=StageMode.COPY if writable else StageMode.READ
+        )
+    directory = entry.type.endswith("Directory")
+    if entry.resolved.startswith("_:"):  # a Directory literal: its entries are staged one by one
+        return StagedFile(path=entry.target, directory=True, mode=StageMode.COPY)
+    return StagedFile(path=entry.target, url=_url(entry.resolved), directory=directory, mode=mode)
+
+
+def _url(resolved: str) -> str:
+    return str(file_uri(resolved)) if resolved.startswith("/") else resolved
+
+
+def _locate(item: dict[str, Any]) -> None:
+    """cwltool gives an output that is an input's own file as a plain path: make it a URL."""
+    item["location"] = _url(item["location"])
+
+
+def _refuse_collisions(mapper: PathMapper) -> None:
+    """CWL v1.2 InitialWorkDirRequirement: two different things must not get the same name."""
+    taken: dict[str, str] = {}
+    for entry in mapper:
+        if entry.staged and taken.setdefault(entry.target, entry.resolved) != entry.resolved:
+            raise WorkflowException(
+                f"InitialWorkDirRequirement places both {taken[entry.target]!r} and {entry.resolved!r}"
+                f" at {entry.target}"
+            )

@@ -1,0 +1,206 @@
+"""From a workflow's URL and a job order to a process ready to walk: load, check, resolve.
+
+Blocking and CPU-bound: run in the engine's threads. Loading is done by one thread at a time, since
+schema-salad keeps process-wide caches.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cwltool.builder import INPUT_OBJ_VOCAB
+from cwltool.context import LoadingContext
+from cwltool.errors import WorkflowException
+from cwltool.load_tool import (
+    default_loader,
+    fetch_document,
+    jobloaderctx,
+    make_tool,
+    resolve_and_validate_document,
+    resolve_overrides,
+)
+from cwltool.process import Process, add_sizes, fill_in_defaults, get_schema, shortname
+from cwltool.update import ORIGINAL_CWLVERSION
+from cwltool.utils import (
+    adjustDirObjs,
+    normalizeFilesDirs,
+    path_to_loc,
+    trim_listing,
+    visit_files,
+    visit_files_directories,
+)
+from schema_salad.exceptions import ValidationException
+from schema_salad.ref_resolver import Loader
+from schema_salad.sourceline import cmap
+from schema_salad.validate import validate_ex
+
+from wes_bridge.data.workspace import url_path
+from wes_bridge.engine.documents import attached_instead
+from wes_bridge.engine.errors import InvalidWorkflowError
+from wes_bridge.engine.fetching import Policy, guarded_fetcher
+from wes_bridge.engine.files import RunFsAccess
+from wes_bridge.engine.tools import make_process
+
+_lock = threading.Lock()
+_REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
+_OVERRIDES = "http://commonwl.org/cwltool#overrides"
+JobOrder = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What is walked: a process and its complete job order (plain dicts and lists)."""
+
+    process: Process
+    job_order: JobOrder
+
+
+def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, files: RunFsAccess) -> LoadedRun:
+    """Load a workflow and its job order.
+
+    Args:
+        workflow_url: absolute URL, perhaps with a fragment that names a process.
+        params: the job order as submitted.
+        base_url: what relative locations in ``params`` are relative to; ends with ``/``.
+        policy: what may be read.
+        files: to look at input files with.
+
+    Raises:
+        InvalidWorkflowError: see there.
+        cwltool.errors.UnsupportedRequirement: valid CWL that cannot be run here.
+    """
+    try:
+        with _lock:
+            context = _context(policy)
+            job_order = _resolve_params(params, base_url, context)
+            process = _load_process(workflow_url, job_order, context)
+        return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
+    except RecursionError as error:
+        raise InvalidWorkflowError("the document is nested too deeply") from error
+    except (ValidationException, WorkflowException) as error:
+        if type(error).__name__ == "UnsupportedRequirement":
+            raise
+        raise InvalidWorkflowError(str(error)) from error
+
+
+def preload() -> None:
+    """Read the schemas of all CWL versions: seconds of work that no run should wait for."""
+    for version in ("v1.2", "v1.0", "v1.1"):
+        with _lock:
+            get_schema(version)
+
+
+def _context(policy: Policy) -> LoadingContext:
+    context = LoadingContext()
+    context.fetcher_constructor = guarded_fetcher(policy)
+    context.construct_tool_object = make_process
+    context.disable_js_validation = True  # it needs Node.js; QuickJS says what is wrong when it evaluates
+    context.relax_path_checks = True
+    context.doc_cache = False
+    context.loader = default_loader(context.fetcher_constructor, doc_cache=False)
+    return context
+
+
+def _resolve_params(params: JobOrder, base_url: str, context: LoadingContext) -> JobOrder:
+    """Absolute locations, ``$import`` and the like resolved; then plain types, which copy fast."""
+    loader = Loader(jobloaderctx.copy(), fetcher_constructor=context.fetcher_constructor, doc_cache=False)
+    resolved, _ = loader.resolve_all(cmap(params, fn=base_url), base_url, checklinks=False)
+    return dict(plain(resolved))
+
+
+def plain(value: Any) -> Any:
+    """Dicts and lists of ruamel, which carry line numbers, as plain ones."""
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def _load_process(workflow_url: str, job_order: JobOrder, context: LoadingContext) -> Process:
+    overrides = job_order.pop(_OVERRIDES, None)
+    if overrides:
+        document = cmap({_OVERRIDES: overrides}, fn=workflow_url)
+        context.overrides_list = resolve_overrides(document, workflow_url, workflow_url)
+    context, document, url = fetch_document(workflow_url, context)
+    if not isinstance(document, dict):
+        raise ValidationException(f"{workflow_url} is not a CWL document: its top level must be a mapping")
+    context, url = resolve_and_validate_document(context, document, url)
+    process = make_tool(url, context)
+    process.visit(_refuse_operation)
+    _apply_requirements(process, job_order)
+    return process
+
+
+def _refuse_operation(tool: Any) -> None:
+    if tool["class"] == "Operation":
+        raise WorkflowException(f"{tool['id']} is an abstract Operation, which cannot be run")
+
+
+def _apply_requirements(process: Process, job_order: JobOrder) -> None:
+    """Requirements given in the input object (CWL v1.1, "Requirements and hints")."""
+    defaults = process.metadata.get("cwl:defaults") or {}
+    given = job_order.pop(_REQUIREMENTS, None) or defaults.get(_REQUIREMENTS)
+    if not given:
+        return
+    if process.metadata.get(ORIGINAL_CWLVERSION) == "v1.0":
+        raise WorkflowException("cwl:requirements in the input object needs cwlVersion v1.1 or later")
+    process.requirements.extend(given)
+
+
+def _complete(process: Process, job_order: JobOrder, files: RunFsAccess, attachments: Path) -> JobOrder:
+    """Defaults filled in, Files and Directories in normal form, formats expanded, inputs known to exist."""
+    for name in ("cwl:tool", "id", "$namespaces", "$schemas", "https://w3id.org/cwl/cwl#tool"):
+        if name != "id" or not _declares(process, "id"):
+            job_order.pop(name, None)
+    visit_files_directories(job_order, path_to_loc)
+    fill_in_defaults(process.tool["inputs"], job_order, files)
+    job_order = plain(job_order)
+    visit_files_directories(job_order, lambda item: _find_or_refuse(files, attachments, item))
+    visit_files(job_order, lambda item: add_sizes(files, item))
+    namespaces = Loader(dict(process.metadata.get("$namespaces") or {}))
+    visit_files(job_order, lambda item: _expand_format(namespaces, item))
+    adjustDirObjs(job_order, trim_listing)
+    normalizeFilesDirs(job_order)
+    return job_order
+
+
+def check_outputs(process: Process, outputs: JobOrder) -> None:
+    """Refuse outputs of another type than declared; null is let pass, as from a step that was skipped.
+
+    Static findings about types are only warnings, so what really came out is checked here.
+
+    Raises:
+        WorkflowException: names the output, its type and what it is.
+    """
+    schema = process.names.get_name("outputs_record_schema", None)
+    for field in schema.fields:
+        value = outputs.get(field.name)
+        if value is not None and not validate_ex(field.type, value, raise_ex=False, vocab=INPUT_OBJ_VOCAB):
+            shown = json.dumps(value, default=str)[:200]
+            raise WorkflowException(f"output {field.name!r} is not of its declared type: {shown}")
+
+
+def _declares(process: Process, name: str) -> bool:
+    return any(shortname(port["id"]) == name for port in process.tool["inputs"])
+
+
+def _expand_format(namespaces: Loader, item: Any) -> None:
+    if "format" in item:
+        item["format"] = namespaces.expand_url(item["format"], "")
+
+
+def _find_or_refuse(files: RunFsAccess, attachments: Path, item: Any) -> None:
+    location = item.get("location", "")
+    if not location.startswith("file:") or files.exists(location):
+        return
+    attached = attached_instead(location, attachments)
+    if attached:
+        item["location"] = attached
+        return
+    files.policy.check(location)
+    raise ValidationException(f"Input {item['class']} {location} does not exist")

@@ -1,0 +1,337 @@
+"""One run's life: load, walk, place steps, collect, gather outputs; each state told to the store.
+
+A Run lives on the event loop; whatever computes or reads files happens in the engine's threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import functools
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cwltool.errors import UnsupportedRequirement, WorkflowException
+from schema_salad.exceptions import ValidationException
+
+from wes_bridge.config import ServiceConfig
+from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
+from wes_bridge.engine.documents import workflow_location
+from wes_bridge.engine.errors import InvalidWorkflowError
+from wes_bridge.engine.fetching import Policy
+from wes_bridge.engine.files import fs_access
+from wes_bridge.engine.jobs import BridgeJob
+from wes_bridge.engine.loading import load
+from wes_bridge.engine.outputs import OutputFolder
+from wes_bridge.engine.runlog import RunLog
+from wes_bridge.engine.walk import Finished, Pulled, Walk
+from wes_bridge.federation.placing import Federation, Progress
+from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.states import State, task_state
+from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, put_tasks, set_run_state
+from wes_bridge.store.writer import Writer
+
+Result = TypeVar("Result")
+UNSUPPORTED = 33
+"""Exit code of a run that asks for something this engine cannot do, as cwltool's."""
+_PULL = 32
+"""Jobs pulled from the graph at once."""
+_LOG_LINES = 50
+"""Error lines kept in system_logs; all are in the run's log."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a run needs from its worker."""
+
+    config: ServiceConfig
+    workspace: Workspace
+    federation: Federation
+    writer: Writer
+    threads: Executor
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ends: its state, exit code, and what the user should read."""
+
+    state: State
+    exit_code: int | None = None
+    messages: tuple[str, ...] = ()
+    outputs: dict[str, Any] | None = None
+
+
+class Run:
+    """One claimed run.
+
+    Args:
+        row: the run's row, as claimed.
+        services: of the worker.
+    """
+
+    def __init__(self, row: Any, services: Services) -> None:
+        self.run_id: str = row.run_id
+        self._fence: int = row.fence
+        self._request: dict[str, Any] = row.request
+        self._canceling: bool = row.cancel_requested
+        self._services = services
+        self._folder: RunFolder = services.workspace.run(row.run_id)
+        self._log = RunLog(self._folder.stderr, self._folder.attachments)
+        self._policy = Policy(services.config.fetch, [self._folder.root])
+        self._fs = fs_access(self._policy)
+        self._steps: dict[asyncio.Task[None], str] = {}
+        self._finished: list[Finished] = []
+        self._changed = asyncio.Event()
+        self._task_count = 0
+        self._worst: State | None = None
+        self._problems: list[str] = []
+        self._unsupported: str | None = None
+
+    def cancel(self) -> None:
+        """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
+        self._canceling = True
+        for step in self._steps:
+            step.cancel()
+        self._changed.set()
+
+    async def live(self) -> None:
+        """Take the run from claimed to its end. Returns early if another worker took it over."""
+        self._log.activate()
+        try:
+            ending = await self._ending()
+            await self._set_state(
+                ending.state,
+                end_time=time.time(),
+                exit_code=ending.exit_code,
+                outputs=ending.outputs,
+                system_logs=list(ending.messages),
+            )
+            self._log.info(f"run ended {ending.state}")
+        except LeaseLostError:
+            self._log.info("another worker has taken this run over")
+        finally:
+            for step in self._steps:
+                step.cancel()
+            await asyncio.gather(*self._steps, return_exceptions=True)
+
+    async def _ending(self) -> Ending:
+        try:
+            await self._set_state(State.INITIALIZING, start_time=time.time())
+            if self._fence > 1:  # taken over from another worker: begin again
+                await self._services.writer(lambda connection: delete_tasks(connection, self.run_id))
+            walk = await self._in_thread(self._load)
+            await self._set_state(State.RUNNING)
+            await self._walk(walk)
+            return await self._in_thread(functools.partial(self._end, walk))
+        except LeaseLostError:
+            raise
+        except UnsupportedRequirement as error:
+            return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {error}", UNSUPPORTED)
+        except (InvalidWorkflowError, WorkflowException, ValidationException) as error:
+            return self._failed(State.EXECUTOR_ERROR, str(error), 1)
+        except OSError as error:
+            return self._failed(State.SYSTEM_ERROR, _os_problem(error), None)
+        except Exception as error:
+            return self._failed(State.SYSTEM_ERROR, f"unexpected: {type(error).__name__}: {error}", None)
+
+    def _failed(self, state: State, message: str, exit_code: int | None) -> Ending:
+        if self._canceling:
+            return Ending(State.CANCELED)
+        self._log.error(message)
+        return Ending(state, exit_code, (self._log.readable(message), *self._problems[:_LOG_LINES]))
+
+    def _load(self) -> Walk:
+        base = file_url(self._folder.attachments) + "/"
+        self._folder.attachments.mkdir(parents=True, exist_ok=True)
+        url = workflow_location(self._request["workflow_url"], self._folder, base)
+        loaded = load(url, self._request.get("workflow_params") or {}, base, self._policy, self._fs(base))
+        parameters = self._request.get("workflow_engine_parameters") or {}
+        options = {
+            "eval_timeout": self._services.config.engine.expression_timeout,
+            "on_error": "continue" if parameters.get("on_error") == "continue" else "stop",
+        }
+        return Walk(self.run_id, loaded, self._fs, options)
+
+    async def _walk(self, walk: Walk) -> None:
+        """Advance the graph until it has ended or cannot go on."""
+        limit = self._services.config.engine.max_steps
+        while not self._canceling:
+            finished, self._finished = self._finished, []
+            room = min(_PULL, limit - len(self._steps))
+            self._changed.clear()
+            pulled: Pulled = await self._in_thread(functools.partial(walk.advance, finished, max(0, room)))
+            for job in pulled.jobs:
+                self._begin(job)
+            if self._finished or (not pulled.stuck and len(self._steps) < limit):
+                continue
+            if not self._steps:
+                break
+            await self._changed.wait()
+        while self._steps:
+            await asyncio.wait(self._steps)
+
+    def _begin(self, job: BridgeJob) -> None:
+        if self._canceling:
+            return
+        self._task_count += 1
+        step = asyncio.create_task(self._step(job, self._task_count), name=f"{self.run_id}/{job.key}")
+        self._steps[step] = job.key
+        step.add_done_callback(self._on_step_done)
+
+    def _on_step_done(self, step: asyncio.Task[None]) -> None:
+        del self._steps[step]
+        if not step.cancelled() and step.exception() is not None:
+            self._problems.append(f"{step.get_name()}: {step.exception()!r}")
+        self._changed.set()
+
+    async def _step(self, job: BridgeJob, number: int) -> None:
+        """One step from plan to outputs; its result goes to the next advance of the graph."""
+        task = TaskRow(run_id=self.run_id, task_id=task_id(job.key), seq=number, key=job.key, name=job.key)
+        try:
+            plan = self._plan(job, task)
+            outcome = await self._services.federation.run(plan, functools.partial(self._on_progress, task))
+            outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+            await self._end_task(task, plan, outcome, status)
+        except asyncio.CancelledError:
+            await self._put(replace(task, state=State.CANCELED, end_time=time.time()))
+            raise
+        except UnsupportedRequirement as error:
+            self._unsupported = str(error)
+            outputs, status = {}, "permanentFail"
+        except (WorkflowException, ValidationException, OSError) as error:
+            problem = _os_problem(error) if isinstance(error, OSError) else str(error)
+            state = State.SYSTEM_ERROR if isinstance(error, OSError) else State.EXECUTOR_ERROR
+            self._note(state, f"{job.key}: {problem}")
+            await self._put(replace(task, state=state, end_time=time.time(), system_logs=[problem]))
+            outputs, status = {}, "permanentFail"
+        self._finished.append(Finished(job, outputs, status))
+
+    def _plan(self, job: BridgeJob, task: TaskRow) -> StepPlan:
+        out = self._folder.task_out(task.task_id)
+        plan = replace(
+            job.plan(file_url(out)),
+            stdout_url=file_url(self._folder.task_stream(task.task_id, "stdout")),
+            stderr_url=file_url(self._folder.task_stream(task.task_id, "stderr")),
+        )
+        task.cmd = plan.argv
+        task.stdout = None if plan.stdout else plan.stdout_url
+        task.stderr = None if plan.stderr else plan.stderr_url
+        return plan
+
+    async def _on_progress(self, task: TaskRow, progress: Progress) -> None:
+        """Show where the task is: durable once it has a session, so that the session can be found again."""
+        placement, session = progress.placement, progress.session
+        task.node, task.session_url = placement.node, placement.session_url
+        task.placement = placement.to_json()
+        if session is None:
+            return
+        for name in ("stdout", "stderr"):
+            if getattr(task, name) is None:  # it goes to a file of the session: the node shows it meanwhile
+                setattr(task, name, _stream_url(session, name))
+        compute_phase = session.compute.phase if session.compute else None
+        task.state = task_state(session.phase, compute_phase)
+        if task.state is State.RUNNING and task.start_time is None:
+            task.start_time = time.time()
+        if session.phase.name == "ACCEPTED":
+            await self._put(task)
+        else:
+            row = replace(task)
+            self._services.writer.soon(lambda connection: put_tasks(connection, [row]))
+
+    async def _end_task(self, task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> None:
+        task.exit_code, task.end_time = outcome.exit_code, time.time()
+        task.start_time = task.start_time or task.created
+        out = url_path(plan.output_url)
+        for name in ("stdout", "stderr"):
+            redirected = getattr(plan, name)
+            if redirected:
+                setattr(task, name, file_url(out / redirected))
+        if status == "success":
+            task.state = State.COMPLETE
+        else:
+            ran = outcome.exit_code is not None or outcome.by_command
+            task.state = State.EXECUTOR_ERROR if ran else State.SYSTEM_ERROR
+            problem = outcome.problem or _exit_words(outcome, task, out)
+            task.system_logs = [problem]
+            self._note(task.state, f"{task.name}: {problem}")
+        await self._put(task)
+
+    def _note(self, state: State, problem: str) -> None:
+        if self._worst is not State.EXECUTOR_ERROR:
+            self._worst = state
+        self._problems.append(problem)
+        self._log.error(problem)
+
+    def _end(self, walk: Walk) -> Ending:
+        """Blocking: gather the outputs, and say how it all ended."""
+        if self._canceling:
+            return Ending(State.CANCELED)
+        walk.check_outputs()
+        outputs: dict[str, Any] = {}
+        if walk.outputs is not None:
+            outputs = OutputFolder(self._folder.outputs, self._fs("")).gather(walk.outputs)
+        if self._unsupported:
+            return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {self._unsupported}", UNSUPPORTED)
+        if walk.status == "success":
+            return Ending(State.COMPLETE, 0, tuple(self._log.warnings[:_LOG_LINES]), outputs)
+        messages = self._problems or self._log.errors or ["the workflow could not make any more progress"]
+        return Ending(
+            self._worst or State.EXECUTOR_ERROR, 1, tuple(dict.fromkeys(messages[:_LOG_LINES])), outputs
+        )
+
+    async def _put(self, task: TaskRow) -> None:
+        row = replace(task)
+        await self._services.writer(lambda connection: put_tasks(connection, [row]))
+
+    async def _set_state(self, state: State, **values: Any) -> None:
+        reached = await self._services.writer(
+            lambda connection: set_run_state(connection, self.run_id, self._fence, state, **values)
+        )
+        if reached is State.CANCELING:
+            self._canceling = True
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._services.threads, functools.partial(context.run, work))
+
+
+def _stream_url(session: Session, name: str) -> str | None:
+    streams = session.executable.streams if session.executable else None
+    stream = getattr(streams, name, None) if streams else None
+    return stream.locations[0] if stream and stream.locations else None
+
+
+def task_id(key: str) -> str:
+    """A task's id from its key: readable, safe in a URL and as a folder's name, unique in its run."""
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", key).strip("-.")[:60]
+    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def _exit_words(outcome: StepOutcome, task: TaskRow, out: Path) -> str:
+    if outcome.exit_code == 0:
+        return "the command ended well but its outputs are not what the tool declares (see the run's log)"
+    return f"the command ended with exit code {outcome.exit_code}{_tail(task)}"
+
+
+def _tail(task: TaskRow) -> str:
+    """The last words of its standard error, for people who read only the first message."""
+    try:
+        lines = url_path(task.stderr or "").read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
+    except (OSError, ValueError):
+        return ""
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def _os_problem(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"no space left in the workspace ({error.filename or error}); ask the site to free some"
+    return f"{error.strerror or error}: {error.filename or ''}"

@@ -1,0 +1,80 @@
+"""The engine's words about one run, in the run's own log file.
+
+cwltool and its relatives log to process-wide loggers; a context variable says which run a thread works for,
+and one handler writes each record to that run's file.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import time
+from pathlib import Path
+
+_current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
+_LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
+
+
+class RunLog:
+    """Appends lines to a run's log.
+
+    Args:
+        path: the file; its folder is made.
+        base: folder whose path is left out of messages: users know their files by their own names.
+
+    Attributes:
+        errors: the error lines so far, for the run's system_logs.
+    """
+
+    def __init__(self, path: Path, base: Path) -> None:
+        self._base = [f"file://{base}/", f"{os.path.relpath(base)}/", f"{base}/"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+
+    def readable(self, text: str) -> str:
+        """A message without the service's own paths."""
+        for prefix in self._base:
+            text = text.replace(prefix, "")
+        return text
+
+    def write(self, level: int, text: str) -> None:
+        """Append one message; errors and warnings are remembered too."""
+        text = self.readable(text)
+        if level >= logging.ERROR:
+            self.errors.append(text)
+        elif level >= logging.WARNING:
+            self.warnings.append(text)
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with self._path.open("a", errors="replace") as file:
+            file.write(f"{stamp} {logging.getLevelName(level)} {text}\n")
+
+    def info(self, text: str) -> None:
+        """Append an ordinary line."""
+        self.write(logging.INFO, text)
+
+    def error(self, text: str) -> None:
+        """Append an error."""
+        self.write(logging.ERROR, text)
+
+    def activate(self) -> None:
+        """Make this the log of everything done in the current context."""
+        _current.set(self)
+
+
+class _ToRunLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log = _current.get()
+        if log is not None:
+            log.write(record.levelno, record.getMessage())
+
+
+def install() -> None:
+    """Send cwltool's log records to the current run's log and nowhere else, once per process."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [_ToRunLog(logging.INFO)]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

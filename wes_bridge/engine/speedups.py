@@ -1,0 +1,113 @@
+"""Two functions of cwltool replaced by ones that do the same in linear time, and one made lenient.
+
+cwltool's ``uniquename`` probes a process-wide set name by name, and ``parallel_steps`` looks again at every
+element of a scatter whenever one of them ends: both are quadratic in the width of a scatter, and the first
+leaks from run to run. Static type findings become warnings, as older runners treat them. Everything that
+reaches into cwltool from outside is in this file, so that a new cwltool can be checked against it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import cwltool.command_line_tool
+import cwltool.process
+import cwltool.workflow
+import cwltool.workflow_job
+from cwltool.context import RuntimeContext, getdefault
+from cwltool.errors import WorkflowException
+from cwltool.workflow_job import ReceiveScatterOutput
+from schema_salad.exceptions import ValidationException
+
+_logger = logging.getLogger("cwltool")
+_serial = itertools.count(1)
+_static_checker = cwltool.workflow.static_checker
+
+Steps = list[Iterator[Any] | None]
+
+
+def unique_name(stem: str, names: set[str] | None = None) -> str:
+    """A name nobody else has: the stem as it is when it already is unique by construction.
+
+    The engine names steps by path and scatter index; only cwltool's own names for log lines come here.
+    """
+    return f"{stem}#{next(_serial)}" if names is None else _probe(stem, names)
+
+
+def _probe(stem: str, names: set[str]) -> str:
+    name = next(
+        name
+        for name in itertools.chain([stem], (f"{stem}_{n}" for n in itertools.count(2)))
+        if name not in names
+    )
+    names.add(name)
+    return name
+
+
+def parallel_steps(steps: Steps, rc: ReceiveScatterOutput, context: RuntimeContext) -> Iterator[Any]:
+    """Yield the jobs of a scatter's elements; None when there is nothing to do until one ends.
+
+    Args:
+        steps: one generator of jobs per element; None for an element that is skipped.
+        rc: collects the elements' results.
+        context: says whether to stop at the first failure.
+    """
+    waiting = iter([index for index, step in enumerate(steps) if step is not None])
+    active: dict[int, Iterator[Any]] = {}  # begun, may still have jobs to give (sub-workflows)
+    begun = sum(step is None for step in steps)
+    while rc.completed < rc.total:
+        if _stops(rc, context):
+            if rc.completed >= begun:
+                rc.output_callback(rc.dest, rc.processStatus)
+                return
+            yield None
+            continue
+        progress = False
+        for index in list(active):
+            for job in _jobs(index, active, rc):
+                progress = True
+                yield job
+        for index in itertools.islice(waiting, 1):
+            begun += 1
+            progress = True
+            active[index] = steps[index]  # type: ignore[assignment]  # skipped ones are not in `waiting`
+            yield from _jobs(index, active, rc)
+        if not progress and rc.completed < rc.total:
+            yield None
+
+
+def _stops(rc: ReceiveScatterOutput, context: RuntimeContext) -> bool:
+    return getdefault(context.on_error, "stop") == "stop" and rc.processStatus not in ("success", "skipped")
+
+
+def _jobs(index: int, active: dict[int, Iterator[Any]], rc: ReceiveScatterOutput) -> Iterator[Any]:
+    """Jobs that element ``index`` can give now; it leaves ``active`` when it will give no more."""
+    try:
+        for job in active[index]:
+            if job is None:
+                return
+            yield job
+    except WorkflowException as error:
+        _logger.error("Cannot make scatter job: %s", error)
+        rc.receive_scatter_output(index, {}, "permanentFail")
+    active.pop(index, None)
+
+
+def static_checker(*args: Any, **kwargs: Any) -> None:
+    """Say what cwltool's checker of types across links finds, and go on: the run itself will tell."""
+    try:
+        _static_checker(*args, **kwargs)
+    except ValidationException as finding:
+        _logger.warning("Static type check: %s", finding)
+
+
+def install() -> None:
+    """Put the replacements in place, once per process."""
+    cwltool.process.uniquename = unique_name
+    cwltool.command_line_tool.uniquename = unique_name
+    cwltool.workflow_job.uniquename = unique_name
+    cwltool.workflow_job.parallel_steps = parallel_steps
+    cwltool.workflow.static_checker = static_checker

@@ -1,0 +1,156 @@
+"""CWL processes that know where they are in the run: cwltool's classes with our jobs in them.
+
+A *place* is the path of steps from the workflow down to a tool, with scatter indices:
+``("sub", "measure[3]")``. It names a task the same way in every replay of the run, and everything of a step
+derives from it: its name, its key, the paths of its session.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from cwltool.builder import Builder
+from cwltool.command_line_tool import CommandLineTool
+from cwltool.context import LoadingContext, RuntimeContext
+from cwltool.pathmapper import PathMapper
+from cwltool.process import Process, shortname
+from cwltool.workflow import Workflow, WorkflowStep, default_make_tool
+from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
+
+from wes_bridge.engine.files import UrlPathMapper
+from wes_bridge.engine.jobs import BridgeJob
+
+
+class StepContext(RuntimeContext):
+    """cwltool's RuntimeContext for one run: adds the place, and makes no temporary folders.
+
+    Attributes:
+        run_id: of the run.
+        place: see the module.
+    """
+
+    run_id: str = ""
+    place: tuple[str, ...] = ()
+
+    def create_tmpdir(self) -> str:
+        """Sessions have their own; there is none here."""
+        return "/nonexistent"
+
+    create_outdir = create_tmpdir
+
+    def get_outdir(self) -> str:
+        """The session's output directory, when one is set."""
+        return self.outdir or "/nonexistent"
+
+    def get_tmpdir(self) -> str:
+        """The session's temporary directory, when one is set."""
+        return self.tmpdir or "/nonexistent"
+
+    def get_stagedir(self) -> str:
+        """Where inputs appear in the session, when set."""
+        return self.stagedir or "/nonexistent"
+
+    def at_tool(self, tool_id: str) -> StepContext:
+        """A copy for a tool at this place: session paths below a root that only this step has."""
+        context: StepContext = self.copy()
+        context.place = self.place or (shortname(tool_id),)
+        context.name = "/".join(context.place)
+        root = session_root(self.run_id, context.place)
+        context.outdir = context.docker_outdir = f"{root}/out"
+        context.tmpdir = context.docker_tmpdir = f"{root}/tmp"  # noqa: S108  # of the session
+        context.stagedir = context.docker_stagedir = f"{root}/in"
+        return context
+
+
+def session_root(run_id: str, place: tuple[str, ...]) -> str:
+    """The directory of a step's session below which its paths lie: unlike any other text."""
+    digest = hashlib.sha256("/".join((run_id, *place)).encode()).hexdigest()[:16]
+    return f"/wb-{digest}"
+
+
+class BridgeTool(CommandLineTool):
+    """A CommandLineTool whose jobs are plans for sessions."""
+
+    def make_job_runner(self, runtimeContext: StepContext) -> Any:
+        """The class of its jobs, bound to the place."""
+        return functools.partial(BridgeJob, context=runtimeContext)
+
+    def make_path_mapper(
+        self, reffiles: Any, stagedir: str, runtimeContext: RuntimeContext, separateDirs: bool
+    ) -> PathMapper:
+        """A mapper that keeps URLs."""
+        return UrlPathMapper(reffiles, runtimeContext.basedir, stagedir, separateDirs)
+
+    def evalResources(self, builder: Builder, runtimeContext: RuntimeContext) -> dict[str, int | float]:
+        """As cwltool, and keep the minima and maxima asked for as ``builder.requested``."""
+        context = runtimeContext.copy()
+        context.select_resources = functools.partial(_keep_request, builder)
+        resources: dict[str, int | float] = super().evalResources(builder, context)
+        return resources
+
+    def job(self, job_order: Any, output_callbacks: Any, runtimeContext: StepContext) -> Iterator[Any]:
+        """Its one job, at the place the context tells."""
+        yield from super().job(job_order, output_callbacks, runtimeContext.at_tool(self.tool["id"]))
+
+
+def _keep_request(builder: Builder, request: dict[str, Any], _context: RuntimeContext) -> dict[str, Any]:
+    builder.requested = request
+    chosen = {
+        "cores": request["coresMin"],
+        "ram": -(-request["ramMin"] // 1),
+        "tmpdirSize": -(-request["tmpdirMin"] // 1),
+        "outdirSize": -(-request["outdirMin"] // 1),
+    }
+    if "cudaDeviceCountMin" in request:
+        chosen["cudaDeviceCount"] = request["cudaDeviceCountMin"]
+    return {name: int(value) if value == int(value) else value for name, value in chosen.items()}
+
+
+class BridgeStep(WorkflowStep):
+    """A workflow step that tells its process where it is."""
+
+    def job(self, job_order: Any, output_callbacks: Any, runtimeContext: StepContext) -> Iterator[Any]:
+        """The jobs of the step's process."""
+        context: StepContext = runtimeContext.copy()
+        name = shortname(self.id) + "".join(f"[{index}]" for index in _indices(output_callbacks))
+        context.place = (*runtimeContext.place, name)
+        yield from super().job(job_order, output_callbacks, context)
+
+
+def _indices(callback: Any) -> list[int]:
+    """Scatter indices, outermost first, that a step's result goes to; loop iterations count likewise."""
+    found: list[int] = []
+    while isinstance(callback, functools.partial):
+        owner = getattr(callback.func, "__self__", None)
+        if isinstance(owner, ReceiveScatterOutput):
+            found.append(callback.args[0])
+            callback = owner.output_callback
+        elif isinstance(owner, WorkflowJobLoopStep):
+            found.append(owner.iteration)
+            break
+        else:
+            break
+    return found[::-1]
+
+
+class BridgeWorkflow(Workflow):
+    """A Workflow of :class:`BridgeStep`."""
+
+    def make_workflow_step(
+        self, toolpath_object: Any, pos: int, loadingContext: LoadingContext, parentworkflowProv: Any = None
+    ) -> WorkflowStep:
+        """One step."""
+        return BridgeStep(toolpath_object, pos, loadingContext, parentworkflowProv)
+
+
+def make_process(document: Any, context: LoadingContext) -> Process:
+    """cwltool's ``construct_tool_object``: our classes for tools and workflows, its own for the rest."""
+    if isinstance(document, dict):
+        if document.get("class") == "CommandLineTool":
+            return BridgeTool(document, context)
+        if document.get("class") == "Workflow":
+            return BridgeWorkflow(document, context)
+    return default_make_tool(document, context)

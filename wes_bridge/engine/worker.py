@@ -1,0 +1,188 @@
+"""An engine worker: claims runs from the database and lives them, many at once, until told to stop.
+
+Run as ``python -m wes_bridge.engine.worker --config-json JSON``; it prints ``worker ready`` when it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from wes_bridge.config import ServiceConfig
+from wes_bridge.data.workspace import Workspace
+from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine.loading import preload
+from wes_bridge.engine.run import Run, Services
+from wes_bridge.federation.client import Broker
+from wes_bridge.federation.placing import Federation
+from wes_bridge.store.database import Database
+from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
+from wes_bridge.store.tables import SERVICE
+from wes_bridge.store.wakeup import Sleeper
+from wes_bridge.store.writer import Writer
+
+_logger = logging.getLogger("wes_bridge.engine")
+_POLL = 1.0
+"""Seconds between looks at the database when nobody calls."""
+_THREADS = 2
+"""Threads for cwltool's work; it holds the interpreter's lock most of the time, so more would not help."""
+
+
+class Worker:
+    """Claims and lives runs.
+
+    Args:
+        config: of the service, with all brokers.
+        database: open.
+    """
+
+    def __init__(self, config: ServiceConfig, database: Database) -> None:
+        self._config = config
+        self._database = database
+        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to stop: runs are left where they are, for the next worker."""
+        self._stopping.set()
+
+    async def work(self) -> None:
+        """Claim and live runs until :meth:`stop`."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
+        sleeper = Sleeper(self._config.wakeup_dir, self._name)
+        writer = Writer(self._database)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
+            async with httpx.AsyncClient(limits=limits, timeout=None) as http:  # noqa: S113  # given per call
+                brokers = [Broker(broker.name, str(broker.url), http) for broker in self._config.brokers]
+                services = Services(
+                    config=self._config,
+                    workspace=Workspace(self._config.workspace_dir),
+                    federation=Federation(brokers, self._config.engine.offer_deadline),
+                    writer=writer,
+                    threads=threads,
+                )
+                threads.submit(preload)
+                try:
+                    await self._loop(services, sleeper)
+                finally:
+                    sleeper.close()
+                    await self._leave(writer)
+        writer.close()
+
+    async def _loop(self, services: Services, sleeper: Sleeper) -> None:
+        beat = asyncio.create_task(self._beat(services.writer))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while not self._stopping.is_set():
+                await self._claim(services)
+                await self._look_for_cancels()
+                sleep = asyncio.create_task(sleeper.sleep(_POLL))
+                await asyncio.wait({sleep, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                sleep.cancel()
+        finally:
+            for task in (beat, stopping):
+                task.cancel()
+
+    async def _claim(self, services: Services) -> None:
+        room = self._config.engine.max_runs - len(self._runs)
+        if room <= 0:
+            return
+        lease = self._config.engine.lease
+        try:
+            rows = await services.writer(
+                lambda connection: claim_runs(connection, self._name, lease, room, time.time())
+            )
+        except Exception:
+            _logger.exception("cannot claim runs; trying again")
+            return
+        for row in rows:
+            run = Run(row, services)
+            task = asyncio.create_task(run.live(), name=f"run {row.run_id}")
+            self._runs[row.run_id] = run, task
+            task.add_done_callback(functools.partial(self._on_run_done, row.run_id))
+
+    def _on_run_done(self, run_id: str, task: asyncio.Task[None]) -> None:
+        self._runs.pop(run_id, None)
+        if not task.cancelled() and task.exception():
+            _logger.error("run %s: %r", run_id, task.exception())
+
+    async def _look_for_cancels(self) -> None:
+        if not self._runs:
+            return
+        for run_id in await asyncio.to_thread(cancel_requests, self._database, self._name):
+            if run_id in self._runs:
+                self._runs[run_id][0].cancel()
+
+    async def _beat(self, writer: Writer) -> None:
+        """Renew the leases; a beat that fails is tried again at the next."""
+        lease = self._config.engine.lease
+        while True:
+            await asyncio.sleep(lease / 3)
+            with contextlib.suppress(Exception):
+                await writer(lambda connection: renew_leases(connection, self._name, lease, time.time()))
+
+    async def _leave(self, writer: Writer) -> None:
+        """Abandon what still runs, without cancelling it, and give its leases back."""
+        for _, task in list(self._runs.values()):
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._runs.values()), return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await writer(lambda connection: release_runs(connection, self._name))
+
+
+async def _main(config: ServiceConfig) -> None:
+    database = Database(config.database_url, SERVICE)
+    worker = Worker(config, database)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    _stop_with_parent(loop, worker)
+    sys.stdout.write("worker ready\n")
+    sys.stdout.flush()
+    await worker.work()
+    database.close()
+
+
+def _stop_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    """Stop when standard input ends: the parent holds its other end."""
+
+    def on_input() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            worker.stop()
+
+    with contextlib.suppress(OSError, PermissionError):  # a terminal's or /dev/null's stdin cannot be watched
+        loop.add_reader(0, on_input)
+
+
+def main() -> None:
+    """Entry point of the worker process."""
+    parser = argparse.ArgumentParser(description="An engine worker; started by wes-bridge serve.")
+    parser.add_argument("--config-json", required=True, help="the service's configuration as JSON")
+    config = ServiceConfig.model_validate_json(parser.parse_args().config_json)
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
+    javascript.install()
+    speedups.install()
+    runlog.install()
+    sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
+    asyncio.run(_main(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""Placing one step: ask the brokers, choose an offer, accept it, follow the session to its end.
+
+What can be repaired by asking again is (an offer that expired, a node that failed before the command ran);
+what cannot comes back as a StepOutcome whose ``problem`` says what happened, in words for the user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
+from wes_bridge.federation.policies import Candidate, Choice, earliest
+from wes_bridge.federation.render import native_request
+from wes_bridge.model.execution_broker import Message, OfferSet, Session
+from wes_bridge.model.states import Phase
+from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.units import utcnow
+
+MAX_ATTEMPTS = 4
+"""Sessions tried for one step before giving up."""
+ACTION_TIMEOUT = 15.0
+"""Seconds for accepting, rejecting, cancelling."""
+LOST_AFTER = 60.0
+"""Seconds a node may be silent before its session is given up."""
+
+
+COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:memory-limit"}
+"""Kinds of messages that say the command itself went over what it asked for."""
+
+
+@dataclass
+class Placement:
+    """How a step came to run where it runs: for the task log, in words and as data.
+
+    Attributes:
+        asked: one entry per broker asked: its name, the number of offers or the reason for none.
+        node: whose offer was accepted.
+        session_url: of the accepted session.
+        reason: why that offer.
+        attempt: 1 for the first session of the step.
+    """
+
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    node: str | None = None
+    session_url: str | None = None
+    reason: str | None = None
+    attempt: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something the task's log should show: where it is placed, and how its session is."""
+
+    placement: Placement
+    session: Session | None
+
+
+Report = Callable[[Progress], Awaitable[None]]
+
+
+class Federation:
+    """All configured brokers.
+
+    Args:
+        brokers: in order of configuration.
+        deadline: seconds they have to make offers.
+    """
+
+    def __init__(self, brokers: list[Broker], deadline: float) -> None:
+        self.brokers = brokers
+        self._by_name = {broker.name: broker for broker in brokers}
+        self._deadline = deadline
+
+    async def run(self, plan: StepPlan, report: Report) -> StepOutcome:
+        """Run a step somewhere.
+
+        Cancelling the calling task cancels the session at its node before the cancellation goes on.
+        """
+        failures: list[str] = []
+        placement = Placement()
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            placement = Placement(attempt=attempt)
+            candidates = await self._ask(plan, placement)
+            if not candidates:
+                await report(Progress(placement, None))
+                return StepOutcome(problem=_nobody(placement, failures))
+            choice = earliest(candidates, utcnow())
+            session = await self._accept(choice, placement, failures)
+            if session is None:
+                continue
+            await report(Progress(placement, session))
+            outcome = await self._follow(session, placement, report)
+            if isinstance(outcome, StepOutcome):
+                return _with_output(outcome, plan)
+            failures.append(f"{placement.node}: {outcome}")
+        return StepOutcome(
+            problem=f"given up after {MAX_ATTEMPTS} sessions: " + "; ".join(dict.fromkeys(failures))
+        )
+
+    async def _ask(self, plan: StepPlan, placement: Placement) -> list[Candidate]:
+        """Offers of all brokers; an image that is only a hint is left out when nobody can run it."""
+        found = await self._ask_all(plan, plan.image, placement)
+        if not found and plan.image and not plan.image_required:
+            found = await self._ask_all(plan, None, placement)
+        return found
+
+    async def _ask_all(self, plan: StepPlan, image: str | None, placement: Placement) -> list[Candidate]:
+        request = native_request(plan, image=image)
+
+        async def ask(broker: Broker) -> OfferSet | BrokerError:
+            try:
+                return await broker.request_offers(request, self._deadline)
+            except BrokerError as error:
+                return error
+
+        answers = await asyncio.gather(*(ask(broker) for broker in self.brokers))
+        found: list[Candidate] = []
+        for broker, answer in zip(self.brokers, answers, strict=True):
+            offers = [] if isinstance(answer, BrokerError) else _usable(answer)
+            found += [Candidate(broker.name, offer, str(offer.meta.url)) for offer in offers]
+            placement.asked.append(_answer(broker.name, answer, len(offers)))
+        return found
+
+    async def _accept(self, choice: Choice, placement: Placement, failures: list[str]) -> Session | None:
+        """Accept the best offer that can be; reject those of other brokers."""
+        accepted: tuple[Candidate, Session] | None = None
+        for candidate in choice.ranked:
+            broker = self._by_name[candidate.broker]
+            try:
+                session = await broker.set_phase(candidate.url, Phase.ACCEPTED, ACTION_TIMEOUT)
+            except BrokerError as error:
+                failures.append(str(error))
+                continue
+            if session.phase in (Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED):
+                failures.append(f"{broker.name}: the offer became {session.phase}")
+                continue
+            accepted = candidate, session
+            break
+        if accepted is None:
+            return None
+        candidate, session = accepted
+        placement.node, placement.session_url, placement.reason = (
+            candidate.broker,
+            candidate.url,
+            choice.reason,
+        )
+        others = {c.broker: c for c in reversed(choice.ranked) if c.broker != candidate.broker}
+        await asyncio.gather(*(self._reject(c) for c in others.values()))
+        return session
+
+    async def _reject(self, candidate: Candidate) -> None:
+        with contextlib.suppress(BrokerError):  # it will expire by itself
+            await self._by_name[candidate.broker].set_phase(candidate.url, Phase.REJECTED, ACTION_TIMEOUT)
+
+    async def _follow(self, session: Session, placement: Placement, report: Report) -> StepOutcome | str:
+        """The outcome; or, as text, why another session should be tried."""
+        broker = self._by_name[str(placement.node)]
+        url = str(placement.session_url)
+        try:
+            session = await self._last(broker, url, session, placement, report)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._cancel(broker, url))
+            raise
+        except SessionGoneError:
+            return "the session is not known to the node any more"
+        except BrokerError as error:
+            return str(error)
+        return _outcome(session)
+
+    async def _last(
+        self, broker: Broker, url: str, session: Session, placement: Placement, report: Report
+    ) -> Session:
+        """Poll until the session has ended; report each change."""
+        loop = asyncio.get_running_loop()
+        etag: str | None = None
+        heard, pause, phase = loop.time(), 0.05, session.phase
+        while not session.phase.is_final:
+            try:
+                news, etag = await broker.poll(url, etag)
+                heard = loop.time()
+            except SessionGoneError:
+                raise
+            except BrokerError:
+                if loop.time() - heard > LOST_AFTER:
+                    raise
+                await asyncio.sleep(1.0)
+                continue
+            if news is not None:
+                session = news
+                if session.phase is not phase and not session.phase.is_final:
+                    phase = session.phase
+                    await report(Progress(placement, session))
+            if etag is None and not session.phase.is_final:
+                pause = min(pause * 1.5, 5.0)
+                await asyncio.sleep(pause)
+        return session
+
+    async def _cancel(self, broker: Broker, url: str) -> None:
+        """Cancel a session and wait until it has ended."""
+        with contextlib.suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(LOST_AFTER):
+                session = await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
+                etag: str | None = None
+                while not session.phase.is_final:
+                    news, etag = await broker.poll(url, etag, wait=10)
+                    session = news or session
+
+
+def _usable(answer: OfferSet) -> list[Session]:
+    offers = answer.offers or [] if answer.result == "YES" else []
+    return [offer for offer in offers if offer.phase is Phase.OFFERED and offer.meta.url]
+
+
+def _answer(name: str, answer: OfferSet | BrokerError, offers: int) -> dict[str, Any]:
+    if isinstance(answer, BrokerError):
+        return {"node": name, "offers": 0, "reason": str(answer)}
+    if offers:
+        return {"node": name, "offers": offers}
+    words = [message.text() for message in answer.meta.messages or []]
+    return {"node": name, "offers": 0, "reason": "; ".join(words) or "no offers, no reason given"}
+
+
+def _nobody(placement: Placement, failures: list[str]) -> str:
+    reasons = [
+        f"{entry['node']}: {entry.get('reason', 'offers that cannot be used')}" for entry in placement.asked
+    ]
+    earlier = [f"earlier: {failure}" for failure in dict.fromkeys(failures)]
+    return "no node can run this step: " + ("; ".join(reasons + earlier) or "no nodes are configured")
+
+
+def _outcome(session: Session) -> StepOutcome | str:
+    exit_code = session.executable.exit_code if session.executable else None
+    if exit_code is not None:
+        return StepOutcome(exit_code=exit_code)
+    if session.phase is Phase.COMPLETED:
+        return StepOutcome(exit_code=0)
+    errors = _errors(session)
+    words = "; ".join(message.text() for message in errors) or "no reason given"
+    if any(message.kind in COMMAND_LIMITS for message in errors):
+        return StepOutcome(problem=words, by_command=True)
+    if session.phase is Phase.FAILED and session.executable and session.executable.started:
+        return StepOutcome(problem=f"failed at the node: {words}")
+    return f"{session.phase}: {words}"
+
+
+def _errors(session: Session) -> list[Message]:
+    parts = [session, session.executable, session.compute, *(session.data or []), *(session.storage or [])]
+    messages = [m for part in parts if part and part.meta for m in part.meta.messages or []]
+    return [m for m in messages if m.level == "ERROR"] or [m for m in messages if m.level == "WARN"]
+
+
+def _with_output(outcome: StepOutcome, plan: StepPlan) -> StepOutcome:
+    if outcome.exit_code is None:
+        return outcome
+    return StepOutcome(exit_code=outcome.exit_code, output_dir=plan.output_url)

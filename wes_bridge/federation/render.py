@@ -1,0 +1,129 @@
+"""A StepPlan as an ExecutionRequest, in the native dialect: standard fields, plus our additive ones."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from urllib.parse import quote
+
+from wes_bridge.model.execution_broker import (
+    DOCKER_CONTAINER,
+    PROCESS,
+    Compute,
+    Data,
+    Executable,
+    ExecutionRequest,
+    Image,
+    Meta,
+    MinMax,
+    Network,
+    RequestedSchedule,
+    RequestedScheduleBlock,
+    Storage,
+    Stream,
+    Streams,
+    Volume,
+)
+from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepPlan
+from wes_bridge.model.units import format_duration, gib_ceil
+
+_OUTPUT = "output"
+
+
+def native_request(plan: StepPlan, *, image: str | None) -> ExecutionRequest:
+    """The request for a node of wes-bridge's own kind.
+
+    Args:
+        plan: what to run.
+        image: the container image to run it in; None for a plain process.
+    """
+    staged = [_staged(number, item) for number, item in enumerate(plan.staged)]
+    output = Data(meta=Meta(name=_OUTPUT), location=plan.output_url, access="WRITE", directory=True)
+    output_volume = Volume(path=plan.workdir, mode="READWRITE", resource=_OUTPUT)
+    return ExecutionRequest(
+        executable=_executable(plan, image),
+        compute=Compute(
+            meta=Meta(name="compute"),
+            cores=_cores(plan.resources),
+            memory=_memory(plan.resources),
+            volumes=[output_volume, *(volume for _, volume in staged)],
+        ),
+        storage=_storage(plan.resources),
+        data=[output, *(data for data, _ in staged)],
+        schedule=_schedule(plan),
+    )
+
+
+def _executable(plan: StepPlan, image: str | None) -> Executable:
+    streams = Streams(
+        stdin=Stream(path=plan.stdin) if plan.stdin else None,
+        stdout=_kept(plan.stdout, plan.stdout_url),
+        stderr=_kept(plan.stderr, plan.stderr_url),
+    )
+    return Executable(
+        kind=DOCKER_CONTAINER if image else PROCESS,
+        meta=Meta(name=plan.name),
+        image=Image(locations=[image], digest="") if image else None,
+        command=plan.argv,
+        environment=plan.environment,
+        network=Network(access=plan.network),
+        workdir=plan.workdir,
+        root=plan.root,
+        rewrite=plan.rewrite,
+        streams=streams,
+        time_limit=plan.time_limit,
+        success_codes=plan.success_codes,
+    )
+
+
+def _kept(path: str | None, url: str | None) -> Stream | None:
+    """A stream goes to a file of the output directory when the tool says so, else to a place of ours."""
+    if path:
+        return Stream(path=path)
+    return Stream(destination=url) if url else None
+
+
+def _staged(number: int, item: StagedFile) -> tuple[Data, Volume]:
+    name = f"input-{number}"
+    location = item.url
+    if item.contents is not None:
+        location = "data:," + quote(item.contents)
+    data = Data(meta=Meta(name=name), location=location, directory=item.directory or None)
+    volume = Volume(
+        path=item.path,
+        resource=name,
+        mode="READONLY" if item.mode is StageMode.READ else "READWRITE",
+        private_copy=True if item.mode is StageMode.COPY else None,
+    )
+    return data, volume
+
+
+def _cores(resources: Resources) -> MinMax:
+    most = math.ceil(resources.cores_max) if resources.cores_max else None
+    return MinMax(min=max(1, math.ceil(resources.cores_min)), max=most)
+
+
+def _memory(resources: Resources) -> MinMax | None:
+    if resources.memory_min is None:
+        return None
+    most = resources.memory_max
+    return MinMax(
+        min=max(1, gib_ceil(resources.memory_min)),
+        max=max(1, gib_ceil(most)) if most else None,
+        min_bytes=resources.memory_min,
+        max_bytes=most,
+    )
+
+
+def _storage(resources: Resources) -> list[Storage] | None:
+    if resources.scratch_min is None:
+        return None
+    size = MinMax(min=max(1, gib_ceil(resources.scratch_min)), min_bytes=resources.scratch_min)
+    return [Storage(meta=Meta(name="scratch"), size=size)]
+
+
+def _schedule(plan: StepPlan) -> RequestedScheduleBlock | None:
+    if not plan.time_limit:
+        return None
+    duration = format_duration(timedelta(seconds=plan.time_limit))
+    return RequestedScheduleBlock(requested=RequestedSchedule(duration=duration))

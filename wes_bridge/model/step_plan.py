@@ -1,0 +1,122 @@
+"""A StepPlan: one CWL step as a platform-neutral, serialisable description of a command and its files.
+
+The engine makes it, ``federation`` renders it to an ExecutionRequest in a broker's dialect. Paths below
+``root`` are those of the session's own file system, wherever it will be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StageMode(StrEnum):
+    """How the command may treat a staged file or directory."""
+
+    READ = "READ"
+    """It must not be changed."""
+    COPY = "COPY"
+    """A private copy that may be changed (InitialWorkDirRequirement, ``writable: true``)."""
+    INPLACE = "INPLACE"
+    """The original is changed (InplaceUpdateRequirement)."""
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """One file or directory placed in the session's file system.
+
+    Attributes:
+        path: absolute path where it appears.
+        url: where it comes from; None for a literal or an empty directory.
+        contents: text of a literal; None otherwise.
+        directory: whether it is a directory (empty when there is no ``url``).
+        mode: how it may be treated.
+    """
+
+    path: str
+    url: str | None = None
+    contents: str | None = None
+    directory: bool = False
+    mode: StageMode = StageMode.READ
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the step asks for. None means not said: the node's default, and no limit enforced.
+
+    Cores may be fractions as CWL allows; sizes are bytes.
+    """
+
+    cores_min: float = 1
+    cores_max: float | None = None
+    memory_min: int | None = None
+    memory_max: int | None = None
+    scratch_min: int | None = None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Everything a node needs to run one step.
+
+    Attributes:
+        name: of the step in its run, for people: ``measure[3]`` or ``sub/plot``.
+        argv: the command.
+        environment: variables, HOME and TMPDIR included, PATH not.
+        root: directory of the session's file system below which all other paths lie, except those that a
+            container image demands.
+        workdir: where the command starts and what is there afterwards is the output.
+        output_url: where the content of ``workdir`` goes; a URL that ends with the new directory's name.
+        stdin: absolute path read as standard input.
+        stdout, stderr: path relative to ``workdir`` that the stream is written to.
+        stdout_url, stderr_url: where the stream's text is kept when it is not redirected to a file.
+        staged: files and directories placed before the command starts.
+        resources: cores, memory, scratch.
+        time_limit: seconds the command may take; None for no limit.
+        network: whether the command needs the network.
+        image: container image; None for a plain process.
+        image_required: whether a plain process will not do.
+        success_codes: exit codes that mean success.
+        rewrite: files in ``workdir`` that may mention paths and are read by the engine.
+    """
+
+    name: str
+    argv: list[str]
+    environment: dict[str, str]
+    root: str
+    workdir: str
+    output_url: str
+    stdin: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    stdout_url: str | None = None
+    stderr_url: str | None = None
+    staged: list[StagedFile] = field(default_factory=list)
+    resources: Resources = Resources()
+    time_limit: int | None = None
+    network: bool = False
+    image: str | None = None
+    image_required: bool = False
+    success_codes: list[int] = field(default_factory=lambda: [0])
+    rewrite: list[str] = field(default_factory=lambda: ["cwl.output.json"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """How a step's session ended.
+
+    Attributes:
+        exit_code: of the command; None when it never ended by itself.
+        output_dir: the ``file://`` URL of what ``workdir`` held; None when nothing came back.
+        problem: why there is no exit code, in words for the user; None when there is one.
+        by_command: the problem is the command's own (too much time or memory), not the node's.
+    """
+
+    exit_code: int | None = None
+    output_dir: str | None = None
+    problem: str | None = None
+    by_command: bool = False

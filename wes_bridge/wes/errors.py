@@ -1,0 +1,168 @@
+"""Whatever goes wrong, the client gets ``{"msg": ..., "status_code": ...}``: the one place that sees to it.
+
+Source: WES 1.1.0 ``ErrorResponse``. Handlers raise an :class:`ApiError`; connexion and Starlette raise their
+own; anything else is our fault and a 500 that tells no secrets.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from connexion.exceptions import ProblemException
+from connexion.lifecycle import ConnexionRequest, ConnexionResponse
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+_LOG = logging.getLogger(__name__)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ApiError(Exception):
+    """An answer other than success. The text is for the person who called.
+
+    Attributes:
+        status: HTTP status code.
+        headers: to be sent along.
+    """
+
+    status = 500
+
+    def __init__(self, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.headers = headers or {}
+
+
+class BadRequestError(ApiError):
+    """400: the request is wrong; the text says where and what would be right."""
+
+    status = 400
+
+
+class NotFoundError(ApiError):
+    """404: no such run, task or file, or not the caller's."""
+
+    status = 404
+
+
+class ConflictError(ApiError):
+    """409: not in this state."""
+
+    status = 409
+
+
+class TooLargeError(ApiError):
+    """413: more than the service takes."""
+
+    status = 413
+
+
+class NoSuchRangeError(ApiError):
+    """416: nothing (yet) where the range begins."""
+
+    status = 416
+
+
+class UpstreamError(ApiError):
+    """502: the node that holds what was asked for does not give it."""
+
+    status = 502
+
+
+def describe(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Status code, message and headers for any exception."""
+    if isinstance(error, ApiError):
+        return error.status, str(error), error.headers
+    if isinstance(error, ProblemException):
+        # WES lists no 415: a body of the wrong type is a bad request
+        status = 400 if error.status in (406, 415) else error.status
+        return status, str(error.detail or error.title), {}
+    if isinstance(error, HTTPException):
+        return error.status_code, _http_text(error), dict(error.headers or {})
+    if isinstance(error, ClientDisconnect):
+        return 400, "the client went away before its request was complete", {}
+    if is_disk_full(error):
+        return 500, "no space left on the service's disk; try again later or tell its operator", {}
+    return 500, "something went wrong in the service; its log tells more", {}
+
+
+def _http_text(error: HTTPException) -> str:
+    if error.status_code == 404:
+        return "there is nothing at this address; see /ga4gh/wes/v1/ui/ for what there is"
+    return error.detail or HTTPStatus(error.status_code).phrase
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether storing failed for want of space, in a file or in the database."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.OperationalError):
+        return "disk is full" in str(error.orig)
+    return False
+
+
+def error_answers(
+    document: Mapping[str, Any], base_path: str
+) -> Callable[[ConnexionRequest, Exception], Awaitable[ConnexionResponse]]:
+    """What turns exceptions into answers.
+
+    Args:
+        document: the OpenAPI document: it knows which methods a path takes (connexion makes one route a
+            method, and so names only one of them in a 405).
+        base_path: where its paths begin.
+    """
+    methods = [(_pattern(base_path + path), _methods(item)) for path, item in document["paths"].items()]
+
+    async def on_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+        status, message, headers = describe(error)
+        if status == 405:
+            path = request.scope["path"]
+            allow = next((names for pattern, names in methods if pattern.match(path)), "GET, HEAD")
+            message, headers = f"this address takes only {allow}", {"Allow": allow}
+        return _answer(request, error, status, message, headers)
+
+    return on_error
+
+
+_VARIABLE = re.compile(r"\\\{(\w+)\\\}")
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What addresses look like that the document writes as ``path``."""
+    return re.compile(
+        _VARIABLE.sub(lambda found: ".+" if found[1] == "path" else "[^/]+", re.escape(path)) + "$"
+    )
+
+
+def _methods(path_item: Mapping[str, Any]) -> str:
+    names = [name.upper() for name in path_item if name in ("get", "head", "post", "delete")]
+    if "GET" in names and "HEAD" not in names:
+        names.append("HEAD")
+    return ", ".join(names)
+
+
+def _answer(
+    request: ConnexionRequest, error: Exception, status: int, message: str, headers: dict[str, str]
+) -> ConnexionResponse:
+    """The answer; what is our fault is logged."""
+    if status == 500:
+        _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    else:
+        _LOG.debug("%s %s: %d %s", request.method, request.url.path, status, message)
+    return ConnexionResponse(
+        status_code=status,
+        mimetype="application/json",
+        body=json.dumps({"msg": message, "status_code": status}),
+        headers=headers,
+    )
+
+
+HANDLED: tuple[type[Exception], ...] = (ProblemException, HTTPException, Exception)
+"""Exception classes the answers are registered for."""

@@ -1,0 +1,128 @@
+"""Downloads: logs of runs and tasks, and a run's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import Row
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wes_bridge.data.archive import tar_stream, zip_stream
+from wes_bridge.data.downloads import SHOWN, Entry, NotThereError, Opened, list_folder, locate, open_file
+from wes_bridge.data.workspace import RunFolder, url_path
+from wes_bridge.wes.errors import BadRequestError, NotFoundError
+from wes_bridge.wes.proxy import pass_through
+from wes_bridge.wes.sending import send_archive, send_file, send_nothing
+from wes_bridge.wes.service import Service, json_response
+
+_STREAMS = ("stdout", "stderr")
+_TEXT = "text/plain; charset=utf-8"
+_ARCHIVES = {"tar": (tar_stream, "application/x-tar"), "zip": (zip_stream, "application/zip")}
+
+
+class FileHandlers:
+    """Everything that is sent as bytes."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def run_stream(self, request: Request) -> Response:
+        """GetRunStream."""
+        name = _stream(request)
+        run_id, _ = await self._service.state_of(request)
+        folder = self._service.workspace.run(run_id)
+        return await self._send_log(request, folder, folder.logs / name)
+
+    async def task_stream(self, request: Request) -> Response:
+        """GetTaskStream."""
+        name = _stream(request)
+        row = await self._service.task_of(request)
+        folder = self._service.workspace.run(row.run_id)
+        url = row.stdout if name == "stdout" else row.stderr
+        if url and urlsplit(url).scheme in ("http", "https"):
+            return await pass_through(request, url, self._service.http)
+        return await self._send_log(request, folder, _log_path(row, folder, url, name))
+
+    async def run_file(self, request: Request) -> Response:
+        """GetRunFile."""
+        run_id, _ = await self._service.state_of(request)
+        archive = request.query_params.get("archive")
+        if archive is not None and archive not in _ARCHIVES:
+            raise BadRequestError("archive must be tar or zip")
+        folder = self._service.workspace.run(run_id)
+        name = request.path_params["path"].strip("/")
+        try:
+            return await self._send_path(request, run_id, folder, name, archive)
+        except NotThereError as error:
+            raise NotFoundError(f"run {run_id} has no file or folder {name[:200]!r}") from error
+
+    async def _send_log(self, request: Request, folder: RunFolder, path: Path) -> Response:
+        try:
+            opened = await self._service.threads.files(_open_log, folder, path)
+        except NotThereError:
+            return send_nothing(request)
+        return send_file(request, opened, path.name, self._service.threads, _TEXT)
+
+    async def _send_path(
+        self, request: Request, run_id: str, folder: RunFolder, name: str, archive: str | None
+    ) -> Response:
+        threads = self._service.threads
+        found = await threads.files(_look, folder, name)
+        if isinstance(found, Opened):
+            if archive:
+                found.file.close()
+                raise BadRequestError("archive packs folders; this is a file: ask for it as it is")
+            return send_file(request, found, name.rpartition("/")[2], threads)
+        if archive:
+            pack, media_type = _ARCHIVES[archive]
+            real = await threads.files(locate, folder, name)
+            return send_archive(pack(folder, real), f"{real.name}.{archive}", media_type, threads)
+        return json_response(self._listing(request, run_id, name, found))
+
+    def _listing(self, request: Request, run_id: str, name: str, found: list[Entry]) -> dict[str, object]:
+        links = self._service.links(request)
+        prefix = f"{name}/" if name else ""
+        return {
+            "path": name,
+            "entries": [
+                {"name": entry.name, "type": "folder" if entry.is_folder else "file"}
+                | ({} if entry.size is None else {"size": entry.size})
+                | {"url": links.file(run_id, prefix + entry.name)}
+                for entry in found
+            ],
+        }
+
+
+def _look(folder: RunFolder, name: str) -> Opened | list[Entry]:
+    """Open the file, or list the folder; the empty name is the run's own folder."""
+    if not name:
+        return [Entry(part, True, None) for part in SHOWN if (folder.root / part).is_dir()]
+    path = locate(folder, name)
+    return list_folder(folder, path) if path.is_dir() else open_file(folder, path)
+
+
+def _open_log(folder: RunFolder, path: Path) -> Opened:
+    try:
+        relative = path.relative_to(folder.root).as_posix()
+    except ValueError as error:
+        raise NotThereError(str(path)) from error
+    return open_file(folder, locate(folder, relative))
+
+
+def _log_path(row: Row[object], folder: RunFolder, url: str | None, name: str) -> Path:
+    """Where a task's stream is; before the engine has said so, where it will be."""
+    if url:
+        try:
+            return url_path(url)
+        except ValueError:
+            return folder.root / "nowhere"
+    return folder.task_stream(row.task_id, name)
+
+
+def _stream(request: Request) -> str:
+    name: str = request.path_params["stream"]
+    if name not in _STREAMS:
+        raise NotFoundError(f"there is no stream {name[:40]!r}; there are {' and '.join(_STREAMS)}")
+    return name

@@ -1,0 +1,60 @@
+"""A run's outputs as a client can use them: stored file URLs become download URLs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wes_bridge.data.workspace import url_path
+from wes_bridge.wes.links import Links
+
+_FILES = ("File", "Directory")
+
+
+def public_outputs(outputs: Any, run_id: str, root: Path, links: Links) -> dict[str, Any]:
+    """The CWL output object with every ``file://`` location inside the run's folder made downloadable.
+
+    Args:
+        outputs: as stored; anything but an object (a run that has none) becomes ``{}``.
+        run_id: the run.
+        root: its folder, absolute.
+        links: of the request.
+
+    Returns:
+        A new object. ``path`` is dropped from Files and Directories: it means nothing to a client. Locations
+        of other schemes, or elsewhere, stay as they are.
+    """
+    if not isinstance(outputs, dict):
+        return {}
+    rewritten = _rewrite(outputs, run_id, root, links)
+    assert isinstance(rewritten, dict)
+    return rewritten
+
+
+def _rewrite(value: Any, run_id: str, root: Path, links: Links) -> Any:
+    if isinstance(value, list):
+        return [_rewrite(item, run_id, root, links) for item in value]
+    if not isinstance(value, dict):
+        return value
+    is_file = value.get("class") in _FILES
+    result = {}
+    for key, item in value.items():
+        if is_file and key == "path":
+            continue
+        if is_file and key == "location" and isinstance(item, str):
+            result[key] = _location(item, run_id, root, links)
+        else:
+            result[key] = _rewrite(item, run_id, root, links)
+    return result
+
+
+def _location(location: str, run_id: str, root: Path, links: Links) -> str:
+    if not location.startswith("file:"):
+        return location
+    try:
+        relative = url_path(location).relative_to(root)
+    except ValueError:
+        return location
+    if ".." in relative.parts:
+        return location
+    return links.file(run_id, relative.as_posix())

@@ -1,0 +1,65 @@
+"""Logs that are still on a node: asked for there and passed on, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from wes_bridge.wes.errors import UpstreamError
+from wes_bridge.wes.sending import nothing_there, send_nothing
+
+_ASK = ("range", "if-range", "if-none-match", "if-modified-since")
+_ANSWER = (
+    "content-type",
+    "content-length",
+    "content-range",
+    "content-encoding",
+    "accept-ranges",
+    "etag",
+    "last-modified",
+)
+
+
+async def pass_through(request: Request, url: str, client: httpx.AsyncClient) -> Response:
+    """What ``url`` answers, with the range and conditions of our request.
+
+    A node that does not have the stream yet is answered for with empty text.
+
+    Raises:
+        UpstreamError: the node cannot be reached, or fails.
+        NoSuchRangeError: nothing there yet.
+    """
+    headers = {name: request.headers[name] for name in _ASK if name in request.headers}
+    headers["accept-encoding"] = "identity"  # a range is of the text, not of its compressed form
+    try:
+        answer = await client.send(client.build_request(request.method, url, headers=headers), stream=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UpstreamError(
+            f"the node that holds this log does not answer ({type(error).__name__}); try again later"
+        ) from error
+    if answer.status_code in (200, 206, 304):
+        kept = {name: answer.headers[name] for name in _ANSWER if name in answer.headers}
+        kept["X-Content-Type-Options"] = "nosniff"
+        return StreamingResponse(_body(answer), answer.status_code, kept)
+    await answer.aclose()
+    if answer.status_code == 416:
+        raise nothing_there(_known_size(answer.headers.get("content-range", "")))
+    if answer.status_code == 404:
+        return send_nothing(request)
+    raise UpstreamError(f"the node that holds this log answered {answer.status_code}; try again later")
+
+
+async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    finally:
+        await answer.aclose()
+
+
+def _known_size(content_range: str) -> int:
+    size = content_range.rpartition("/")[2]
+    return int(size) if size.isdigit() else 0

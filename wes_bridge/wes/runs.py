@@ -1,0 +1,127 @@
+"""Reading, listing, cancelling and deleting runs."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wes_bridge.auth.identity import caller
+from wes_bridge.model.states import State
+from wes_bridge.store import runs
+from wes_bridge.wes import paging
+from wes_bridge.wes.errors import BadRequestError, ConflictError
+from wes_bridge.wes.render import run_log, run_summary
+from wes_bridge.wes.service import Service, json_response
+
+
+class RunHandlers:
+    """Operations on runs that exist."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def status(self, request: Request) -> Response:
+        """GetRunStatus."""
+        run_id, state = await self._service.state_of(request)
+        return Response(f'{{"run_id":"{run_id}","state":"{state.value}"}}', media_type="application/json")
+
+    async def get(self, request: Request) -> Response:
+        """GetRunLog."""
+        row = await self._service.run_of(request)
+        folder = self._service.workspace.run(row.run_id)
+        return json_response(run_log(row, folder, self._service.links(request)))
+
+    async def list(self, request: Request) -> Response:
+        """ListRuns."""
+        size = paging.page_size(request.query_params.get("page_size"))
+        which = run_filter(request)
+        token = request.query_params.get("page_token")
+        page = _Page(which, size, paging.read_token(repr(which), token) if token else None)
+        return json_response(await self._service.threads.sql(page.read, self._service))
+
+    async def cancel(self, request: Request) -> Response:
+        """CancelRun."""
+        run_id, state = await self._service.state_of(request)
+        if not state.is_final:
+            await self._service.writer(lambda connection: runs.request_cancel(connection, run_id))
+            self._service.wake()
+        return json_response({"run_id": run_id})
+
+    async def delete(self, request: Request) -> Response:
+        """DeleteRun."""
+        run_id, _ = await self._service.state_of(request)
+        state = await self._service.writer(lambda connection: _delete_ended(connection, run_id))
+        if state is not None:
+            raise ConflictError(
+                f"run {run_id} is {state.value}: cancel it (POST .../runs/{run_id}/cancel) and delete it"
+                " once it has ended"
+            )
+        await self._service.threads.files(self._service.workspace.run(run_id).remove)
+        return json_response({"run_id": run_id})
+
+
+def _delete_ended(connection: Connection, run_id: str) -> State | None:
+    """Delete the run, or return the state that forbids it."""
+    state = runs.state_for_update(connection, run_id)
+    if state is not None and not state.is_final:
+        return state
+    runs.delete_run(connection, run_id)
+    return None
+
+
+def run_filter(request: Request) -> runs.RunFilter:
+    """The filter that the query parameters of a listing ask for.
+
+    Raises:
+        BadRequestError: an unknown state, or a tag without a key.
+    """
+    query = request.query_params
+    return runs.RunFilter(
+        owner=caller(request),
+        states=tuple(_state(name) for text in query.getlist("state") for name in text.split(",")),
+        tags=tuple(_tag(text) for text in query.getlist("tag")),
+        workflow_name=_plain("workflow_name", query.get("workflow_name") or "") or None,
+    )
+
+
+def _state(name: str) -> State:
+    try:
+        return State(name)
+    except ValueError:
+        raise BadRequestError(
+            f"state {name[:40]!r} is none of WES's: {', '.join(state.value for state in State)}"
+        ) from None
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if not key:
+        raise BadRequestError(f"tag {text[:80]!r} has no key; write key or key=value")
+    return _plain("tag", key), _plain("tag", value)
+
+
+def _plain(name: str, text: str) -> str:
+    if "\0" in text:
+        raise BadRequestError(f"{name} has a NUL character")
+    return text
+
+
+class _Page:
+    """One page of a listing, read in a thread."""
+
+    def __init__(self, which: runs.RunFilter, size: int, position: tuple[int, int] | None) -> None:
+        self._which = which
+        self._size = size
+        self._position = position
+
+    def read(self, service: Service) -> dict[str, object]:
+        database, which = service.database, self._which
+        newest, before = self._position or (runs.newest_seq(database), None)
+        rows = runs.list_runs(database, which, newest, before, self._size + 1)
+        shown, more = rows[: self._size], len(rows) > self._size
+        return {
+            "runs": [run_summary(row) for row in shown],
+            "next_page_token": paging.make_token(repr(which), newest, shown[-1].seq) if more else "",
+            "total_runs": runs.count_runs(database, which, newest),
+        }

@@ -1,0 +1,69 @@
+"""GET /service-info."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wes_bridge.client_host import SHARED_FILES_TAG, host_id
+from wes_bridge.config import ServiceConfig
+from wes_bridge.model.states import State
+from wes_bridge.store import runs
+from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS, WES_VERSION, engine_versions, protocols
+from wes_bridge.wes.service import Service, json_response
+
+
+class ServiceInfoHandlers:
+    """What the service tells of itself."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._fixed = _fixed_part(service)
+
+    async def get(self, request: Request) -> Response:
+        """GetServiceInfo."""
+        counts = await self._service.threads.sql(runs.count_by_state, self._service.database)
+        info = self._fixed | {
+            "system_state_counts": {state.value: counts.get(state, 0) for state in State},
+        }
+        root = self._service.links(request).base
+        info.setdefault("auth_instructions_url", f"{root}/ui/")
+        info.setdefault("documentationUrl", f"{root}/ui/")
+        return json_response(info)
+
+
+def _fixed_part(service: Service) -> dict[str, Any]:
+    config = service.config
+    version = metadata.version("wes-bridge")
+    return {
+        "id": f"org.wes-bridge.{config.name}",
+        "name": config.name,
+        "description": "Runs CWL workflows, step by step, on IVOA ExecutionBroker nodes.",
+        "type": {"group": "org.ga4gh", "artifact": "wes", "version": WES_VERSION},
+        "organization": {"name": config.organization, "url": config.organization_url},
+        "version": version,
+        "workflow_type_versions": {LANGUAGE: {"workflow_type_version": list(VERSIONS)}},
+        "supported_wes_versions": [WES_VERSION],
+        "supported_filesystem_protocols": protocols(config),
+        "workflow_engine_versions": {
+            name: {"workflow_engine_version": list(versions)} for name, versions in engine_versions().items()
+        },
+        "default_workflow_engine_parameters": [
+            {"name": "policy", "type": "string", "default_value": config.engine.policy},
+            {"name": "on_error", "type": "string", "default_value": "stop"},
+        ],
+        "tags": _shared_files(config)
+        | {
+            "software": f"wes-bridge {version}",
+            "nodes": ",".join(node.name for node in config.nodes),
+            "brokers": ",".join(broker.name for broker in config.brokers),
+        },
+    }
+
+
+def _shared_files(config: ServiceConfig) -> dict[str, str]:
+    """Tells clients on this machine that they need not upload what this service can read itself."""
+    return {SHARED_FILES_TAG: host_id()} if config.fetch.files else {}

@@ -1,0 +1,51 @@
+"""POST /runs: from a request's first byte to a run that an engine worker can claim."""
+
+from __future__ import annotations
+
+import uuid
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wes_bridge.auth.identity import caller
+from wes_bridge.data.attachments import Incoming
+from wes_bridge.store import runs
+from wes_bridge.wes.body import read_fields
+from wes_bridge.wes.capabilities import engine_versions
+from wes_bridge.wes.service import Service, json_response
+from wes_bridge.wes.submission import Rules, check
+
+
+class SubmitHandlers:
+    """Submission."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._rules = Rules(engine_versions(), tuple(service.config.fetch.files))
+
+    async def post(self, request: Request) -> Response:
+        """RunWorkflow.
+
+        Attachments are in their place before the run is stored: a worker never finds half of them. Whatever
+        fails, nothing stays.
+        """
+        owner = caller(request)
+        run_id = uuid.uuid4().hex
+        incoming = Incoming(self._service.workspace, run_id, self._service.config.max_attachments)
+        try:
+            await self._store(request, run_id, owner, incoming)
+        except BaseException:
+            await self._service.threads.files(incoming.discard)
+            raise
+        self._service.wake()
+        return json_response({"run_id": run_id})
+
+    async def _store(self, request: Request, run_id: str, owner: str, incoming: Incoming) -> None:
+        service = self._service
+        fields = await read_fields(request, incoming, service.config.max_body, service.threads)
+        names = set(incoming.names)
+        submission = check(fields, names.__contains__, self._rules)
+        if names:
+            await service.threads.files(incoming.publish)
+        run = runs.NewRun(run_id, owner, submission.request, submission.tags, submission.workflow_name)
+        await service.writer(lambda connection: runs.create_run(connection, run))

@@ -1,0 +1,36 @@
+"""Where blocking work goes, so that the event loop never waits: few threads for SQL, others for files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Two small pools: a slow disk must not hold up a status request.
+
+    Args:
+        sql: threads for database reads.
+        files: threads for reading and writing files.
+    """
+
+    def __init__(self, sql: int = 4, files: int = 8) -> None:
+        self._sql = ThreadPoolExecutor(sql, thread_name_prefix="wes-sql")
+        self._files = ThreadPoolExecutor(files, thread_name_prefix="wes-files")
+
+    async def sql(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run a database read."""
+        return await asyncio.get_running_loop().run_in_executor(self._sql, work, *arguments)
+
+    async def files(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run something that reads or writes files."""
+        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+    def close(self) -> None:
+        """Let what is running end; take nothing new."""
+        self._sql.shutdown(wait=False, cancel_futures=True)
+        self._files.shutdown(wait=False, cancel_futures=True)
