@@ -309,6 +309,14 @@ def test_data_prefixes(start_node: Starter, tmp_path: Path) -> None:
         assert message["kind"] == "uri:unknown-url"
 
 
+def test_stream_destinations_are_data_too(start_node: Starter, tmp_path: Path) -> None:
+    node = start_node(data=[(tmp_path / "open").as_uri() + "/"])
+    streams = {"stdout": {"destination": (tmp_path / "closed").as_uri()}}
+    [message] = node.refused(Request(process("true", streams=streams)))
+    assert message["kind"] == "uri:unknown-url"
+    assert "closed" in message["message"]
+
+
 def test_maximum_is_capped_with_a_warning(node: NodeProcess) -> None:
     offer = node.offer(Request(process("true"), cores={"min": 1, "max": 64}))
     assert offer["compute"]["cores"] == {"min": 1, "max": 8}

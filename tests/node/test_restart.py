@@ -58,10 +58,15 @@ def test_running_sessions_go_on(fresh: NodeProcess, tmp_path: Path, how: int) ->
 
 
 def test_what_ended_meanwhile_is_found_ended(fresh: NodeProcess, tmp_path: Path) -> None:
-    good = running(fresh, Request(shell("sleep 0.5; echo x > x")).output(tmp_path / "out"))
-    bad = running(fresh, Request(shell("sleep 0.5; exit 9")))
+    wait = "while [ ! -e go ]; do sleep 0.02; done;"
+    good = running(fresh, Request(shell(f"{wait} echo x > x")).output(tmp_path / "out"))
+    bad = running(fresh, Request(shell(f"{wait} exit 9")))
     fresh.kill()
-    time.sleep(1.5)
+    for session in (good, bad):
+        folder = fresh.state / "sessions" / session["meta"]["uuid"]
+        (folder / "fs/out/go").touch()
+        while not (folder / "exit").exists():
+            time.sleep(0.02)
     fresh.start()
     assert fresh.end(good)["phase"] == "COMPLETED"
     assert (tmp_path / "out/x").read_text() == "x\n"

@@ -95,6 +95,7 @@ def check_request(request: ExecutionRequest, prefixes: list[str], schemes: Schem
         found.append(message(messages.NOT_SUPPORTED, "this node does not publish ports"))
     for data in request.data or []:
         found += _check_data(data, prefixes, schemes)
+    found += _check_streams(executable, prefixes, schemes)
     found += _check_names(request)
     found += _check_volumes(request)
     return found
@@ -114,6 +115,19 @@ def _check_data(data: Data, prefixes: list[str], schemes: Schemes) -> list[Messa
         return []
     text = "data resource {name}: {reason}: {location}"
     return [message(messages.UNKNOWN_URL, text, name=name, reason=reason, location=location[:200])]
+
+
+def _check_streams(executable: Executable, prefixes: list[str], schemes: Schemes) -> list[Message]:
+    streams = executable.streams or Streams()
+    found = []
+    for name, stream in (("stdout", streams.stdout), ("stderr", streams.stderr)):
+        location = stream.destination if stream else None
+        reason = _why_not(location, True, prefixes, schemes) if location else None
+        if reason is not None:
+            text = "{name} cannot be kept at {location}: {reason}"
+            values = {"name": name, "location": location, "reason": reason}
+            found.append(message(messages.UNKNOWN_URL, text, **values))
+    return found
 
 
 def _why_not(location: str, write: bool, prefixes: list[str], schemes: Schemes) -> str | None:

@@ -165,7 +165,7 @@ class Node:
                 live.session.phase = Phase.ACCEPTED
             live.say(message(messages.RESTARTED, "the node was restarted while it had this session", "INFO"))
             try:
-                self.runner.begin(live)
+                self.runner.begin(live, resumed=True)
             except NodeError as error:
                 live.session.meta.messages = [*(live.session.meta.messages or []), error.message]
                 live.move(Phase.FAILED)

@@ -66,6 +66,7 @@ class _Run:
     folder: SessionFolder
     platform: Platform
     need: Need
+    resumed: bool
     halt: Event = field(default_factory=Event)
     killed: Message | None = None
     job: Job | None = None
@@ -117,8 +118,16 @@ class Runner:
         """The folder of a session."""
         return SessionFolder(self._folder / uuid)
 
-    def begin(self, live: LiveSession) -> None:
-        """Take an accepted session through its life; one begun by an earlier process goes on."""
+    def begin(self, live: LiveSession, resumed: bool = False) -> None:
+        """Take an accepted session through its life.
+
+        Args:
+            live: the session.
+            resumed: whether an earlier process of the node may have begun it; then it goes on from there.
+
+        Raises:
+            PlatformError: the node has no platform for it any more.
+        """
         session = live.session
         kind = session.executable.kind if session.executable else ""
         platform = self._platforms.get(kind)
@@ -131,6 +140,7 @@ class Runner:
             self.folder(live.uuid),
             platform,
             need_of(session.compute, duration or DEFAULT_DURATION),
+            resumed,
         )
         self._runs[live.uuid] = run
         task = asyncio.get_running_loop().create_task(self._live(run))
@@ -219,7 +229,7 @@ class Runner:
 
     async def _through(self, run: _Run) -> tuple[Phase, Message | None, str | None]:
         live = run.live
-        job = await self._found(run)
+        job = await self._found(run) if run.resumed else None
         started = _started(run.folder) if job is not None else 0.0
         if job is None:
             await self._wait_turn(run)

@@ -13,6 +13,7 @@ from typing import Any
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # connexion imports starlette's test client, which warns
     import connexion
+import yaml
 from connexion.exceptions import ProblemException
 from connexion.lifecycle import ConnexionResponse
 from connexion.middleware.abstract import ROUTING_CONTEXT
@@ -97,7 +98,7 @@ def _connexion_app(node: Node) -> AsgiApp:
     )
     for kind in (ProblemException, HTTPException, BadRequestError, Exception):
         app.add_error_handler(kind, _on_error)
-    app.add_api(document("execution-broker.yaml"), resolver=Resolver(_by_operation(api)))
+    app.add_api(load_document("execution-broker.yaml"), resolver=Resolver(_by_operation(api)))
     result: AsgiApp = app
     return result
 
@@ -162,6 +163,13 @@ def _on_error(_request: object, error: Exception) -> ConnexionResponse:
     return ConnexionResponse(
         status_code=status, mimetype=http.JSON, body=http.error_body(text), headers=headers
     )
+
+
+def load_document(name: str) -> dict[str, Any]:
+    """One of our OpenAPI documents; the C parser takes a tenth of the time connexion's own loading does."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loaded: dict[str, Any] = yaml.load(document(name).read_text(), Loader=loader)  # noqa: S506
+    return loaded
 
 
 def document(name: str) -> Path:

@@ -156,9 +156,12 @@ async def kill_tree(folder: SessionFolder, pid: int, uuid: str, grace: float) ->
     """
     loop = asyncio.get_running_loop()
     alive = is_alive(folder, pid)
-    if grace > 0 and alive:
-        await loop.run_in_executor(None, _signal_command, pid, signal.SIGTERM)
-        await wait_gone(pid, grace)
+    deadline = loop.time() + grace
+    while alive and loop.time() < deadline:
+        if await loop.run_in_executor(None, _signal_command, pid, signal.SIGTERM):
+            await wait_gone(pid, deadline - loop.time())
+            break
+        alive = not (await wait_gone(pid, 0.03))[0]  # the sandbox is still being set up
     for _ in range(100):
         left = await loop.run_in_executor(None, _kill_all, folder, pid, uuid)
         if not left:
@@ -176,11 +179,12 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _signal_command(pid: int, number: int) -> None:
-    """Signal the command itself, not what stands between it and the node."""
-    for child in descendants(pid):
-        if _comm(child) != "bwrap":
-            _kill(child, number)
+def _signal_command(pid: int, number: int) -> bool:
+    """Signal the command itself, not what stands between it and the node; whether there is one."""
+    found = [child for child in descendants(pid) if _comm(child) not in ("bwrap", "")]
+    for child in found:
+        _kill(child, number)
+    return bool(found)
 
 
 def _kill_all(folder: SessionFolder, pid: int, uuid: str) -> bool:
