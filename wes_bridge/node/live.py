@@ -10,8 +10,8 @@ from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.units import utcnow
 from wes_bridge.node.phases import component_phase, may_move
 
-SETTLE = 0.015
-"""Seconds to wait for more changes before telling one that is not final."""
+SETTLE = 0.3
+"""Seconds to wait for more changes before telling one that is not final: a quick command is told once."""
 
 
 class IllegalMoveError(Exception):
@@ -128,6 +128,8 @@ class LiveSession:
         deadline = loop.time() + seconds
         if self.etag == seen and not self.phase.is_final:
             await self._next(seconds)
+        while self.phase is Phase.WAITING and (left := deadline - loop.time()) > 0:
+            await self._next(left)  # to wait for one's turn is no news to who knows it is accepted
         if self.etag == seen:
             return
         settled = min(deadline, loop.time() + SETTLE)
