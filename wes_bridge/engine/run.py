@@ -34,7 +34,7 @@ from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.walk import Finished, Pulled, Walk
 from wes_bridge.federation.placing import Federation, Progress
 from wes_bridge.model.execution_broker import Session
-from wes_bridge.model.states import State, task_state
+from wes_bridge.model.states import Phase, State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, set_run_state
 from wes_bridge.store.task_log import TaskLog
@@ -246,7 +246,7 @@ class Run:
         task.state = task_state(session.phase, compute_phase)
         if task.state is State.RUNNING and task.start_time is None:
             task.start_time = time.time()
-        if session.phase.name == "ACCEPTED":
+        if session.phase is Phase.OFFERED:  # about to be accepted
             await self._services.tasks.put(task)
         else:
             self._services.tasks.note(task)

@@ -86,6 +86,23 @@ class Broker:
                 answer = await self._send("GET", answer.headers.get("location", ""), deadline)
         return self._parsed(answer, OfferSet, (200, 303))
 
+    async def accept(
+        self, session_url: str, deadline: float, wait: float = LONG_POLL
+    ) -> tuple[Session, str | None]:
+        """Accept an offer; the answer is held, where the node can, until there is news of the session.
+
+        Returns:
+            The session, which may have become anything, and its etag, None when the broker gives none.
+
+        Raises:
+            SessionGoneError: the offer is not known.
+            BrokerError: unreachable, too slow, or not a session.
+        """
+        body = phase_update(Phase.ACCEPTED).model_dump_json(by_alias=True, exclude_none=True).encode()
+        headers = {"Prefer": f"wait={wait:g}"} if wait else {}
+        answer = await self._send("POST", session_url, wait + deadline, body, headers)
+        return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
+
     async def set_phase(self, session_url: str, phase: Phase, deadline: float) -> tuple[Session, str | None]:
         """Ask for a session to go to ``phase``; the answer says where it is, which may be elsewhere.
 

@@ -24,6 +24,8 @@ MAX_ATTEMPTS = 4
 """Sessions tried for one step before giving up."""
 ACTION_TIMEOUT = 15.0
 """Seconds for accepting, rejecting, cancelling."""
+ACCEPT_WAIT = 10.0
+"""Seconds a node is asked to hold the answer to an acceptance, for a quick command's end to be in it."""
 LOST_AFTER = 60.0
 """Seconds a node may be silent before its session is given up."""
 
@@ -106,10 +108,11 @@ class Federation:
                 unsupported = plan.image_required and _all_lack_containers(placement)
                 return StepOutcome(problem=_nobody(placement, failures), unsupported=unsupported)
             choice = earliest(candidates, utcnow())
-            accepted = await self._accept(choice, placement, failures)
+            accepted = await self._accept(choice, placement, failures, report)
             if accepted is None:
                 continue
-            await report(Progress(placement, accepted.session))
+            if not accepted.session.phase.is_final:
+                await report(Progress(placement, accepted.session))
             outcome = await self._follow(plan, accepted, placement, report)
             if isinstance(outcome, StepOutcome):
                 return _with_output(outcome, plan)
@@ -155,32 +158,34 @@ class Federation:
             placement.asked.append(_answer(broker.name, answer, len(offers)))
         return found
 
-    async def _accept(self, choice: Choice, placement: Placement, failures: list[str]) -> _Accepted | None:
-        """Accept the best offer that can be; reject those of other brokers."""
-        accepted: tuple[Candidate, _Accepted] | None = None
+    async def _accept(
+        self, choice: Choice, placement: Placement, failures: list[str], report: Report
+    ) -> _Accepted | None:
+        """Accept the best offer that can be; reject those of other brokers.
+
+        What is about to be accepted is reported first: after a crash the session is known and can be found.
+        """
         for candidate in choice.ranked:
             broker = self._by_name[candidate.broker]
+            placement.node, placement.session_url = candidate.broker, candidate.url
+            placement.reason = choice.reason
+            await report(Progress(placement, candidate.offer))
+            others = [c for c in choice.ranked if c.broker != candidate.broker]
+            wait = 0.0 if others else ACCEPT_WAIT  # others wait for their rejection
             try:
-                session, etag = await broker.set_phase(candidate.url, Phase.ACCEPTED, ACTION_TIMEOUT)
+                session, etag = await broker.accept(candidate.url, ACTION_TIMEOUT, wait)
+            except asyncio.CancelledError:
+                await asyncio.shield(self._cancel(broker, candidate.url))
+                raise
             except BrokerError as error:
                 failures.append(str(error))
                 continue
             if session.phase in (Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED):
                 failures.append(f"{broker.name}: the offer became {session.phase}")
                 continue
-            accepted = candidate, _Accepted(session, etag)
-            break
-        if accepted is None:
-            return None
-        candidate, result = accepted
-        placement.node, placement.session_url, placement.reason = (
-            candidate.broker,
-            candidate.url,
-            choice.reason,
-        )
-        others = {c.broker: c for c in reversed(choice.ranked) if c.broker != candidate.broker}
-        await asyncio.gather(*(self._reject(c) for c in others.values()))
-        return result
+            await asyncio.gather(*(self._reject(c) for c in others))
+            return _Accepted(session, etag)
+        return None
 
     async def _reject(self, candidate: Candidate) -> None:
         with contextlib.suppress(BrokerError):  # it will expire by itself

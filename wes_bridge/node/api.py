@@ -69,10 +69,16 @@ class Api:
         return http.answer(request, live.encode(self._base(request)), headers=headers)
 
     async def update_session(self, request: Request) -> Response:
-        """``POST /sessions/{uuid}``: 200 with the session, changed or not."""
+        """``POST /sessions/{uuid}``: 200 with the session, changed or not.
+
+        With ``Prefer: wait=N`` the answer is held as a ``GET``'s is: accepting and the first poll in one.
+        """
         live = await self._session(request)
         update = await http.read_model(request, Update, self._limit)
         await self._node.update(live, update)
+        seconds = http.wait_preference(request)
+        if seconds and not self._node.closing:
+            await live.wait_change(live.etag, seconds)
         headers = {"ETag": live.etag}
         return http.answer(request, live.encode(self._base(request)), headers=headers)
 

@@ -86,6 +86,24 @@ class LiveOfferSet:
         return body[:-1] + b',"offers":[' + b",".join(offer.encode(base) for offer in self.offers) + b"]}"
 
 
+OFFERS_WRITTEN_AFTER = 0.5
+"""Seconds an offer set is only in memory; most are accepted before, and then stored once."""
+
+
+def _rows(offerset: LiveOfferSet) -> tuple[store.OfferSetRow, list[store.SessionRow]]:
+    """An offer set and its offers as they are now, to be stored."""
+    model = offerset.model
+    created = model.meta.created.timestamp() if model.meta.created else time.time()
+    body = model.model_dump_json(by_alias=True, exclude_none=True)
+    rows = [
+        store.SessionRow(
+            live.uuid, offerset.uuid, live.phase.value, created + index / 1e6, live.expires, live.body()
+        )
+        for index, live in enumerate(offerset.offers)
+    ]
+    return store.OfferSetRow(offerset.uuid, created, body), rows
+
+
 class Node:
     """An ExecutionBroker node.
 
@@ -98,6 +116,7 @@ class Node:
     def __init__(self, config: NodeConfig, state: Path, end_sessions: bool = False) -> None:
         self.config = config
         self.state = state.absolute()
+        self._unwritten: dict[str, LiveOfferSet] = {}
         self._end_sessions = end_sessions
         self.boot = token_hex(4)
         self.capacity = capacity_of(config)
@@ -248,17 +267,8 @@ class Node:
         meta = Meta(uuid=uuid, name=self.config.name, created=now, messages=reasons or None)
         lives = [LiveSession(session, str(uuid), self.boot) for session in offers]
         offerset = LiveOfferSet(OfferSet(meta=meta, result=result), lives)
-        created = now.timestamp()
-        row = store.OfferSetRow(
-            str(uuid), created, offerset.model.model_dump_json(by_alias=True, exclude_none=True)
-        )
-        rows = [
-            store.SessionRow(
-                live.uuid, str(uuid), live.phase.value, created + index / 1e6, live.expires, live.body()
-            )
-            for index, live in enumerate(lives)
-        ]
-        self.writer.soon(lambda connection: store.add_offerset(connection, row, rows))
+        self._unwritten[str(uuid)] = offerset
+        asyncio.get_running_loop().call_later(OFFERS_WRITTEN_AFTER, self._write_offers, str(uuid))
         if lives:
             self._sets[str(uuid)] = offerset
             for live in lives:
@@ -268,6 +278,13 @@ class Node:
             self._sets[str(uuid)] = offerset
             self._forget_later(None, offerset)
         return offerset
+
+    def _write_offers(self, uuid: str) -> None:
+        """Store an offer set that was not accepted at once (an accepted one was stored then)."""
+        offerset = self._unwritten.pop(uuid, None)
+        if offerset is not None:
+            row, rows = _rows(offerset)
+            self.writer.soon(lambda connection: store.add_offerset(connection, row, rows))
 
     # ---- finding -----------------------------------------------------------------------------------
 
@@ -358,16 +375,23 @@ class Node:
         live.move(Phase.ACCEPTED)
         for sibling in siblings:
             sibling.move(Phase.REJECTED)
-        body = live.body()
         now = time.time()
+        unwritten = self._unwritten.pop(live.offerset, None)
+        new = _rows(unwritten) if unwritten else None
+        body = "" if new else live.body()
 
         def save(connection: Any) -> None:
+            if new:
+                store.add_offerset(connection, *new)
+                return
             store.save_session(connection, live.uuid, Phase.ACCEPTED, body, None)
             store.set_phase(connection, [other.uuid for other in siblings], Phase.REJECTED, now)
 
         try:
             await self.writer(save)
         except BaseException:
+            if unwritten:
+                self._unwritten[live.offerset] = unwritten
             live.session.expires = expires
             for offer in (live, *siblings):
                 offer.session.phase = Phase.OFFERED

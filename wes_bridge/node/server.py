@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
+import re
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -16,7 +16,6 @@ with warnings.catch_warnings():
 import yaml
 from connexion.exceptions import ProblemException
 from connexion.lifecycle import ConnexionResponse
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from connexion.middleware.exceptions import ExceptionMiddleware
 from connexion.middleware.lifespan import LifespanMiddleware
 from connexion.middleware.routing import RoutingMiddleware
@@ -56,13 +55,21 @@ def create_app(config: NodeConfig, state_dir: Path, end_sessions: bool = False) 
 class NodeApp:
     """An ASGI application around a :class:`Node`.
 
+    The operations of the document are dispatched here, by a table made from it: connexion would route,
+    check and work out arguments anew for every request, which costs more than what our handlers do (they
+    check their input themselves, with pydantic, and read bodies only as far as they may be long). What is no
+    operation, and the life cycle, is connexion's.
+
     Attributes:
         node: the node.
     """
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self._app = _connexion_app(node)
+        api = Api(node)
+        document = load_document("execution-broker.yaml")
+        self._routes = _routes(document, api)
+        self._app = _connexion_app(node, document, api)
 
     async def __call__(
         self,
@@ -71,12 +78,42 @@ class NodeApp:
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
         """ASGI."""
-        await self._app(scope, receive, send)
+        handler = self._handler(scope) if scope["type"] == "http" else None
+        if handler is None:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await handler(request)
+        except BadRequestError as error:
+            response = _error(request, error)
+        except Exception as error:
+            log.error("%r", error, exc_info=error)
+            response = http.answer(request, http.error_body(FAILED), 500)
+        await response(scope, receive, send)
+
+    def _handler(self, scope: MutableMapping[str, Any]) -> Handler | None:
+        for method, path, handler in self._routes:
+            if method == scope["method"] and (found := path.fullmatch(scope["path"])):
+                scope["path_params"] = found.groupdict()
+                return handler
+        return None
 
 
-def _connexion_app(node: Node) -> AsgiApp:
-    api = Api(node)
+FAILED = "the node failed; its log says more"
 
+
+def _routes(document: dict[str, Any], api: Api) -> list[tuple[str, re.Pattern[str], Handler]]:
+    """Method, pattern of the path, and handler of each operation of the document."""
+    return [
+        (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), _by_operation(api)(name))
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if isinstance(operation, dict) and (name := operation.get("operationId"))
+    ]
+
+
+def _connexion_app(node: Node, document: dict[str, Any], api: Api) -> AsgiApp:
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         await node.start()
@@ -88,52 +125,13 @@ def _connexion_app(node: Node) -> AsgiApp:
     app = connexion.AsyncApp(
         __name__,
         lifespan=lifespan,
-        middlewares=[
-            ServerErrorMiddleware,
-            ExceptionMiddleware,
-            RoutingMiddleware,
-            LifespanMiddleware,
-            functools.partial(_Dispatch, api=api),
-        ],
+        middlewares=[ServerErrorMiddleware, ExceptionMiddleware, RoutingMiddleware, LifespanMiddleware],
     )
     for kind in (ProblemException, HTTPException, BadRequestError, Exception):
         app.add_error_handler(kind, _on_error)
-    app.add_api(load_document("execution-broker.yaml"), resolver=Resolver(_by_operation(api)))
+    app.add_api(document, resolver=Resolver(_by_operation(api)))
     result: AsgiApp = app
     return result
-
-
-class _Dispatch:
-    """Calls the method of :class:`Api` that connexion's router has found.
-
-    It stands where connexion would check parameters and body against the document and work out arguments,
-    anew for every request: that costs more than what our handlers do. They check their input themselves,
-    with pydantic, and read bodies only as far as they are allowed to be long.
-    """
-
-    def __init__(self, next_app: AsgiApp, *, api: Api) -> None:
-        self._next = next_app
-        self._api = api
-
-    async def __call__(
-        self,
-        scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[Any], Awaitable[None]],
-    ) -> None:
-        """ASGI."""
-        routing = scope.get("extensions", {}).get(ROUTING_CONTEXT, {})
-        name = routing.get("operation_id")
-        if name is None:
-            await self._next(scope, receive, send)
-            return
-        request = Request(scope, receive)
-        handler: Handler = getattr(self._api, name)
-        try:
-            response = await handler(request)
-        except BadRequestError as error:
-            response = _error(request, error)
-        await response(scope, receive, send)
 
 
 def _by_operation(api: Api) -> Callable[[str], Handler]:
@@ -153,7 +151,7 @@ def _error(request: Request, error: BadRequestError) -> Response:
 
 def _on_error(_request: object, error: Exception) -> ConnexionResponse:
     status, headers = 500, {}
-    text = "the node failed; its log says more"
+    text = FAILED
     if isinstance(error, ProblemException):
         status, text = error.status, error.detail or error.title or str(error)
     elif isinstance(error, HTTPException):
