@@ -518,3 +518,10 @@ def test_symbolic_links_keep_their_names(folder: Path) -> None:
 def test_host_id_is_stable() -> None:
     assert host_id() == host_id()
     assert len(host_id()) == 32
+
+
+def test_the_job_may_be_a_file_url(folder: Path) -> None:
+    write(folder / "tool.cwl", TOOL)
+    write(folder / "my job.yml", "n: 3")
+    url = (folder / "my job.yml").as_uri()
+    assert make_bundle("tool.cwl", url).params == {"n": 3}

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.node.conftest import ROOT, NodeProcess, Request, process, session_kinds, shell, texts
+from tests.node.conftest import ROOT, NodeProcess, Request, Starter, process, session_kinds, shell, texts
 
 
 @pytest.fixture(params=["node", "plain"])
@@ -372,3 +372,16 @@ def test_streams_grow_at_their_destination(both: NodeProcess, tmp_path: Path) ->
     both.update(session, "CANCELLED")
     both.end(session)
     assert kept.read_text() == "first\n"
+
+
+def test_tools_of_an_environment_below_tmp_are_found_in_the_sandbox(
+    start_node: Starter, need_bwrap: None, tmp_path: Path
+) -> None:
+    tool = tmp_path / "venv" / "bin" / "survey-tool"
+    tool.parent.mkdir(parents=True)
+    (tmp_path / "venv" / "data").write_text("catalogue\n")
+    tool.write_text(f"#!/bin/sh\ncat {tmp_path}/venv/data\n")
+    tool.chmod(0o755)
+    node = start_node(platforms=["process"], sandbox="bwrap")
+    request = Request(process("survey-tool", environment={"PATH": f"{tool.parent}:/usr/bin:/bin"}))
+    assert node.stream(node.completed(request)) == "catalogue\n"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from wes_bridge.bundle.closure import files_below, has_empty_folder
 from wes_bridge.bundle.document import Document, parse_document, read_document
@@ -37,7 +37,8 @@ def read_job(source: Mapping[str, Any] | str | Path | None, folder: Path) -> tup
     if str(source) == STDIN:
         document = parse_document(sys.stdin.read(), "standard input", quick=True)
     else:
-        path = folder / source
+        named = unquote(str(source).removeprefix("file://")) if str(source).startswith("file://") else source
+        path = folder / named
         document, folder = read_document(path, quick=True), path.parent
     if document.data is None:
         document.data = {}
@@ -224,7 +225,5 @@ class Packer:
 
 
 def _basename(item: dict[str, Any]) -> str:
-    from urllib.parse import unquote  # noqa: PLC0415
-
     place = str(item.get("location", item.get("path", "")))
     return str(item.get("basename") or unquote(place.rstrip("/").rpartition("/")[2]))

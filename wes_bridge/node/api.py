@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 from starlette.requests import Request
@@ -14,6 +15,9 @@ from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.live import LiveSession, as_uuid
 from wes_bridge.node.node import LiveOfferSet, Node
 from wes_bridge.node.phases import may_move
+
+_FINDS = 4
+"""Times a stream's file is looked for: it has at most three places in its life."""
 
 
 class Api:
@@ -90,7 +94,10 @@ class Api:
             raise BadRequestError(f"no stream {name!r}; there are stdout and stderr", 404)
         if live.phase is Phase.OFFERED or not (live.phase.is_final or may_move(live.phase, Phase.FAILED)):
             raise BadRequestError(f"session {live.uuid} has not been accepted", 404)
-        return await http.file_answer(request, await self._node.stream(live, name))
+        for _ in range(_FINDS):
+            with contextlib.suppress(FileNotFoundError):  # it is moved when the command ends
+                return await http.file_answer(request, await self._node.stream(live, name))
+        return await http.file_answer(request, None)
 
     async def get_health(self, request: Request) -> Response:
         """``GET /health``: a small status."""

@@ -167,9 +167,25 @@ def base_url(request: Request, public: str | None) -> str:
 
 
 async def file_answer(request: Request, path: Path | None) -> Response:
-    """Send a file, or the part of it a ``Range`` asks for, as long as it is now; it may be growing."""
+    """Send a file, or the part of it a ``Range`` asks for, as long as it is now; it may be growing.
+
+    Raises:
+        FileNotFoundError: it was moved away since ``path`` was found.
+    """
+    file = await run_in_threadpool(os.open, path, os.O_RDONLY) if path else None
+    try:
+        response = await _file_answer(request, file)
+    except BaseException:
+        _close(file)
+        raise
+    if not isinstance(response, StreamingResponse):
+        _close(file)
+    return response
+
+
+async def _file_answer(request: Request, file: int | None) -> Response:
     headers = {"Accept-Ranges": "bytes", "Cache-Control": "no-store"}
-    size = await run_in_threadpool(_size, path)
+    size = os.fstat(file).st_size if file is not None else 0
     wanted = byte_range(request.headers.get("range"), size)
     if wanted is None:
         start, end, status = 0, size, 200
@@ -180,11 +196,16 @@ async def file_answer(request: Request, path: Path | None) -> Response:
         start, end = wanted
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    if request.method == "HEAD" or path is None or end - start <= _CHUNK:
-        content = await run_in_threadpool(_read, path, start, end - start) if path else b""
+    if file is None or request.method == "HEAD" or end - start <= _CHUNK:
+        content = b"" if file is None else await run_in_threadpool(os.pread, file, end - start, start)
         return Response(content, status, headers, "application/octet-stream")
     headers["Content-Length"] = str(end - start)
-    return StreamingResponse(_chunks(path, start, end), status, headers, "application/octet-stream")
+    return StreamingResponse(_chunks(file, start, end), status, headers, "application/octet-stream")
+
+
+def _close(file: int | None) -> None:
+    if file is not None:
+        os.close(file)
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -204,25 +225,14 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     return start, min(size, int(match[2]) + 1) if match[2] else size
 
 
-def _size(path: Path | None) -> int:
+async def _chunks(file: int, start: int, end: int) -> AsyncIterator[bytes]:
     try:
-        return path.stat().st_size if path else 0
-    except OSError:
-        return 0
-
-
-def _read(path: Path, start: int, length: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(descriptor, length, start)
+        while start < end:
+            length = min(_CHUNK, end - start)
+            chunk = await run_in_threadpool(os.pread, file, length, start)
+            if not chunk:
+                chunk = b"\0" * length  # the file was cut short meanwhile
+            start += len(chunk)
+            yield chunk
     finally:
-        os.close(descriptor)
-
-
-async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
-    while start < end:
-        chunk = await run_in_threadpool(_read, path, start, min(_CHUNK, end - start))
-        if not chunk:
-            chunk = b"\0" * min(_CHUNK, end - start)  # the file was cut short meanwhile
-        start += len(chunk)
-        yield chunk
+        os.close(file)

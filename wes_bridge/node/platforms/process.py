@@ -86,7 +86,7 @@ class ProcessPlatform(Supervised):
         _check_command(argv[0], cwd, env["PATH"])
         if self._bwrap is not None:
             network = executable.network is None or executable.network.access is not False
-            argv = wrap(self._bwrap, argv, job, self._state, network)
+            argv = wrap(self._bwrap, argv, job, self._state, network=network, path=env["PATH"])
         env[MARKER] = job.uuid
         return Launch(argv, env, cwd, *self.streams(job), cpus=self.cpus(job))
 

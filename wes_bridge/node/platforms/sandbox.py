@@ -34,7 +34,7 @@ def bubblewrap() -> tuple[str | None, str]:
     return path, ""
 
 
-def wrap(bwrap: str, argv: list[str], job: Job, state: Path, network: bool) -> list[str]:
+def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, path: str) -> list[str]:
     """The command line that runs ``argv`` in a sandbox.
 
     Everything is read-only except the session's file system and what was asked for READWRITE in place;
@@ -46,6 +46,7 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, network: bool) -> l
         job: of which session.
         state: the node's state directory, hidden.
         network: whether there is one.
+        path: the command's PATH.
     """
     tree, folder = job.tree, job.folder
     words = [bwrap, *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
@@ -57,6 +58,8 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, network: bool) -> l
             words += ["--bind", source, source]
         elif _is_hidden(entry.source, state):
             words += ["--ro-bind", source, source]
+    for tools in _tools(path, state):
+        words += ["--ro-bind", tools, tools]
     words += [
         "--unshare-pid",
         "--die-with-parent",
@@ -72,6 +75,14 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, network: bool) -> l
         for capability in _KEPT:
             words += ["--cap-add", f"CAP_{capability}"]
     return [*words, "--", *argv]
+
+
+def _tools(path: str, state: Path) -> list[str]:
+    """Folders of programs that the private ``/tmp`` would hide: a virtual environment there, for example."""
+    folders = (Path(entry) for entry in path.split(os.pathsep) if entry.startswith("/"))
+    hidden = [folder for folder in folders if _is_hidden(folder, state) and folder.is_dir()]
+    found = (folder.parent if folder.name == "bin" and len(folder.parts) > 3 else folder for folder in hidden)
+    return [str(folder) for folder in dict.fromkeys(found)]
 
 
 def _is_hidden(path: Path, state: Path) -> bool:
