@@ -191,7 +191,7 @@ class Run:
     def _on_step_done(self, step: asyncio.Task[None]) -> None:
         del self._steps[step]
         if not step.cancelled() and step.exception() is not None:
-            self._problems.append(f"{step.get_name()}: {step.exception()!r}")
+            self._note(State.SYSTEM_ERROR, f"{step.get_name()}: unexpected: {step.exception()!r}")
         self._changed.set()
 
     async def _step(self, job: BridgeJob, number: int) -> None:

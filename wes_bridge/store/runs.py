@@ -13,7 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
@@ -311,8 +323,10 @@ def _upsert(dialect: str) -> Any:
     changed = {
         column.name: statement.excluded[column.name] for column in tasks.columns if not column.primary_key
     }
+    # Constants, not parameters: a list parameter cannot be used for many rows at once.
+    going_on = [tasks.c.state != literal_column(f"'{state}'") for state in _FINAL]
     return statement.on_conflict_do_update(
-        index_elements=[tasks.c.run_id, tasks.c.task_id], set_=changed, where=tasks.c.state.not_in(_FINAL)
+        index_elements=[tasks.c.run_id, tasks.c.task_id], set_=changed, where=and_(*going_on)
     )
 
 

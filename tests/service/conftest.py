@@ -1,0 +1,91 @@
+"""A whole service, as the command starts it: API, engine worker and node, real processes on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from wes_bridge import WESClient
+
+ROOT = Path(__file__).parents[2]
+
+
+class Service:
+    """A running service.
+
+    Attributes:
+        url: where it answers.
+        client: for it.
+        state: its folder.
+    """
+
+    def __init__(self, state: Path, settings: dict[str, Any]) -> None:
+        self.state = state
+        config = state.parent / f"{state.name}.yaml"
+        config.write_text(json.dumps(settings))
+        words = ["-m", "wes_bridge.cli.main", "serve", "--port", "0", "--quiet", "--state", str(state)]
+        env = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
+        self.process = subprocess.Popen(
+            [sys.executable, *words, "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=(state.parent / f"{state.name}.log").open("w"),
+            text=True,
+            env=env | {"PYTHONPATH": str(ROOT)},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert "is ready at" in line, (state.parent / f"{state.name}.log").read_text()
+        self.url = line.split()[-1]
+        self.client = WESClient(self.url)
+
+    def children(self, module: str) -> list[psutil.Process]:
+        """Child processes that run ``module``."""
+        return [p for p in psutil.Process(self.process.pid).children() if module in " ".join(p.cmdline())]
+
+    def run(self, workflow: str | Path, params: Any = None, **options: Any) -> dict[str, Any]:
+        """Submit, wait for the end, and return the run's log."""
+        run_id = self.client.submit(workflow, params, **options)
+        self.client.wait(run_id, timeout=120)
+        return self.client.run(run_id)
+
+    def stop(self) -> None:
+        """End it and all it started."""
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=30)
+
+
+Starter = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Starts services with settings; all are stopped at the end."""
+    started: list[Service] = []
+
+    def start(**settings: Any) -> Service:
+        folder = tmp_path_factory.mktemp("service")
+        settings.setdefault("nodes", [{"name": "here", "platforms": ["process"]}])
+        service = Service(folder / "state", settings)
+        started.append(service)
+        return service
+
+    yield start
+    for service in started:
+        if service.process.poll() is None:
+            service.stop()
+
+
+@pytest.fixture(scope="session")
+def service(start_service: Starter) -> Service:
+    """One service for all tests that do no harm to it."""
+    return start_service(fetch={"private_hosts": ["127.0.0.0/8"]})

@@ -1,0 +1,136 @@
+"""Tasks written together, and what the store refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect
+
+from wes_bridge.model.states import State
+from wes_bridge.store.database import Database, migrate
+from wes_bridge.store.runs import (
+    LeaseLostError,
+    NewRun,
+    TaskRow,
+    claim_runs,
+    create_run,
+    get_run,
+    list_tasks,
+    put_tasks,
+    request_cancel,
+    set_run_state,
+)
+from wes_bridge.store.tables import SERVICE, metadata
+from wes_bridge.store.task_log import TaskLog
+from wes_bridge.store.writer import Writer
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    opened = Database(f"sqlite:///{tmp_path}/test.db", SERVICE)
+    with opened.write() as connection:
+        create_run(connection, NewRun("run", "local", {}, {}, "w"))
+    return opened
+
+
+def task(number: int, state: State = State.QUEUED) -> TaskRow:
+    return TaskRow("run", f"t{number}", number, f"t{number}", f"t{number}", state=state)
+
+
+def states(database: Database) -> list[str]:
+    return [row.state for row in list_tasks(database, "run", 0, 1000)]
+
+
+def test_many_tasks_at_once(database: Database) -> None:
+    with database.write() as connection:
+        put_tasks(connection, [task(n) for n in range(1, 101)])
+        put_tasks(connection, [task(n, State.RUNNING) for n in range(1, 51)])
+        put_tasks(connection, [])
+    assert states(database) == ["RUNNING"] * 50 + ["QUEUED"] * 50
+
+
+def test_a_task_that_has_ended_stays_so(database: Database) -> None:
+    with database.write() as connection:
+        put_tasks(connection, [task(1, State.COMPLETE), task(2, State.CANCELED)])
+        put_tasks(connection, [task(1, State.RUNNING), task(2, State.RUNNING)])
+    assert states(database) == ["COMPLETE", "CANCELED"]
+
+
+def test_notes_and_durable_writes_end_in_the_newest_state(database: Database) -> None:
+    async def go() -> None:
+        writer = Writer(database)
+        log = TaskLog(writer)
+        rows = [task(n) for n in range(1, 201)]
+        for row in rows:
+            log.note(row)
+        for row in rows:
+            row.state = State.RUNNING
+            log.note(row)
+        await asyncio.gather(*(log.put(TaskRow(**{**vars(row), "state": State.COMPLETE})) for row in rows))
+        writer.close()
+
+    asyncio.run(go())
+    assert states(database) == ["COMPLETE"] * 200
+
+
+def test_a_durable_write_that_fails_says_so(database: Database) -> None:
+    async def go() -> None:
+        writer = Writer(database)
+        row = task(1)
+        row.run_id = "no such run"
+        with pytest.raises(Exception, match="FOREIGN KEY"):
+            await TaskLog(writer).put(row)
+        await TaskLog(writer).put(task(2))
+        writer.close()
+
+    asyncio.run(go())
+    assert states(database) == ["QUEUED"]
+
+
+def test_a_worker_whose_lease_was_taken_over_cannot_write(database: Database) -> None:
+    with database.write() as connection:
+        (old,) = claim_runs(connection, "one", 10, 5, now=100.0)
+        assert claim_runs(connection, "two", 10, 5, now=105.0) == []
+        (new,) = claim_runs(connection, "two", 10, 5, now=111.0)
+        with pytest.raises(LeaseLostError):
+            set_run_state(connection, "run", old.fence, State.RUNNING)
+        assert set_run_state(connection, "run", new.fence, State.RUNNING) is State.RUNNING
+
+
+def test_states_do_not_go_back(database: Database) -> None:
+    with database.write() as connection:
+        (row,) = claim_runs(connection, "one", 10, 5, now=100.0)
+        request_cancel(connection, "run")
+        assert set_run_state(connection, "run", row.fence, State.RUNNING) is State.CANCELING
+        assert set_run_state(connection, "run", row.fence, State.CANCELED) is State.CANCELED
+        assert set_run_state(connection, "run", row.fence, State.COMPLETE) is State.CANCELED
+
+
+def test_a_run_nobody_holds_is_canceled_at_once(database: Database) -> None:
+    with database.write() as connection:
+        request_cancel(connection, "run")
+    row = get_run(database, "run")
+    assert row is not None
+    assert row.state == "CANCELED"
+
+
+def test_migrating_gives_the_same_tables_as_making_them(tmp_path: Path) -> None:
+    made = Database(f"sqlite:///{tmp_path}/made.db", SERVICE)
+    migrated = Database(f"sqlite:///{tmp_path}/migrated.db", SERVICE)
+    metadata.drop_all(migrated.engine)
+    with migrated.write() as connection:
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+    migrate(migrated.engine, "service")
+    for table in metadata.tables:
+        columns = [
+            {c["name"]: (str(c["type"]), c["nullable"]) for c in inspect(db.engine).get_columns(table)}
+            for db in (made, migrated)
+        ]
+        assert columns[0] == columns[1]
+        indexes = [
+            {i["name"]: i["column_names"] for i in inspect(db.engine).get_indexes(table)}
+            for db in (made, migrated)
+        ]
+        assert indexes[0] == indexes[1]
