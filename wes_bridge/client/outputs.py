@@ -48,6 +48,8 @@ class _Plan:
         self.root = root
         self.jobs: list[Callable[[], None]] = []
         self._taken: dict[Path, str] = {}  # target -> where it comes from
+        self._chosen: dict[tuple[Path, str], Path] = {}
+        self._numbers: dict[Path, int] = {}  # the last number given to a name: no counting from 2 again
 
     def value(self, value: Any) -> Any:
         """Any CWL value, its files planned into the root folder."""
@@ -77,10 +79,14 @@ class _Plan:
         return done
 
     def _target(self, wanted: Path, source: str) -> Path:
-        target, number = wanted, 1
+        if (wanted, source) in self._chosen:
+            return self._chosen[wanted, source]
+        target, number = wanted, self._numbers.get(wanted, 1)
         while self._taken.get(target, source) != source:
             number += 1
             target = wanted.with_name(f"{wanted.name}_{number}")
+        self._numbers[wanted] = number
+        self._chosen[wanted, source] = target
         return target
 
     def _file(self, entry: CwlObject, source: str, target: Path, done: CwlObject, fresh: bool) -> None:

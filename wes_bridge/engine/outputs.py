@@ -32,6 +32,7 @@ class OutputFolder:
         self._folder = folder
         self._files = files
         self._placed: dict[str, Path] = {}
+        self._numbers: dict[Path, int] = {}  # the last number given to a name: no counting from 2 again
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
@@ -79,7 +80,7 @@ class OutputFolder:
         if known in self._placed and self._placed[known].parent == folder:
             return self._placed[known]
         basename = item.get("basename") or location.rpartition("/")[2]
-        target = _free(folder / basename)
+        target = self._free(folder / basename)
         if location.startswith("file:"):
             self._files.policy.check(location)
             source = url_path(location).resolve()
@@ -95,18 +96,20 @@ class OutputFolder:
         self._placed[known] = target
         return target
 
+    def _free(self, target: Path) -> Path:
+        """``target``, or it with ``_2``, ``_3``, ... where that name is taken."""
+        candidate = target
+        number = self._numbers.get(target, 1)
+        while candidate.exists():
+            number += 1
+            candidate = target.with_name(f"{target.name}_{number}")
+        self._numbers[target] = number
+        return candidate
+
 
 def _real(location: str) -> str:
     """What a location stands for: two links to one file are one file."""
     return str(url_path(location).resolve()) if location.startswith("file:") else location
-
-
-def _free(target: Path) -> Path:
-    number, candidate = 2, target
-    while candidate.exists():
-        candidate = target.with_name(f"{target.name}_{number}")
-        number += 1
-    return candidate
 
 
 def _link(source: Path, target: Path, files: RunFsAccess) -> None:

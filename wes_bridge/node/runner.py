@@ -47,6 +47,8 @@ from wes_bridge.node.staging.schemes import Schemes
 
 log = logging.getLogger(__name__)
 
+_FILE_THREADS = 4
+"""Threads that stage, start and release: more would fight over the interpreter."""
 CANCEL_GRACE = 2.0
 """Seconds a cancelled command has between SIGTERM and SIGKILL."""
 LIMIT_GRACE = 0.5
@@ -103,7 +105,7 @@ class Runner:
         self._platforms = platforms
         self._schemes = schemes
         self._ended = ended
-        self._files = ThreadPoolExecutor(16, "wb-files")
+        self._files = ThreadPoolExecutor(_FILE_THREADS, "wb-files")
         self._watch = MemoryWatch()
         self._runs: dict[str, _Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
