@@ -36,8 +36,9 @@ from wes_bridge.store.writer import Writer
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
 """Seconds between looks at the database when nobody calls."""
-_THREADS = 2
-"""Threads for cwltool's work; it holds the interpreter's lock most of the time, so more would not help."""
+_THREADS = 4
+"""Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
+faster; expressions do not, and one that never ends must not keep the others waiting."""
 
 
 class Worker:
