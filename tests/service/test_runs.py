@@ -287,3 +287,22 @@ def test_a_full_disk(start_service: Starter, folder: Path, tmp_path: Path) -> No
     finally:
         subprocess.run(["umount", small], check=True)
         shutil.rmtree(small, ignore_errors=True)
+
+
+def test_many_outputs_come_home(service: Service, folder: Path, tmp_path: Path) -> None:
+    text = """
+cwlVersion: v1.2
+class: Workflow
+requirements: {ScatterFeatureRequirement: {}}
+inputs: {words: "string[]"}
+outputs: {said: {type: "File[]", outputSource: say/said}}
+steps:
+  say: {run: echo.cwl, scatter: word, in: {word: words}, out: [said]}
+"""
+    words = [f"word {number}" for number in range(40)]
+    run_id = service.client.submit(write(folder / "many.cwl", text), {"words": words})
+    assert service.client.wait(run_id, timeout=120) == "COMPLETE", problems(service.client.run(run_id))
+    said = service.client.download(run_id, tmp_path / "out")["said"]
+    assert [Path(item["path"]).read_text() for item in said] == [f"{word}\n" for word in words]
+    assert len({item["path"] for item in said}) == len(words)
+    assert len(list(service.client.tasks(run_id))) == len(words)

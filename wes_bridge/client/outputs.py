@@ -5,10 +5,9 @@ Names are the service's and not trusted: none may lead outside the folder.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from wes_bridge.client.errors import DownloadError
+from wes_bridge.client.fetching import Fetch, fetch_archives, fetch_one, local_path
 from wes_bridge.client.http import Http
 
 PARALLEL = 4
@@ -34,7 +34,7 @@ def download_outputs(http: Http, outputs: CwlObject, directory: Path) -> CwlObje
     """
     plan = _Plan(http, directory.absolute())
     result = plan.value(outputs)
-    if plan.jobs:
+    if plan.jobs or plan.fetches:
         plan.root.mkdir(parents=True, exist_ok=True)
         plan.run()
     return dict(result)
@@ -47,6 +47,7 @@ class _Plan:
         self.http = http
         self.root = root
         self.jobs: list[Callable[[], None]] = []
+        self.fetches: list[Fetch] = []
         self._taken: dict[Path, str] = {}  # target -> where it comes from
         self._chosen: dict[tuple[Path, str], Path] = {}
         self._numbers: dict[Path, int] = {}  # the last number given to a name: no counting from 2 again
@@ -94,7 +95,7 @@ class _Plan:
         if not fresh:
             return
         if source:
-            self.jobs.append(lambda: _fetch(self.http, source, target, entry, done))
+            self.fetches.append(Fetch(source, target, entry, done))
         else:
             content = str(entry.get("contents", "")).encode()
             done.update(size=len(content), checksum=_sha1(content))
@@ -111,6 +112,8 @@ class _Plan:
 
     def run(self) -> None:
         """Do it all; the first failure ends it."""
+        for fetch in fetch_archives(self.http, self.fetches):
+            self.jobs.append(functools.partial(fetch_one, self.http, fetch))
         if len(self.jobs) == 1:
             self.jobs[0]()
             return
@@ -135,7 +138,7 @@ def _name(entry: CwlObject, source: str) -> str:
 
 def _listing(http: Http, source: str) -> list[CwlObject]:
     """What is in a Directory of which only the URL is known (wes-bridge's JSON listing, or file://)."""
-    local = _local(source)
+    local = local_path(source)
     if local is not None:
         return [_local_entry(path) for path in sorted(local.iterdir())]
     url = source if source.endswith("/") else source + "/"
@@ -159,73 +162,10 @@ def _local_entry(path: Path) -> CwlObject:
     return {"class": kind, "basename": path.name, "location": "file://" + quote(str(path))}
 
 
-def _local(source: str) -> Path | None:
-    split = urlsplit(source)
-    return Path(unquote(split.path)) if split.scheme == "file" and split.netloc in ("", "localhost") else None
-
-
-def _fetch(http: Http, source: str, target: Path, entry: CwlObject, done: CwlObject) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
-    digest, size = hashlib.sha1(usedforsecurity=False), 0
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            for piece in _pieces(http, source):
-                stream.write(piece)
-                digest.update(piece)
-                size += len(piece)
-        checksum = "sha1$" + digest.hexdigest()
-        _verify(source, entry, size, checksum)
-        os.chmod(part, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp made it private
-        Path(part).replace(target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-    done.setdefault("checksum", checksum)
-    done["size"] = size
-
-
-def _pieces(http: Http, source: str) -> Any:
-    local = _local(source)
-    if local is None:
-        return http.pieces(http.send("GET", source, headers={"Accept": "*/*"}, stream=True))
-    return _local_pieces(local)
-
-
-def _local_pieces(path: Path) -> Any:
-    try:
-        with path.open("rb") as stream:
-            while piece := stream.read(1024**2):
-                yield piece
-    except OSError as error:
-        raise DownloadError(f"cannot read output {path}: {error.strerror}") from error
-
-
-def _verify(source: str, entry: CwlObject, size: int, checksum: str) -> None:
-    expected = entry.get("size")
-    if isinstance(expected, int) and expected != size:
-        raise DownloadError(f"{source} came with {size} bytes instead of {expected}")
-    wanted = entry.get("checksum")
-    if isinstance(wanted, str) and wanted.startswith("sha1$") and wanted != checksum:
-        raise DownloadError(f"{source} came with checksum {checksum} instead of {wanted}")
+def _sha1(content: bytes) -> str:
+    return "sha1$" + hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 def _write(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
-
-
-def _sha1(content: bytes) -> str:
-    return "sha1$" + hashlib.sha1(content, usedforsecurity=False).hexdigest()
-
-
-def _umask() -> int:
-    """The process's umask; reading it means setting it, so on Linux it is looked up instead."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-            for line in status:
-                if line.startswith("Umask:"):
-                    return int(line.split()[1], 8)
-    except OSError:
-        pass
-    return 0o022
