@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,14 @@ def test_migrating_gives_the_same_tables_as_making_them(tmp_path: Path) -> None:
             for db in (made, migrated)
         ]
         assert indexes[0] == indexes[1]
+
+
+def test_many_open_a_new_database_at_once(tmp_path: Path) -> None:
+    script = (
+        "import sys; from wes_bridge.store.database import Database;"
+        "from wes_bridge.store.tables import SERVICE; Database(sys.argv[1], SERVICE).close()"
+    )
+    words = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new.db"]
+    openers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    assert [opener.communicate(timeout=60)[1] for opener in openers] == [""] * 6
+    assert [opener.returncode for opener in openers] == [0] * 6

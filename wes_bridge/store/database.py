@@ -93,15 +93,27 @@ def _bring_to_head(engine: Engine, schema: Schema) -> None:
     current = _revision(engine)
     if current == schema.head:
         return
-    if current is None and not inspect(engine).get_table_names():
-        with engine.begin() as connection:
-            schema.metadata.create_all(connection)
-            connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
-            connection.execute(
-                text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": schema.head}
-            )
+    if current is None and _made_new(engine, schema):
         return
     migrate(engine, schema.migrations)
+
+
+def _made_new(engine: Engine, schema: Schema) -> bool:
+    """Make the tables of an empty database; false when it is not empty (or not any more).
+
+    Several processes open a new database at once: who comes first makes the tables, in one transaction.
+    """
+    with engine.begin() as connection:
+        if inspect(connection).has_table("alembic_version"):
+            return True
+        if inspect(connection).get_table_names():
+            return False
+        schema.metadata.create_all(connection)
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(
+            text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": schema.head}
+        )
+    return True
 
 
 def _revision(engine: Engine) -> str | None:
