@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.job import JobBase
@@ -13,11 +13,9 @@ from cwltool.utils import bytes2str_in_dicts, visit_files_directories
 from schema_salad.ref_resolver import file_uri
 
 from wes_bridge.data.workspace import url_path
+from wes_bridge.engine.context import StepContext
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 from wes_bridge.model.units import MIB
-
-if TYPE_CHECKING:
-    from wes_bridge.engine.tools import StepContext
 
 _logger = logging.getLogger("cwltool")
 

@@ -1,14 +1,8 @@
-"""CWL processes that know where they are in the run: cwltool's classes with our jobs in them.
-
-A *place* is the path of steps from the workflow down to a tool, with scatter indices:
-``("sub", "measure[3]")``. It names a task the same way in every replay of the run, and everything of a step
-derives from it: its name, its key, the paths of its session.
-"""
+"""CWL processes that know where they are in the run: cwltool's classes with our jobs in them."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,55 +14,9 @@ from cwltool.process import Process, shortname
 from cwltool.workflow import Workflow, WorkflowStep, default_make_tool
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
 
+from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.jobs import BridgeJob
-
-
-class StepContext(RuntimeContext):
-    """cwltool's RuntimeContext for one run: adds the place, and makes no temporary folders.
-
-    Attributes:
-        run_id: of the run.
-        place: see the module.
-    """
-
-    run_id: str = ""
-    place: tuple[str, ...] = ()
-
-    def create_tmpdir(self) -> str:
-        """Sessions have their own; there is none here."""
-        return "/nonexistent"
-
-    create_outdir = create_tmpdir
-
-    def get_outdir(self) -> str:
-        """The session's output directory, when one is set."""
-        return self.outdir or "/nonexistent"
-
-    def get_tmpdir(self) -> str:
-        """The session's temporary directory, when one is set."""
-        return self.tmpdir or "/nonexistent"
-
-    def get_stagedir(self) -> str:
-        """Where inputs appear in the session, when set."""
-        return self.stagedir or "/nonexistent"
-
-    def at_tool(self, tool_id: str) -> StepContext:
-        """A copy for a tool at this place: session paths below a root that only this step has."""
-        context: StepContext = self.copy()
-        context.place = self.place or (shortname(tool_id),)
-        context.name = "/".join(context.place)
-        root = session_root(self.run_id, context.place)
-        context.outdir = context.docker_outdir = f"{root}/out"
-        context.tmpdir = context.docker_tmpdir = f"{root}/tmp"  # noqa: S108  # of the session
-        context.stagedir = context.docker_stagedir = f"{root}/in"
-        return context
-
-
-def session_root(run_id: str, place: tuple[str, ...]) -> str:
-    """The directory of a step's session below which its paths lie: unlike any other text."""
-    digest = hashlib.sha256("/".join((run_id, *place)).encode()).hexdigest()[:16]
-    return f"/wb-{digest}"
 
 
 class BridgeTool(CommandLineTool):

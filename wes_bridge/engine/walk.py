@@ -16,9 +16,9 @@ from cwltool.context import RuntimeContext
 from cwltool.mutation import MutationManager
 from cwltool.stdfsaccess import StdFsAccess
 
+from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.loading import LoadedRun, check_outputs
-from wes_bridge.engine.tools import StepContext
 
 _logger = logging.getLogger("cwltool")
 
