@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -164,6 +165,16 @@ class NodeProcess:
                 return session
             assert session["phase"] not in FINAL, session
         raise AssertionError(f"not within {seconds} s: {session}")
+
+    def wait_stored(self, table: str, item: dict[str, Any]) -> None:
+        """Return when an offer set or offer is in the node's database: offers are stored soon, not at once."""
+        database = sqlite3.connect(f"file:{self.state / 'node.db'}?mode=ro", uri=True)
+        query = f"SELECT 1 FROM {table} WHERE uuid = ?"
+        deadline = time.monotonic() + 10
+        while not database.execute(query, [item["meta"]["uuid"]]).fetchone():
+            assert time.monotonic() < deadline, "it was not stored"
+            time.sleep(0.02)
+        database.close()
 
     def end(self, session: dict[str, Any], seconds: float = 30) -> dict[str, Any]:
         return self.until(session, lambda now: now["phase"] in FINAL, seconds)

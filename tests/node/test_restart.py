@@ -116,11 +116,12 @@ def test_time_limit_after_restart(fresh: NodeProcess) -> None:
 
 def test_offers_and_waiting_sessions_survive(start_node: Starter) -> None:
     node = start_node("--log-level=warning", cores=1, offer_lifetime=60)
-    blocker = running(node, Request(shell("sleep 1.5")))
+    blocker = running(node, Request(shell("sleep 3")))
     waiting = [node.begin(Request(shell(f"echo {number}"))) for number in range(3)]
     offer = node.offer(Request(shell("echo offered")))
     answered = node.ask(Request(None))
-    time.sleep(0.2)
+    node.wait_stored("sessions", offer)
+    node.wait_stored("offersets", answered)
     node.kill()
     node.start()
     assert node.http.get(f"{node.url}/offersets/{answered['meta']['uuid']}").json()["result"] == "NO"
@@ -136,12 +137,20 @@ def test_offers_and_waiting_sessions_survive(start_node: Starter) -> None:
 def test_offers_expire_while_the_node_is_away(start_node: Starter) -> None:
     node = start_node("--log-level=warning", offer_lifetime=1.0)
     offer = node.offer(Request(process("true")))
-    time.sleep(0.2)  # offers are written soon, not at once: one lost to a kill is asked for again
+    node.wait_stored("sessions", offer)  # one lost to a kill before that is asked for again
     node.kill()
     time.sleep(1.1)
     node.start()
     assert node.get(offer)["phase"] == "EXPIRED"
     assert "EXPIRED" in texts(node.update(offer, "ACCEPTED"))
+
+
+def test_a_node_that_is_stopped_keeps_its_newest_offers(start_node: Starter) -> None:
+    node = start_node("--log-level=warning")
+    offer = node.offer(Request(process("true")))
+    node.kill(signal.SIGTERM)
+    node.start()
+    assert node.get(offer)["phase"] == "OFFERED"
 
 
 def test_ended_sessions_can_be_read_after_a_restart(start_node: Starter) -> None:

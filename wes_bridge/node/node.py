@@ -162,6 +162,8 @@ class Node:
         await self.runner.close(self._end_sessions)
         for platform in set(self._platforms.values()):
             await platform.close()
+        for uuid in list(self._unwritten):
+            self._write_offers(uuid)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.writer.close)
         self.database.close()
