@@ -167,7 +167,7 @@ class NodeProcess:
         raise AssertionError(f"not within {seconds} s: {session}")
 
     def wait_stored(self, table: str, item: dict[str, Any]) -> None:
-        """Return when an offer set or offer is in the node's database: offers are stored soon, not at once."""
+        """Return when an offer set or offer is in the database: they are stored soon, not at once."""
         database = sqlite3.connect(f"file:{self.state / 'node.db'}?mode=ro", uri=True)
         query = f"SELECT 1 FROM {table} WHERE uuid = ?"
         deadline = time.monotonic() + 10
