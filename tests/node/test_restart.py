@@ -39,10 +39,11 @@ def running(node: NodeProcess, request: Request) -> dict:
 def test_running_sessions_go_on(fresh: NodeProcess, tmp_path: Path, how: int) -> None:
     script = "echo before; while [ ! -e go ]; do sleep 0.02; done; echo after; exit 7"
     first = running(fresh, Request(shell(script)).output(tmp_path / "out"))
-    second = running(fresh, Request(shell("sleep 1.5; echo late")).output(tmp_path / "late"))
+    wait = "while [ ! -e go ]; do sleep 0.02; done; sleep 0.5; echo late"
+    second = running(fresh, Request(shell(wait)).output(tmp_path / "late"))
     code = fresh.kill(how)
     assert how == signal.SIGKILL or code == 0
-    time.sleep(0.1)
+    (fresh.state / "sessions" / second["meta"]["uuid"] / "fs/out/go").touch()
     fresh.start()
     now = fresh.until(first, lambda s: s["phase"] == "RUNNING")
     assert now["executable"]["started"][:19] == first["executable"]["started"][:19]
