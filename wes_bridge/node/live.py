@@ -29,7 +29,6 @@ class LiveSession:
     Attributes:
         uuid: the session's.
         stop: the final phase a client asked for, once it has.
-        stopping: set when it has.
     """
 
     __slots__ = (
@@ -41,7 +40,6 @@ class LiveSession:
         "offerset",
         "session",
         "stop",
-        "stopping",
         "uuid",
     )
 
@@ -54,7 +52,6 @@ class LiveSession:
         self.boot = boot
         self.expires = session.expires.timestamp() if session.expires else None
         self.stop: Phase | None = None
-        self.stopping: asyncio.Event | None = None
         self._version = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self._encoded: tuple[str, int, bytes] | None = None

@@ -102,6 +102,10 @@ class ContainerPlatform(Supervised):
         """The engine limits memory itself."""
         return None
 
+    def ends_within(self, job: Job, seconds: float) -> bool:
+        """No: an engine takes its time."""
+        return False
+
     async def wait(self, job: Job) -> int | None:
         """Wait for the container.
 
