@@ -1,8 +1,8 @@
 """Group commit: many small writes of one event loop become few transactions.
 
 A thread owns one connection; whatever has been asked for since its last commit goes into the next
-transaction, and each caller is told when its own write is durable. Under load commits keep a distance, so that
-more fits into each; a few at a time are made at once. It must not know any table.
+transaction, and each caller is told when its own write is durable. Under load commits keep a distance, so
+that more fits into each; a few at a time are made at once. It must not know any table.
 """
 
 from __future__ import annotations

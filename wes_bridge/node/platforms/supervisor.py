@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.platforms import spawning
 
 MARKER = "WES_BRIDGE_SESSION"
 """Environment variable by which processes that left the tree are found."""
@@ -77,12 +78,7 @@ def spawn(folder: SessionFolder, launch: Launch) -> int:
         try:
             if launch.cpus:
                 os.sched_setaffinity(0, launch.cpus)
-            actions = [
-                (os.POSIX_SPAWN_DUP2, into, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, err, 2),
-            ]
-            return os.posix_spawn(shim[0], shim, launch.env, file_actions=actions, setsid=True)
+            return spawning.spawn(shim, launch.env, into, out, err)
         finally:
             os.close(into)
             if before:
