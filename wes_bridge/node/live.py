@@ -188,6 +188,8 @@ def decode(body: str, phase: str) -> Session:
     """A session from its stored wire form, in the phase its row says."""
     session = Session.model_validate_json(body)
     session.phase = Phase(phase)
+    if session.phase not in _NO_STREAMS:
+        session.expires = None
     return session
 
 

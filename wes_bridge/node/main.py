@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,8 @@ from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import NodeApp, create_app
 
 _PR_SET_PDEATHSIG = 1
+GC_THRESHOLDS = (10_000, 20, 20)
+"""Looks for cycles less often than Python's default, which takes a twentieth of a busy node's time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(0.001)  # file and database threads hand over to the loop sooner
     text = options.config_json
     config = NodeConfig.model_validate_json(Path(text[1:]).read_text() if text.startswith("@") else text)

@@ -472,7 +472,6 @@ class Runner:
             took = time.monotonic() - run.entered if run.entered is not None else None
             self._queue.leave(run.live.uuid, took)
 
-
     def _clean_soon(self, run: _Run) -> None:
         self._to_clean.append(run)
         if self._cleaner is None:
