@@ -19,6 +19,7 @@ from types import FrameType
 
 import uvicorn
 
+from wes_bridge.auth.private import guard, private_token
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import NodeApp, create_app
 
@@ -77,7 +78,7 @@ def serve(app: NodeApp, config: NodeConfig, log_level: str = "warning") -> int:
         return 1
     server = _Server(
         uvicorn.Config(
-            app,
+            guard(app, private_token()),
             loop="auto",
             http="auto",
             ws="none",
