@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(0.001)  # file and database threads hand over to the loop sooner
     text = options.config_json
     config = NodeConfig.model_validate_json(Path(text[1:]).read_text() if text.startswith("@") else text)
+    if config.shows_all_files:
+        parser.error(config.shows_all_files)
     state = options.state_dir or config.state_dir
     if state is None:
         parser.error("where should sessions be kept? give --state-dir or state_dir in the configuration")
