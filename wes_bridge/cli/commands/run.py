@@ -43,10 +43,10 @@ def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
 
     \b
     Examples:
-      wes-bridge run workflow.cwl job.yml
-      wes-bridge run hello.cwl --message "Hello, sky"
-      wes-bridge run align.cwl job.yml --threads 8 --outdir results
-      wes-bridge run --wes https://wes.example.org workflow.cwl job.yml
+      wes-bridge run examples/tutorial/words.cwl examples/tutorial/words-job.yml
+      wes-bridge run examples/tutorial/hello.cwl --name "radio sky"
+      wes-bridge run examples/tutorial/chain.cwl examples/tutorial/chain-job.yml --count 2 --outdir results
+      wes-bridge run --wes http://127.0.0.1:8080 examples/tutorial/hello.cwl --name sky
 
     Ctrl-C cancels the run; once more leaves at once.
 
