@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
+from wes_bridge.auth.private import private_token
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
@@ -67,7 +68,13 @@ class Worker:
         writer = Writer(self._database)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
-                brokers = [Broker(broker.name, str(broker.url), http) for broker in self._config.brokers]
+                own = {node.name for node in self._config.nodes}
+                brokers = [
+                    Broker(
+                        broker.name, str(broker.url), http, private_token() if broker.name in own else None
+                    )
+                    for broker in self._config.brokers
+                ]
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),

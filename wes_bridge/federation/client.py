@@ -61,12 +61,14 @@ class Broker:
         name: what the site calls it.
         url: its base URL.
         http: shared by all brokers of a process (see :func:`http_session`).
+        token: bearer token, sent to URLs below ``url`` only.
     """
 
-    def __init__(self, name: str, url: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, name: str, url: str, http: aiohttp.ClientSession, token: str | None = None) -> None:
         self.name = name
         self.url = url.rstrip("/")
         self._http = http
+        self._token = token
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def request_offers(self, request: ExecutionRequest, deadline: float) -> OfferSet:
@@ -148,6 +150,8 @@ class Broker:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
+        if self._token and url.startswith(self.url + "/"):
+            sent["Authorization"] = f"Bearer {self._token}"
         try:
             async with (
                 asyncio.timeout(deadline),
