@@ -150,22 +150,14 @@ def _show_mounted(tree: Tree, output: str) -> None:
         target.symlink_to(entry.source)
 
 
-def _settle_links(tree: Tree, top: Path) -> None:
-    with os.scandir(top) as entries:
+def _settle_links(tree: Tree, top: Path, folder: Path | None = None) -> None:
+    """Make all links in ``folder`` (default: ``top``) and below good for when ``top`` has moved."""
+    with os.scandir(folder or top) as entries:
         for entry in list(entries):
             if entry.is_symlink():
                 _settle(tree, top, Path(entry.path))
             elif entry.is_dir(follow_symlinks=False):
-                _settle_below(tree, top, Path(entry.path))
-
-
-def _settle_below(tree: Tree, top: Path, folder: Path) -> None:
-    with os.scandir(folder) as entries:
-        for entry in list(entries):
-            if entry.is_symlink():
-                _settle(tree, top, Path(entry.path))
-            elif entry.is_dir(follow_symlinks=False):
-                _settle_below(tree, top, Path(entry.path))
+                _settle_links(tree, top, Path(entry.path))
 
 
 def _settle(tree: Tree, top: Path, link: Path) -> None:
