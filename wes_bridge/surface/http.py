@@ -1,4 +1,4 @@
-"""HTTP as the node speaks it: bodies in JSON or YAML both ways, preferences, ranges, errors.
+"""HTTP as an ExecutionBroker speaks it: bodies in JSON or YAML both ways, preferences, ranges, errors.
 
 Bodies are read here and not by the framework, which would read all of one before refusing it.
 """
@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from wes_bridge.node.errors import BadRequestError
+from wes_bridge.surface.errors import BadRequestError
 
 JSON = "application/json"
 YAML = "application/yaml"
