@@ -1,4 +1,4 @@
-"""An ExecutionBroker as an ASGI application: a table made from our OpenAPI document dispatches to handlers."""
+"""An ExecutionBroker as an ASGI application: the operations of our OpenAPI document, by a table."""
 
 from __future__ import annotations
 
@@ -89,13 +89,14 @@ class BrokerApp:
 
 
 def _routes(document: dict[str, Any], api: object) -> list[tuple[str, re.Pattern[str], Handler]]:
-    """Method, pattern of the path, and handler of each operation of the document."""
-    return [
+    """Method, pattern of the path, and handler of each operation of the document; what can be got has HEAD."""
+    found = [
         (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), _by_operation(api)(name))
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         if isinstance(operation, dict) and (name := operation.get("operationId"))
     ]
+    return found + [("HEAD", path, handler) for method, path, handler in found if method == "GET"]
 
 
 def _connexion_app(api: object, lifespan: Lifespan, document: dict[str, Any], failed: str) -> AsgiApp:
