@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from wes_bridge.config import AggregatorConfig, NodeConfig
 
-Listener = TypeVar("Listener", bound=NodeConfig | AggregatorConfig)
+Listener = TypeVar("Listener", NodeConfig, AggregatorConfig)
 
 
 def keep_ports(

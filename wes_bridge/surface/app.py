@@ -89,7 +89,7 @@ class BrokerApp:
 
 
 def _routes(document: dict[str, Any], api: object) -> list[tuple[str, re.Pattern[str], Handler]]:
-    """Method, pattern of the path, and handler of each operation of the document; what can be got has HEAD."""
+    """Method, path and handler of each operation of the document; what can be got has HEAD too."""
     found = [
         (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), _by_operation(api)(name))
         for path, operations in document["paths"].items()
