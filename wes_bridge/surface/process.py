@@ -16,13 +16,13 @@ from types import FrameType
 
 import uvicorn
 
-from wes_bridge.surface.app import BrokerApp
+from wes_bridge.surface.app import AsgiApp
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(
-    app: BrokerApp,
+    app: AsgiApp,
     address: tuple[str, int],
     title: str,
     release_waiters: Callable[[], None],
