@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,14 +61,23 @@ class Upstream:
         url: its base URL.
         http: shared by all brokers.
         max_answer: bytes an answer may have.
+        credentials: headers that every request to it carries, asked for each time.
     """
 
-    def __init__(self, name: str, url: str, http: aiohttp.ClientSession, max_answer: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        http: aiohttp.ClientSession,
+        max_answer: int,
+        credentials: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self.name = name
         self.url = url.rstrip("/")
         self._authority = self.url.partition("://")[2].partition("/")[0]
         self._http = http
         self._max_answer = max_answer
+        self._credentials = credentials
 
     async def exchange(
         self,
@@ -104,7 +113,7 @@ class Upstream:
     async def _exchange(
         self, method: str, url: str, deadline: float, body: bytes | None, headers: Mapping[str, str] | None
     ) -> Answer:
-        sent = {"Accept": "application/json", **(headers or {})}
+        sent = {"Accept": "application/json", **(headers or {}), **self._credentials()}
         if body is not None:
             sent["Content-Type"] = "application/json"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
@@ -140,7 +149,7 @@ class Upstream:
             SilentError: not reachable.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
-        sent = {"Accept-Encoding": "identity", **headers}
+        sent = {"Accept-Encoding": "identity", **headers, **self._credentials()}
         try:
             return await self._http.request(method, url, headers=sent, allow_redirects=False, timeout=timeout)
         except TimeoutError as error:
