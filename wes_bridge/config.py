@@ -99,6 +99,65 @@ class BrokerConfig(_Section):
     dialect: Literal["native", "reference"] = "native"
 
 
+class ImageDetails(_Section):
+    """What an aggregator knows of a container image that requests name."""
+
+    digest: str | None = Field(None, description="sha256:...; for requests that give none")
+    locations: list[str] = Field(
+        default_factory=list, description="where it can be pulled from, best first; default: as named"
+    )
+
+
+class Replica(_Section):
+    """One copy of a collection of data."""
+
+    url: str = Field(description="what stands here instead of the logical prefix")
+    brokers: list[Name] = Field(default_factory=list, description="who can read it; default: all")
+
+
+class DataReplicas(_Section):
+    """Where data lives whose URLs have a logical prefix."""
+
+    prefix: str = Field(min_length=1, description="start of logical URLs in requests")
+    replicas: list[Replica] = Field(min_length=1, description="the first a broker can read is used")
+
+
+class RequestDefaults(_Section):
+    """What a request gets that does not say."""
+
+    cores: Annotated[int, Field(gt=0)] | None = Field(None, description="cores, at least")
+    memory_gib: Annotated[int, Field(gt=0)] | None = Field(None, description="GiB of memory, at least")
+    duration: str | None = Field(None, description="how long it may run, ISO 8601: PT2H")
+
+
+class AggregatorConfig(_Section):
+    """An ExecutionBroker that asks others (``wes-bridge aggregate``, or part of ``serve``)."""
+
+    name: Name = "aggregator"
+    host: str = "127.0.0.1"
+    port: Port = Field(0, description="0 picks a free port")
+    state_dir: Path | None = Field(None, description="its database; default: below the service's")
+    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
+    trusted_proxies: list[str] = Field(
+        ["127.0.0.0/8", "::1"],
+        description="addresses or networks (CIDR) whose Forwarded and X-Forwarded-* headers are believed",
+    )
+    brokers: list[BrokerConfig] = Field(
+        default_factory=list, description="who is asked; in serve, when empty: all nodes and brokers of it"
+    )
+    deadline: Seconds = Field(4.0, description="seconds brokers have to make offers")
+    offers: int = Field(10, gt=0, description="offers passed on, the best ones")
+    max_hops: int = Field(8, gt=0, description="aggregators a request may have come through")
+    images: dict[str, ImageDetails] = Field(default_factory=dict, description="by the name in requests")
+    data: list[DataReplicas] = Field(default_factory=list, description="the longest prefix counts")
+    defaults: RequestDefaults = RequestDefaults()
+    max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
+    max_answer: int = Field(64 * 1024**2, gt=0, description="bytes of a broker's answer, streams aside")
+    keep_sessions: Seconds = Field(
+        7 * 86400.0, description="seconds sessions are remembered after they were last asked for"
+    )
+
+
 class FetchConfig(_Section):
     """What workflows and their inputs may refer to outside their own attachments."""
 
@@ -147,6 +206,7 @@ class ServiceConfig(_Section):
     engine: EngineConfig = EngineConfig()
     nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
+    aggregator: AggregatorConfig | None = Field(None, description="an embedded aggregator; default: none")
 
     @property
     def database_url(self) -> str:

@@ -181,6 +181,15 @@ def test_streams_and_ranges_while_running(both: NodeProcess) -> None:
     assert both.http.get(f"{both.url}/streams/{offer['meta']['uuid']}/stdout").status_code == 404
 
 
+def test_the_head_of_a_stream_and_of_a_session(node: NodeProcess) -> None:
+    session = node.completed(Request(shell("echo 12345")))
+    url = f"{node.url}/streams/{session['meta']['uuid']}/stdout"
+    whole, part = node.http.head(url), node.http.head(url, headers={"Range": "bytes=2-"})
+    assert (whole.status_code, whole.headers["content-length"], whole.content) == (200, "6", b"")
+    assert (part.status_code, part.headers["content-range"]) == (206, "bytes 2-5/6")
+    assert node.http.head(node.at(session)).headers["etag"]
+
+
 def test_large_stream(both: NodeProcess) -> None:
     session = both.completed(Request(shell("head -c 3000000 /dev/zero | tr '\\0' x")))
     assert both.stream(session) == "x" * 3_000_000

@@ -16,7 +16,6 @@ from sqlalchemy import inspect
 from wes_bridge.config import NodeConfig
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.model.states import Phase
-from wes_bridge.node import http
 from wes_bridge.node.capacity import Capacity, Need, Queue
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative, is_below
@@ -27,6 +26,7 @@ from wes_bridge.node.phases import client_may_move, may_move
 from wes_bridge.node.staging.literal import literal_bytes
 from wes_bridge.store.database import Database, migrate
 from wes_bridge.store.node_sessions import NODE, metadata
+from wes_bridge.surface import http
 
 PHASES = st.sampled_from(list(Phase))
 

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from wes_bridge.model.execution_broker import ExecutionRequest, Session, Update
 from wes_bridge.model.states import Phase
-from wes_bridge.node import http
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.live import LiveSession, as_uuid
 from wes_bridge.node.node import LiveOfferSet, Node
 from wes_bridge.node.phases import may_move
+from wes_bridge.surface import http
 
 _FINDS = 4
 """Times a stream's file is looked for: it has at most three places in its life."""
