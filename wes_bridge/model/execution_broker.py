@@ -172,11 +172,15 @@ class Volume(_Part):
 
 
 class Compute(Component):
-    """Cores, memory (GiB) and mounts (``SimpleComputeResource``)."""
+    """Cores, memory (GiB) and mounts (``SimpleComputeResource``).
+
+    Native: ``gpus``, a number of devices; version 1.0 of the standard has cores and memory only.
+    """
 
     kind: str = SIMPLE_COMPUTE
     cores: MinMax | None = None
     memory: MinMax | None = None
+    gpus: MinMax | None = None
     volumes: list[Volume] | None = None
 
 
