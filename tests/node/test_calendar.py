@@ -74,7 +74,7 @@ class CalendarMachine(RuleBasedStateMachine):
         count=st.integers(1, 5),
         data=st.data(),
     )
-    def ask_and_book(  # noqa: PLR0917
+    def ask_and_book(
         self, amount: Amount, duration: int, wait: int, width: int | None, count: int, data: st.DataObject
     ) -> None:
         earliest = self.now + wait

@@ -558,7 +558,8 @@ def capacity_of(config: NodeConfig) -> Capacity:
     """What a node has to offer: as configured, else what the machine has."""
     cores = config.cores or len(os.sched_getaffinity(0))
     memory = int(config.memory_gib * GIB) if config.memory_gib else psutil.virtual_memory().total
-    return Capacity(cores, memory, config.max_running or cores)
+    storage = int(config.storage_gib * GIB) if config.storage_gib else None
+    return Capacity(cores, memory, config.max_running or cores, storage, config.gpus)
 
 
 def _not_a_phase(update: Update) -> str | None:
