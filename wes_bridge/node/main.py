@@ -120,7 +120,14 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
+            self._note_url(host, port)
             print(f"wes-bridge node {self._name} is ready at http://{shown}:{port}", flush=True)  # noqa: T201
+
+    def _note_url(self, host: str, port: int) -> None:
+        """Leave word in the state folder of where the node answers on this machine."""
+        near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        with contextlib.suppress(OSError):
+            (self._app.node.state / "url").write_text(f"http://{near}:{port}\n")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop, and count having been told to as a good end."""
