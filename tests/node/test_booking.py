@@ -73,6 +73,11 @@ def window(hours: float, width: str = "PT0S") -> str:
     return f"{format_instant(hour + timedelta(hours=hours))}/{width}"
 
 
+def beaten_window(offer: dict[str, Any]) -> str:
+    """An interval of starts that is just that of an offer."""
+    return f"{format_instant(start_of(offer))}/PT0S"
+
+
 def waiter() -> dict[str, Any]:
     """A command that ends once ``let_go`` was called."""
     return shell("while [ ! -e go ]; do sleep 0.02; done")
@@ -313,8 +318,14 @@ def test_who_wants_the_earliest_is_advanced_when_room_is_freed(hourly: NodeProce
     blocker = running(hourly, wanted(waiter(), "PT2H"))
     chosen = hourly.update(hourly.ask(wanted(duration="PT10M"))["offers"][1], "ACCEPTED")
     named = hourly.begin(wanted(duration="PT10M", start=window(8)))
-    eager = hourly.begin(wanted(shell("echo early"), "PT10M"))
+    request = wanted(shell("echo early"), "PT10M")
+    beaten, *next_best = hourly.ask(request)["offers"]
+    hourly.begin(wanted(duration="PT1H", start=beaten_window(beaten)))
+    assert hourly.update(beaten, "ACCEPTED")["phase"] == "EXPIRED"
+    eager = hourly.update(next_best[0], "ACCEPTED")
     assert start_of(eager) > utcnow() + HOUR
+    assert eager["advance"] is True
+    assert "advance" not in chosen and "advance" not in named
     let_go(hourly, blocker)
     ended = hourly.end(eager)
     assert ended["phase"] == "COMPLETED"
@@ -445,6 +456,14 @@ def test_only_this_machine_may_drain(hourly: NodeProcess, header: str) -> None:
         assert answer.status_code == 403
         assert "own machine" in answer.json()["message"]
     assert status(hourly)["state"] == "open"
+
+
+def test_who_is_elsewhere_sees_bookings_but_not_whose(hourly: NodeProcess) -> None:
+    hourly.begin(wanted(duration="PT1H", start=window(1)))
+    [near] = bookings(hourly)
+    [far] = hourly.http.get(f"{hourly.url}/bookings", headers={"Forwarded": "for=192.0.2.1"}).json()
+    assert near == {**far, "session": near["session"]}
+    assert "session" not in far and far["cores"] == 1
 
 
 def test_bad_drains(hourly: NodeProcess) -> None:

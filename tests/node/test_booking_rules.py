@@ -55,7 +55,7 @@ class World:
         if wished:
             schedule.requested = eb.RequestedSchedule(start=wished)
         session = eb.Session(
-            meta=eb.Meta(uuid=new_uuid(), name="n-offer-0"),
+            meta=eb.Meta(uuid=new_uuid()),
             phase=Phase.OFFERED,
             compute=eb.Compute(cores=eb.MinMax(min=1)),
             schedule=schedule,
@@ -63,7 +63,7 @@ class World:
         return LiveSession(session, "set", "boot")
 
     def kind(self, live: LiveSession) -> str | None:
-        refused = self.booked.take(live)
+        refused = self.booked.take(live, True)
         return refused.kind if refused else None
 
 
@@ -141,6 +141,21 @@ def test_waiting_ends_when_room_is_freed() -> None:
     asyncio.run(go())
     assert world.moved == [second.uuid]
     assert world.booked.span(second) == (world.now, world.now + HOUR)
+
+
+def test_room_freed_before_anybody_waited_is_not_lost() -> None:
+    """A quick command ends before the next acceptance is written down and its session begins to wait."""
+    world = World()
+    first, second = world.offer(NOON), world.offer(NOON + HOUR)
+    assert world.kind(first) is None and world.kind(second) is None
+
+    async def go() -> None:
+        world.booked.free(first.uuid)
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(world.booked.wait_due(second), 30)
+
+    asyncio.run(go())
+    assert world.moved == [second.uuid]
 
 
 def test_nobody_is_moved_while_the_node_goes_down() -> None:

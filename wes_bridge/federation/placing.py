@@ -32,11 +32,7 @@ LOST_AFTER = 60.0
 
 UNKNOWN_KIND = "uri:unknown-type"
 """Kind of the message with which a node says that it has no platform for an executable."""
-COMMAND_LIMITS = {
-    "urn:wes-bridge:time-limit",
-    "urn:wes-bridge:memory-limit",
-    "urn:wes-bridge:booking-ended",
-}
+COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:memory-limit"}
 """Kinds of messages that say the command itself went over what it asked for."""
 
 

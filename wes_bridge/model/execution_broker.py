@@ -295,7 +295,10 @@ class ExecutionRequest(_Part):
 
 
 class Session(_Part):
-    """An offer, and once accepted a session (``ScheduledExecutionSession``)."""
+    """An offer, and once accepted a session (``ScheduledExecutionSession``).
+
+    Native: ``advance``, told by the node: it starts sooner when room is freed before its time.
+    """
 
     kind: str = SCHEDULED_SESSION
     meta: Meta = Field(default_factory=Meta)
@@ -308,6 +311,7 @@ class Session(_Part):
     schedule: Schedule | None = None
     costs: list[CostOrMetric] | None = None
     metrics: list[CostOrMetric] | None = None
+    advance: bool | None = None
     connectors: list[dict[str, Any]] | None = None
 
 

@@ -69,8 +69,13 @@ class Reservations(Protocol):
 
     planner: Planner
 
-    def take(self, live: LiveSession) -> eb.Message | None:
-        """Reserve what an offer said, as it is accepted; else why not."""
+    def take(self, live: LiveSession, first: bool) -> eb.Message | None:
+        """Reserve what an offer said, as it is accepted; else why not.
+
+        Args:
+            live: the offer.
+            first: whether it was the earliest its client could choose.
+        """
 
     def restore(self, live: LiveSession) -> None:
         """Know a session accepted before a restart."""
@@ -134,7 +139,7 @@ class FirstCome:
     def __init__(self, queue: Queue) -> None:
         self.planner: Planner = QueuePlanner(queue)
 
-    def take(self, live: LiveSession) -> eb.Message | None:
+    def take(self, live: LiveSession, first: bool) -> eb.Message | None:
         """Nothing is reserved."""
 
     def restore(self, live: LiveSession) -> None:
@@ -255,7 +260,7 @@ class Booked:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def take(self, live: LiveSession) -> eb.Message | None:
+    def take(self, live: LiveSession, first: bool) -> eb.Message | None:
         """See :meth:`Reservations.take`. An acceptance after the slot's start moves it to now."""
         now = _milliseconds(self._clock())
         start, length = _window(live.session)
@@ -266,6 +271,8 @@ class Booked:
             if self.calendar.book(live.uuid, amount, candidate, candidate + span):
                 if candidate != begin:
                     _reschedule(live.session, _instant(candidate), length)
+                if first and wished is None and self._config.advance and candidate > now:
+                    live.session.advance = True
                 return None
         values = {"start": format_instant(start)}
         if wished and _milliseconds(self._clock()) > _moment(wished[1]):
@@ -284,10 +291,8 @@ class Booked:
 
     def free(self, uuid: str) -> None:
         """See :meth:`Reservations.free`; somebody who waits may start in its place."""
-        if self.calendar.free(uuid) is None or self._closed or not self._waiting or self._timer is not None:
-            return
-        if self._config.advance:
-            self._timer = asyncio.get_running_loop().call_later(SETTLE, self._advance)
+        if self.calendar.free(uuid) is not None and self._waiting:
+            self._advance_soon()
 
     def due(self, live: LiveSession) -> float:
         """The start of its booking."""
@@ -297,6 +302,8 @@ class Booked:
         """See :meth:`Reservations.wait_due`; it may become earlier meanwhile."""
         moved = asyncio.Event()
         self._waiting[live.uuid] = live, moved
+        if live.session.advance:
+            self._advance_soon()  # what was freed since its offer was made
         try:
             while (left := self.due(live) - self._clock() - EARLY) > 0:
                 try:
@@ -355,13 +362,17 @@ class Booked:
         entry = self.calendar.get(item[0].uuid)
         return entry.start if entry else 0
 
+    def _advance_soon(self) -> None:
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(SETTLE, self._advance)
+
     def _advance(self) -> None:
-        """Let sessions that took the earliest offer there was start now, where there is room now.
+        """Let sessions whose clients wanted the earliest start begin now, where there is room now.
 
         They overtake nobody: all others keep the times they were promised.
         """
         self._timer = None
-        eager = (item for item in self._waiting.values() if _is_impatient(item[0].session))
+        eager = (item for item in self._waiting.values() if item[0].session.advance)
         for live, moved in heapq.nsmallest(ADVANCED_AT_ONCE, eager, key=self._booked_start):
             now = _milliseconds(self._clock())
             start, length = _window(live.session)
@@ -379,13 +390,6 @@ def _candidates(start: int, now: int, latest: int | None) -> list[int]:
         return [start]
     found = [now] if latest is None or now <= latest else []
     return [*found, start] if now - start <= LATE * 1000 else found
-
-
-def _is_impatient(session: eb.Session) -> bool:
-    """Whether a session wants to start as early as it can: no start was asked for, the first offer taken."""
-    requested = session.schedule.requested if session.schedule else None
-    name = session.meta.name or ""
-    return name.endswith("-offer-0") and (requested is None or not requested.start)
 
 
 def _wished(session: eb.Session) -> tuple[datetime, datetime] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import shutil
@@ -433,7 +434,9 @@ class Node:
         offerset = self._sets.get(live.offerset)
         others = offerset.offers if offerset else []
         siblings = [other for other in others if other is not live and other.phase is Phase.OFFERED]
-        refused = self.door.refusal() or self.reservations.take(live)
+        before = itertools.takewhile(lambda other: other is not live, others)
+        first = all(other.phase is not Phase.OFFERED for other in before)
+        refused = self.door.refusal() or self.reservations.take(live, first)
         if refused is not None:
             await self._withdraw(live, refused)
             return
