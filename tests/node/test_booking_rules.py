@@ -70,9 +70,11 @@ class World:
 def test_a_late_acceptance_keeps_its_whole_time() -> None:
     world = World()
     offer = world.offer(NOON)
+    assert format_instant(NOON) in offer.body()
     world.now += timedelta(minutes=4)
     assert world.kind(offer) is None
     assert world.booked.span(offer) == (world.now, world.now + HOUR)
+    assert format_instant(world.now) in offer.body(), "a restart would know another start"
     assert offer.session.compute.schedule.available.start == f"{format_instant(world.now)}/PT0S"
 
 

@@ -271,8 +271,10 @@ class Booked:
             if self.calendar.book(live.uuid, amount, candidate, candidate + span):
                 if candidate != begin:
                     _reschedule(live.session, _instant(candidate), length)
+                    live.changed()
                 if first and wished is None and self._config.advance and candidate > now:
                     live.session.advance = True
+                    live.changed()
                 return None
         values = {"start": format_instant(start)}
         if wished and _milliseconds(self._clock()) > _moment(wished[1]):
