@@ -27,7 +27,6 @@ from starlette.responses import Response
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.node import http
-from wes_bridge.node.admin import Admin
 from wes_bridge.node.api import Api
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.node import Node
@@ -35,7 +34,6 @@ from wes_bridge.node.node import Node
 log = logging.getLogger(__name__)
 logging.getLogger("connexion.operations.openapi3").setLevel(logging.ERROR)  # warns of each YAML body
 
-Rooms = tuple[Api, Admin]
 Handler = Callable[[Request], Awaitable[Response]]
 AsgiApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
@@ -68,7 +66,7 @@ class NodeApp:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        api = (Api(node), Admin(node))
+        api = Api(node)
         document = load_document("execution-broker.yaml")
         self._routes = _routes(document, api)
         self._app = _connexion_app(node, document, api)
@@ -105,7 +103,7 @@ class NodeApp:
 FAILED = "the node failed; its log says more"
 
 
-def _routes(document: dict[str, Any], api: Rooms) -> list[tuple[str, re.Pattern[str], Handler]]:
+def _routes(document: dict[str, Any], api: Api) -> list[tuple[str, re.Pattern[str], Handler]]:
     """Method, pattern of the path, and handler of each operation of the document."""
     return [
         (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), _by_operation(api)(name))
@@ -115,7 +113,7 @@ def _routes(document: dict[str, Any], api: Rooms) -> list[tuple[str, re.Pattern[
     ]
 
 
-def _connexion_app(node: Node, document: dict[str, Any], api: Rooms) -> AsgiApp:
+def _connexion_app(node: Node, document: dict[str, Any], api: Api) -> AsgiApp:
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         await node.start()
@@ -136,12 +134,11 @@ def _connexion_app(node: Node, document: dict[str, Any], api: Rooms) -> AsgiApp:
     return result
 
 
-def _by_operation(api: Rooms) -> Callable[[str], Handler]:
+def _by_operation(api: Api) -> Callable[[str], Handler]:
     """Resolve an ``operationId`` to the method of that name."""
 
     def resolve(operation_id: str) -> Handler:
-        owner = next(room for room in api if hasattr(room, operation_id))
-        handler: Handler = getattr(owner, operation_id)
+        handler: Handler = getattr(api, operation_id)
         return handler
 
     return resolve
