@@ -7,7 +7,7 @@ import json
 from ipaddress import ip_address
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -37,7 +37,7 @@ class Drain(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    cancel_booked: bool = Field(False, alias="cancelBooked")
+    cancel_booked: StrictBool = Field(False, alias="cancelBooked")
 
 
 class Booking(BaseModel):
