@@ -10,14 +10,17 @@ import hashlib
 import ipaddress
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Period = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=3660))]
+"""An ISO 8601 duration (PT15M), or seconds."""
 _SOCKET_FOLDER = 80
 """Bytes of a folder's path that leave room for the names of sockets in it."""
 
@@ -43,6 +46,31 @@ class Quotes(_Section):
     io_throughput: Range | None = Field(None, description="MB/s")
 
 
+class BookingConfig(_Section):
+    """When a node lets sessions run, and how far ahead it promises to."""
+
+    mode: Literal["queue", "slots"] = Field(
+        "queue", description="queue: as soon as free, nothing is promised; slots: a calendar of bookings"
+    )
+    slot: Period = Field(timedelta(hours=1), description="bookings start on multiples of this, or at once")
+    horizon: Period = Field(timedelta(hours=24), description="bookings end within this time from now")
+    offers: Annotated[int, Field(gt=0, le=100)] = Field(4, description="alternatives offered to a request")
+    default_duration: Period = Field(
+        timedelta(hours=2), description="length of a booking when the request names none; its end is enforced"
+    )
+    advance: bool = Field(
+        True, description="who took the earliest offer starts sooner when room is freed before its time"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.slot > self.horizon:
+            raise ValueError("slot must not be longer than horizon")
+        if self.mode == "slots" and self.default_duration > self.horizon:
+            raise ValueError("default_duration must not be longer than horizon")
+        return self
+
+
 class NodeConfig(_Section):
     """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
 
@@ -60,6 +88,11 @@ class NodeConfig(_Section):
     images: dict[str, str] = Field(default_factory=dict, description="image name in requests -> image here")
     cores: Annotated[int, Field(gt=0)] | None = Field(None, description="to offer; default: all")
     memory_gib: Annotated[float, Field(gt=0)] | None = Field(None, description="to offer; default: all")
+    storage_gib: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="of scratch space to hand out; default: what is free on the disk, for each request"
+    )
+    gpus: Annotated[int, Field(ge=0)] = Field(0, description="to hand out; they are counted, not assigned")
+    booking: BookingConfig = BookingConfig()
     max_running: Annotated[int, Field(gt=0)] | None = Field(
         None, description="sessions at once; default: by cores"
     )

@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_with_parent()
     app = create_app(config, state)
     release = app.aggregator.release_waiters
-    return serve(app, (config.host, config.port), f"aggregator {config.name}", release, options.log_level)
+    return serve(
+        app, (config.host, config.port), f"aggregator {config.name}", release, log_level=options.log_level
+    )
 
 
 if __name__ == "__main__":

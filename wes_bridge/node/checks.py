@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from datetime import timedelta
 from urllib.parse import unquote
 
 from wes_bridge.model.execution_broker import (
@@ -23,6 +24,9 @@ from wes_bridge.node.messages import message
 from wes_bridge.node.staging.file import file_path
 from wes_bridge.node.staging.plan import resources, volume_path
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
+
+LONGEST = timedelta(days=36525)
+"""No session takes longer; a hundred years from now is still a date."""
 
 
 def check_values(request: ExecutionRequest) -> None:
@@ -46,10 +50,20 @@ def _check_schedule(request: ExecutionRequest) -> None:
     try:
         if requested.duration and parse_duration(requested.duration).total_seconds() <= 0:
             raise ValueError(f"not a positive duration: {requested.duration}")
+        if requested.duration and parse_duration(requested.duration) > LONGEST:
+            raise ValueError(f"longer than {LONGEST.days} days: {requested.duration}")
         if requested.start:
-            parse_interval(requested.start)
+            _check_interval(requested.start)
     except (ValueError, OverflowError) as error:
         raise BadRequestError(f"schedule.requested: {error}") from error
+
+
+def _check_interval(text: str) -> None:
+    start, end = parse_interval(text)
+    if end < start:
+        raise ValueError(f"the interval ends before it starts: {text!r}")
+    if start.year < 1900 or end.year > 9000:
+        raise ValueError(f"not a time anything can run at: {text!r}")
 
 
 def _check_executable_paths(executable: Executable) -> None:

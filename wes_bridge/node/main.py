@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import logging
 import sys
@@ -55,7 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app = create_app(config, state, options.end_sessions_on_exit)
     title = f"node {config.name}"
     guarded, address = guard(app, private_token()), (config.host, config.port)
-    return serve(guarded, address, title, app.node.release_waiters, options.log_level)
+    return serve(
+        guarded,
+        address,
+        title,
+        app.node.release_waiters,
+        log_level=options.log_level,
+        on_ready=lambda url: _note_url(app.node.state, url),
+    )
+
+
+def _note_url(state: Path, url: str) -> None:
+    """Leave word in the state folder of where the node answers on this machine."""
+    with contextlib.suppress(OSError):
+        (state / "url").write_text(f"{url}\n")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ from typing import TypeVar
 
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.states import Phase
-from wes_bridge.model.units import parse_duration, parse_interval, utcnow
+from wes_bridge.model.units import parse_duration, utcnow
 from wes_bridge.node import messages
+from wes_bridge.node.booking import EARLY, Reservations
 from wes_bridge.node.capacity import Need, Queue
 from wes_bridge.node.errors import (
     BadRequestError,
@@ -59,8 +60,6 @@ CANCEL_GRACE = 2.0
 """Seconds a cancelled command has between SIGTERM and SIGKILL."""
 LIMIT_GRACE = 0.5
 """The same for one that went over a limit."""
-EARLY = 0.05
-"""Seconds before its time a session may start."""
 
 _T = TypeVar("_T")
 Ended = Callable[[LiveSession], Awaitable[None]]
@@ -100,6 +99,7 @@ class Runner:
         queue: who may run.
         platforms: by kind of executable.
         schemes: staging.
+        reservations: when they may run.
         ended: called when a session has reached its final phase.
     """
 
@@ -109,12 +109,15 @@ class Runner:
         queue: Queue,
         platforms: Mapping[str, Platform],
         schemes: Schemes,
+        *,
+        reservations: Reservations,
         ended: Ended,
     ) -> None:
         self._folder = folder
         self._queue = queue
         self._platforms = platforms
         self._schemes = schemes
+        self._reservations = reservations
         self._ended = ended
         threads = min(_MOST_THREADS, _FILE_THREADS + queue.capacity.sessions)
         self._files = ThreadPoolExecutor(threads, "wb-files")
@@ -131,6 +134,11 @@ class Runner:
     def active(self) -> int:
         """Sessions accepted and not ended."""
         return len(self._runs)
+
+    @property
+    def sessions(self) -> list[LiveSession]:
+        """Those."""
+        return [run.live for run in self._runs.values()]
 
     def folder(self, uuid: str) -> SessionFolder:
         """The folder of a session."""
@@ -157,7 +165,7 @@ class Runner:
             live,
             self.folder(live.uuid),
             platform,
-            need_of(session.compute, duration or DEFAULT_DURATION),
+            need_of(session.compute, duration or DEFAULT_DURATION, session.storage),
             resumed,
         )
         self._runs[live.uuid] = run
@@ -283,13 +291,15 @@ class Runner:
     async def _wait_turn(self, run: _Run) -> None:
         live = run.live
         self._check_stop(run)
-        delay = _due(live) - time.time()
+        self._reservations.check(live)
+        delay = self._reservations.due(live) - time.time()
         if delay <= EARLY and self._queue.try_enter(live.uuid, run.need):
             run.queued = True
         else:
             live.move(Phase.WAITING)
             if delay > EARLY:
-                await self._unless_stopped(run, asyncio.ensure_future(asyncio.sleep(delay - EARLY)))
+                due = asyncio.ensure_future(self._reservations.wait_due(live))
+                await self._unless_stopped(run, due)
             await self._stand_in_line(run)
         run.entered = time.monotonic()
 
@@ -299,7 +309,8 @@ class Runner:
             self._line.append(run)
             self._stage_ahead()
         try:
-            await self._unless_stopped(run, turn)
+            async with self._reservations.in_time(run.live):
+                await self._unless_stopped(run, turn)
         finally:
             run.queued = turn.done() and not turn.cancelled()
             self._ahead.discard(run.live.uuid)
@@ -397,6 +408,7 @@ class Runner:
             text = "the command was ended after its time limit of {seconds} s"
             late = message(messages.TIME_LIMIT, text, seconds=limit)
             timer = loop.call_later(max(0.0, left), self._exceed, run, late)
+        ending = self._reservations.at_end(live, functools.partial(self._exceed, run))
         pid = run.platform.watched(job)
         memory = live.session.compute.memory if live.session.compute else None
         if pid is not None and memory is not None and memory.max_bytes:
@@ -404,8 +416,9 @@ class Runner:
         try:
             return await run.platform.wait(job)
         finally:
-            if timer is not None:
-                timer.cancel()
+            for handle in (timer, ending):
+                if handle is not None:
+                    handle.cancel()
             if pid is not None:
                 self._watch.remove(pid)
 
@@ -467,6 +480,7 @@ class Runner:
     # ---- afterwards --------------------------------------------------------------------------------
 
     def _leave(self, run: _Run) -> None:
+        self._reservations.free(run.live.uuid)
         if run.queued:
             run.queued = False
             took = time.monotonic() - run.entered if run.entered is not None else None
@@ -504,14 +518,6 @@ def _clean(run: _Run) -> None:
             keep_streams(run.live.session, run.folder, run.job.tree)
         if run.released or run.live.phase is Phase.CANCELLED:
             shutil.rmtree(run.folder.fs, ignore_errors=True)
-
-
-def _due(live: LiveSession) -> float:
-    """The earliest start the client asked for, seconds since the epoch; 0 when it did not."""
-    requested = live.session.schedule.requested if live.session.schedule else None
-    if requested is None or not requested.start:
-        return 0.0
-    return parse_interval(requested.start)[0].timestamp()
 
 
 def _started(folder: SessionFolder) -> float:

@@ -26,7 +26,9 @@ def serve(
     address: tuple[str, int],
     title: str,
     release_waiters: Callable[[], None],
+    *,
     log_level: str = "warning",
+    on_ready: Callable[[str], None] = lambda _url: None,
 ) -> int:
     """Listen and answer until SIGTERM or SIGINT.
 
@@ -38,6 +40,7 @@ def serve(
         title: what it is called, as in ``node jbo``.
         release_waiters: called on the loop when told to stop, so that held answers are given at once.
         log_level: of the server.
+        on_ready: called with the URL at which it answers on this machine, before it says so.
 
     Returns:
         The exit code: 1 when it could not start.
@@ -60,7 +63,7 @@ def serve(
         timeout_keep_alive=75,
         backlog=2048,
     )
-    server = _Server(config, title, release_waiters)
+    server = _Server(config, title, release_waiters, on_ready)
     with contextlib.suppress(KeyboardInterrupt):
         server.run([listener])
     return 0 if server.started else 1
@@ -69,9 +72,16 @@ def serve(
 class _Server(uvicorn.Server):
     """uvicorn that says when it is ready, and lets go of long polls when told to stop."""
 
-    def __init__(self, config: uvicorn.Config, title: str, release_waiters: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        title: str,
+        release_waiters: Callable[[], None],
+        on_ready: Callable[[str], None],
+    ) -> None:
         super().__init__(config)
         self._title = title
+        self._on_ready = on_ready
         self._release_waiters = release_waiters
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -82,6 +92,8 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
+            near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, shown)  # noqa: S104
+            self._on_ready(f"http://{near}:{port}")
             print(f"wes-bridge {self._title} is ready at http://{shown}:{port}", flush=True)  # noqa: T201
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
