@@ -10,7 +10,8 @@ import pytest
 
 from tests.federation.fake_broker import FakeBroker
 from wes_bridge.federation.client import Broker, http_session
-from wes_bridge.federation.placing import Federation, Progress
+from wes_bridge.federation.placement import Progress
+from wes_bridge.federation.placing import Federation
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.model.units import format_instant, utcnow
 

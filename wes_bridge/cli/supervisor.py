@@ -191,7 +191,12 @@ def _complete(config: ServiceConfig, port: int) -> ServiceConfig:
         for node in keep_ports(config.nodes, state)
     ]
     brokers = [
-        BrokerConfig(name=node.name, url=node.public_url or AnyHttpUrl(base_url(node.host, node.port)))
+        BrokerConfig(
+            name=node.name,
+            url=node.public_url or AnyHttpUrl(base_url(node.host, node.port)),
+            holds=["file:///"],
+            labels={"embedded": "yes"},
+        )
         for node in nodes
     ]
     return config.model_copy(

@@ -113,10 +113,6 @@ class Asker:
         for url in urls:
             self._keep(self._reject(broker, url))
 
-    def give_up(self, broker: Broker, url: str) -> None:
-        """Cancel a session that is followed no longer, soon."""
-        self._keep(self._cancel(broker, url))
-
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
@@ -125,10 +121,6 @@ class Asker:
     async def _reject(self, broker: Broker, url: str) -> None:
         with contextlib.suppress(BrokerError):  # it will expire by itself
             await broker.set_phase(url, Phase.REJECTED, REJECT_TIMEOUT)
-
-    async def _cancel(self, broker: Broker, url: str) -> None:
-        with contextlib.suppress(BrokerError):
-            await broker.set_phase(url, Phase.CANCELLED, REJECT_TIMEOUT)
 
     async def _many(
         self, asked: list[Broker], plan: StepPlan, requests: Requests, since: datetime

@@ -19,8 +19,9 @@ from wes_bridge.federation.figures import Figures
 from wes_bridge.federation.policies.base import Key, Policy, known
 from wes_bridge.federation.policies.earliest import Earliest
 from wes_bridge.federation.policies.registry import load_policy
-from wes_bridge.model.execution_broker import COST_MONETARY, Session
+from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.preferences import Wish
+from wes_bridge.model.quantities import COST_MONETARY
 
 _logger = logging.getLogger(__name__)
 SHOWN = 10

@@ -13,15 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from wes_bridge.model.execution_broker import (
-    COST_CARBON,
-    COST_ENERGY,
-    COST_MONETARY,
-    METRIC_COMPUTE,
-    METRIC_IO,
-    CostOrMetric,
-    Session,
-)
+from wes_bridge.model.execution_broker import CostOrMetric, Session
+from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
 from wes_bridge.model.units import parse_duration, parse_instant, parse_interval
 
 ABSURD = 1e15

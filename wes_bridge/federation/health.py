@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 TOLERATED = 3
 """Failures in a row that open the circuit."""
@@ -108,7 +109,7 @@ class Health:
         """The request was given up by us: it says nothing about the broker."""
         self._probing = False
 
-    def report(self, now: float) -> dict[str, object]:
+    def report(self, now: float) -> dict[str, Any]:
         """What the operator sees, as plain JSON types."""
         return {
             "circuit": self.circuit(now).value,

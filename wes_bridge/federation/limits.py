@@ -5,14 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from wes_bridge.federation.figures import Figures
-from wes_bridge.model.execution_broker import (
-    COST_CARBON,
-    COST_ENERGY,
-    COST_MONETARY,
-    METRIC_COMPUTE,
-    METRIC_IO,
-)
 from wes_bridge.model.preferences import Wish
+from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
 
 _COSTS = {
     COST_MONETARY: ("costs", "max_cost", ""),

@@ -16,13 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from wes_bridge.model.execution_broker import (
-    COST_CARBON,
-    COST_ENERGY,
-    COST_MONETARY,
-    METRIC_COMPUTE,
-    METRIC_IO,
-)
+from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
 from wes_bridge.model.units import parse_duration, parse_instant
 
 NAMESPACE = "urn:wes-bridge:cwl:"

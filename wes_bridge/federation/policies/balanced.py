@@ -10,14 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from wes_bridge.federation.figures import Figures
 from wes_bridge.federation.policies.base import Key
-from wes_bridge.model.execution_broker import (
-    COST_CARBON,
-    COST_ENERGY,
-    COST_MONETARY,
-    METRIC_COMPUTE,
-    METRIC_IO,
-)
 from wes_bridge.model.preferences import Wish
+from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
 
 DEFAULT_WEIGHTS: Mapping[str, float] = {"time": 2.0, "cost": 1.0, "carbon": 1.0, "data": 1.0}
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from wes_bridge.federation.figures import Figures
 from wes_bridge.federation.policies.base import Key, known
-from wes_bridge.model.execution_broker import COST_MONETARY
 from wes_bridge.model.preferences import Wish
+from wes_bridge.model.quantities import COST_MONETARY
 
 
 class Cheapest:

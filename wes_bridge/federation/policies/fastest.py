@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from wes_bridge.federation.figures import Figures
 from wes_bridge.federation.policies.base import Key, wanted
-from wes_bridge.model.execution_broker import METRIC_COMPUTE, METRIC_IO
 from wes_bridge.model.preferences import Wish
+from wes_bridge.model.quantities import METRIC_COMPUTE, METRIC_IO
 
 
 class Fastest:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
-from wes_bridge.federation.policies.base import Policy
+if TYPE_CHECKING:  # the API asks for names only, and should not load the rest
+    from wes_bridge.federation.policies.base import Policy
 
 GROUP = "wes_bridge.policies"
 IN_TREE = {
