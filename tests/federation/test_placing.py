@@ -2,63 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
+from tests.federation.conftest import PLAN, place
 from tests.federation.fake_broker import FakeBroker
 from wes_bridge.federation.client import Broker, http_session
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.step_plan import StepOutcome
 from wes_bridge.model.units import format_instant, utcnow
-
-PLAN = StepPlan(
-    name="measure[3]",
-    argv=["true"],
-    environment={},
-    root="/wb-1",
-    workdir="/wb-1/out",
-    output_url="file:///nonexistent/out",
-)
-
-
-@pytest.fixture
-def alpha() -> Iterator[FakeBroker]:
-    broker = FakeBroker()
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
-def beta() -> Iterator[FakeBroker]:
-    broker = FakeBroker()
-    yield broker
-    broker.close()
-
-
-def place(
-    *brokers: FakeBroker, deadline: float = 2.0, patience: float = 0.0, **plan: Any
-) -> tuple[StepOutcome, list[Progress]]:
-    """Run the plan on the brokers; returns the outcome and what was reported."""
-    seen: list[Progress] = []
-
-    async def report(progress: Progress) -> None:
-        seen.append(progress)
-
-    async def run() -> StepOutcome:
-        async with http_session() as http:
-            named = [Broker(f"node{n}", b.url, http) for n, b in enumerate(brokers)]
-            wanted = StepPlan(**{**vars(PLAN), **plan})
-            federation = Federation(named, deadline, patience)
-            try:
-                return await asyncio.wait_for(federation.run(wanted, report), 30)
-            finally:
-                await federation.close()
-
-    return asyncio.run(run()), seen
 
 
 def test_a_step_runs_where_it_is_offered(alpha: FakeBroker) -> None:

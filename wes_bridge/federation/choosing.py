@@ -7,9 +7,9 @@ and the broker's names, so that the steps of a scatter spread over nodes that ar
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +103,8 @@ def _tie(candidate: Candidate, step: str) -> tuple[Any, ...]:
     figures, name = candidate.figures, candidate.broker.name
     finish = None if figures.finish is None else float(round(figures.finish))
     price = figures.cost(COST_MONETARY).expected
-    return known(finish), known(price), zlib.crc32(f"{step}\0{name}".encode()), name, candidate.url
+    spread = hashlib.blake2b(f"{step}\0{name}".encode(), digest_size=8).digest()
+    return known(finish), known(price), spread, name, candidate.url
 
 
 def _reason(policy: Policy, ranked: list[Candidate], wish: Wish, set_back: Mapping[str, int]) -> str:
