@@ -1,7 +1,8 @@
 """What can be configured, with defaults that make ``wes-bridge serve`` work with no configuration at all.
 
 Only the shape and the defaults are here, as pydantic models; reading files, environment and flags (in that
-order of precedence, lowest first) is ``cli.settings``. It must not import any other room.
+order of precedence, lowest first) is ``cli.settings``. It must not import any room but the vocabulary,
+``model``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from wes_bridge.model.preferences import Preferences
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -124,12 +127,77 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class BrokerConfig(_Section):
-    """An ExecutionBroker the service asks for offers."""
+class CredentialsConfig(_Section):
+    """Where a broker's secret is: in a variable of the environment, or in a file that is read again now and
+    then. With ``username`` it is a password (HTTP Basic), else a bearer token."""
+
+    env: str | None = Field(None, min_length=1, description="name of the variable that holds the secret")
+    file: Path | None = Field(None, description="file that holds the secret")
+    username: str | None = Field(None, min_length=1, pattern=r"^[^:]+$", description="for HTTP Basic")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> CredentialsConfig:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give either env or file: the place of the secret")
+        return self
+
+
+class ImageConfig(_Section):
+    """What a broker calls an image: places to pull it from, best first, and its digest."""
+
+    locations: list[str] = Field(min_length=1, description="references; the first that works is used")
+    digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="sha256:<64 hex digits>")
+
+
+class BrokerTraits(_Section):
+    """What can be said of a broker in the configuration as well as in a listing."""
 
     name: Name
     url: AnyHttpUrl
     dialect: Literal["native", "reference"] = "native"
+    data: list[str] | None = Field(None, description="URL prefixes of files it can reach; default: all")
+    holds: list[str] = Field(default_factory=list, description="URL prefixes of files that are there already")
+    images: dict[str, str | ImageConfig] = Field(
+        default_factory=dict, description="image name in workflows -> image there"
+    )
+    registries: list[str] | None = Field(
+        None, description="prefixes of image names it can pull beside images; default: all"
+    )
+    labels: dict[str, str] = Field(default_factory=dict, description="for users' only and never: key=value")
+    hosts: list[str] = Field(
+        default_factory=list, description="other hosts its sessions may be at; they get no credentials"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _no_secrets(cls, url: AnyHttpUrl) -> AnyHttpUrl:
+        if url.username or url.password:
+            raise ValueError("a URL must not hold a password: use credentials")
+        return url
+
+
+class BrokerConfig(BrokerTraits):
+    """An ExecutionBroker the service asks for offers."""
+
+    credentials: CredentialsConfig | None = None
+
+
+class ListingConfig(_Section):
+    """A listing of brokers, read at start and again every ``refresh`` seconds (see docs/brokers.md)."""
+
+    file: Path | None = Field(None, description="path of a YAML or JSON listing")
+    url: AnyHttpUrl | None = Field(None, description="URL of a YAML or JSON listing")
+    refresh: Seconds = Field(300.0, description="seconds between looks at it")
+    credentials: CredentialsConfig | None = Field(None, description="for the listed brokers on trusted_hosts")
+    trusted_hosts: list[str] = Field(
+        default_factory=list, description="hosts that are sent the credentials; *.example.org for a domain"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ListingConfig:
+        if (self.file is None) == (self.url is None):
+            raise ValueError("give either file or url: where the listing is")
+        return self
 
 
 class ImageDetails(_Section):
@@ -214,10 +282,15 @@ class EngineConfig(_Section):
     max_steps: int = Field(256, gt=0, description="steps of one run in flight at once")
     lease: Seconds = Field(30.0, description="seconds until a silent worker's runs are taken over")
     offer_deadline: Seconds = Field(5.0, description="seconds brokers have to make offers")
+    offer_grace: float = Field(
+        1.0, ge=0, description="seconds the others have once an acceptable offer has come"
+    )
+    lost_after: Seconds = Field(60.0, description="seconds a node may be silent until its session is lost")
     patience: float = Field(60.0, ge=0, description="seconds a step waits for nodes that do not answer")
     expression_timeout: Seconds = Field(20.0, description="seconds one JavaScript expression may take")
     default_image: str | None = Field(None, description="container for tools without one, where needed")
-    policy: str = "earliest"
+    policy: str = Field("earliest", description="how nodes are chosen where nobody says otherwise")
+    choosing: Preferences = Field(Preferences(), description="limits and weights that hold for all runs")
 
 
 class ServiceConfig(_Section):
@@ -240,6 +313,7 @@ class ServiceConfig(_Section):
     nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
     aggregator: AggregatorConfig | None = Field(None, description="an embedded aggregator; default: none")
+    listings: list[ListingConfig] = Field(default_factory=list, description="where more brokers are listed")
 
     @property
     def database_url(self) -> str:

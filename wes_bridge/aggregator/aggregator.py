@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from secrets import token_hex
 
@@ -16,8 +17,9 @@ from wes_bridge.aggregator.hops import Way
 from wes_bridge.aggregator.messages import LOOP, STALE, Json, add_messages, message
 from wes_bridge.aggregator.sessions import Sessions, Told
 from wes_bridge.aggregator.upstream import Upstream
-from wes_bridge.config import AggregatorConfig
+from wes_bridge.config import AggregatorConfig, BrokerConfig
 from wes_bridge.federation.client import BrokerError, http_session
+from wes_bridge.federation.credentials import Credentials
 from wes_bridge.model.execution_broker import dump, phase_update
 from wes_bridge.model.states import Phase
 
@@ -57,7 +59,9 @@ class Aggregator:
         self._stack.callback(self.book.close)
         http = await self._stack.enter_async_context(http_session())
         brokers = {
-            broker.name: Upstream(broker.name, str(broker.url), http, self.config.max_answer)
+            broker.name: Upstream(
+                broker.name, str(broker.url), http, self.config.max_answer, _secret_of(broker)
+            )
             for broker in self.config.brokers
         }
         self.sessions = Sessions(brokers, self.book, self._closing)
@@ -160,3 +164,11 @@ def _offerset(record: Record, base: str) -> Json:
     told: Json = json.loads(json.dumps(record.body))
     told["meta"]["url"] = f"{base}/offersets/{record.uuid}"
     return told
+
+
+def _secret_of(broker: BrokerConfig) -> Callable[[], Mapping[str, str]]:
+    """What makes the headers that a broker wants to see."""
+    if broker.credentials is None:
+        return dict
+    credentials = Credentials(broker.credentials)
+    return lambda: {"Authorization": credentials.header()}

@@ -192,7 +192,7 @@ def _broker_errors() -> Iterator[None]:
     except SessionGoneError as error:
         raise BadRequestError(str(error), 404) from error
     except RefusedError as error:
-        raise BadRequestError(str(error), error.status) from error
+        raise BadRequestError(str(error), error.status or 400) from error
     except LateError as error:
         raise BadRequestError(str(error), 504) from error
     except BrokerError as error:

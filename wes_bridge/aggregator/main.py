@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wes_bridge.aggregator.server import create_app
+from wes_bridge.auth.private import guard, private_token
 from wes_bridge.config import AggregatorConfig
 from wes_bridge.surface.process import exit_with_parent, serve
 
@@ -46,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_with_parent()
     app = create_app(config, state)
     release = app.aggregator.release_waiters
+    guarded = guard(app, private_token())
     return serve(
-        app, (config.host, config.port), f"aggregator {config.name}", release, log_level=options.log_level
+        guarded, (config.host, config.port), f"aggregator {config.name}", release, log_level=options.log_level
     )
 
 

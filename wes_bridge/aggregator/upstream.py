@@ -19,6 +19,7 @@ from pydantic_core import from_json
 
 from wes_bridge.aggregator.rewriting import offerset_base, scrub
 from wes_bridge.federation.client import BrokerError
+from wes_bridge.federation.credentials import CredentialsError
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Upstream:
     async def _exchange(
         self, method: str, url: str, deadline: float, body: bytes | None, headers: Mapping[str, str] | None
     ) -> Answer:
-        sent = {"Accept": "application/json", **(headers or {}), **self._credentials()}
+        sent = {"Accept": "application/json", **(headers or {}), **self._secret()}
         if body is not None:
             sent["Content-Type"] = "application/json"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
@@ -149,13 +150,19 @@ class Upstream:
             SilentError: not reachable.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
-        sent = {"Accept-Encoding": "identity", **headers, **self._credentials()}
+        sent = {"Accept-Encoding": "identity", **headers, **self._secret()}
         try:
             return await self._http.request(method, url, headers=sent, allow_redirects=False, timeout=timeout)
         except TimeoutError as error:
             raise LateError(f"{self.name} did not answer within {READ_TIMEOUT:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._unreachable(url, error) from error
+
+    def _secret(self) -> Mapping[str, str]:
+        try:
+            return self._credentials()
+        except CredentialsError as error:
+            raise SilentError(f"{self.name} needs credentials, but {error}") from error
 
     def parsed(self, answer: Answer, model: type[_Model]) -> tuple[dict[str, Any], _Model]:
         """The answer's JSON as it is, and as a model.

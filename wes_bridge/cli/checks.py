@@ -37,8 +37,9 @@ def check_service(config: ServiceConfig) -> Iterator[Finding]:
             )
     yield from _names(config)
     yield from _ports(config)
+    yield from _choosing(config)
     aggregated = config.aggregator.brokers if config.aggregator else []
-    if config.engine.workers and not config.nodes and not config.brokers and not aggregated:
+    if config.engine.workers and not (config.nodes or config.brokers or config.listings or aggregated):
         yield ("nodes",), "nodes: there are no nodes and no brokers, so no step can run; add one of either"
     for index, node in enumerate(config.nodes):
         yield from ((("nodes", index, *key), text) for key, text in check_node(node, f"nodes[{index}]."))
@@ -104,6 +105,37 @@ def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
             )
     if config.sandbox == "bwrap" and shutil.which("bwrap") is None:
         yield ("sandbox",), f"{prefix}sandbox: bubblewrap (bwrap) is not installed; install it or use auto"
+
+
+def _choosing(config: ServiceConfig) -> Iterator[Finding]:
+    """Policies that there are, secrets that are where they should be, listings that can be read."""
+    from wes_bridge.federation.credentials import Credentials, CredentialsError  # noqa: PLC0415
+    from wes_bridge.federation.listing import ListingError, parse_listing  # noqa: PLC0415
+    from wes_bridge.federation.policies.registry import policy_names  # noqa: PLC0415
+
+    known = policy_names()
+    named = ((("policy",), config.engine.policy), (("choosing", "policy"), config.engine.choosing.policy))
+    for key, name in named:
+        if name is not None and name not in known:
+            where = ".".join(("engine", *key))
+            yield ("engine", *key), f"{where}: no policy {name!r}; known: {', '.join(known)}"
+    secrets = [("brokers", index, broker.credentials) for index, broker in enumerate(config.brokers)]
+    secrets += [("listings", index, listing.credentials) for index, listing in enumerate(config.listings)]
+    for section, index, credentials in secrets:
+        if credentials is not None:
+            try:
+                Credentials(credentials).header()
+            except CredentialsError as error:
+                yield (section, index, "credentials"), f"{section}[{index}].credentials: {error}"
+    for index, listing in enumerate(config.listings):
+        if listing.file is not None:
+            try:
+                parse_listing(listing.file.read_bytes(), str(listing.file))
+            except OSError as error:
+                problem = f"{listing.file} cannot be read: {error.strerror}"
+                yield ("listings", index, "file"), f"listings[{index}].file: {problem}"
+            except ListingError as error:
+                yield ("listings", index, "file"), f"listings[{index}].file: {error}"
 
 
 def _folder(key: Key, path: Path, prefix: str = "") -> Iterator[Finding]:

@@ -26,9 +26,10 @@ from typing import Any, TextIO
 
 from pydantic import AnyHttpUrl
 
+from wes_bridge.auth.private import VARIABLE, bearer, guard, private_token
 from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.ports import base_url, keep_ports, listener
-from wes_bridge.config import AggregatorConfig, BrokerConfig, NodeConfig, ServiceConfig
+from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 
 _logger = logging.getLogger("wes_bridge.serve")
 API = "/ga4gh/wes/v1"
@@ -192,8 +193,15 @@ def _complete(config: ServiceConfig, port: int) -> ServiceConfig:
         node.model_copy(update={"state_dir": (node.state_dir or state / "nodes" / node.name).absolute()})
         for node in keep_ports(config.nodes, state)
     ]
+    secret = CredentialsConfig(env=VARIABLE) if private_token() else None
     brokers = [
-        BrokerConfig(name=node.name, url=node.public_url or AnyHttpUrl(base_url(node.host, node.port)))
+        BrokerConfig(
+            name=node.name,
+            url=node.public_url or AnyHttpUrl(base_url(node.host, node.port)),
+            holds=["file:///"],
+            labels={"embedded": "yes"},
+            credentials=secret,
+        )
         for node in nodes
     ]
     brokers += config.brokers
@@ -201,7 +209,7 @@ def _complete(config: ServiceConfig, port: int) -> ServiceConfig:
     if aggregator is not None:
         aggregator = _complete_aggregator(aggregator, brokers, state, {node.port for node in nodes})
         url = AnyHttpUrl(base_url(aggregator.host, aggregator.port))
-        itself = BrokerConfig(name=aggregator.name, url=url)
+        itself = BrokerConfig(name=aggregator.name, url=url, credentials=secret)
         brokers = [*brokers, itself] if config.aggregator and config.aggregator.brokers else [itself]
     return config.model_copy(
         update={
@@ -271,7 +279,6 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
     warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
     import uvicorn  # noqa: PLC0415
 
-    from wes_bridge.auth.private import guard, private_token  # noqa: PLC0415
     from wes_bridge.store.database import Database  # noqa: PLC0415
     from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
     from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
@@ -303,8 +310,6 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
 
 async def _warm(host: str, port: int) -> None:
     """Wait for the API's first answer: after this no caller pays for what is made on first use."""
-    from wes_bridge.auth.private import bearer, private_token  # noqa: PLC0415
-
     address = base_url(host, port).removeprefix("http://").rpartition(":")[0].strip("[]")
     deadline = time.monotonic() + WARM_UP
     while True:

@@ -45,6 +45,7 @@ from wes_bridge.engine.documents import attached_instead
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy, guarded_fetcher
 from wes_bridge.engine.files import RunFsAccess
+from wes_bridge.engine.hints import check_hints
 from wes_bridge.engine.tools import make_process
 
 _lock = threading.Lock()
@@ -150,6 +151,7 @@ def _load_process(workflow_url: str, job_order: JobOrder, context: LoadingContex
     context, url = resolve_and_validate_document(context, document, url)
     process = make_tool(url, context)
     process.visit(_refuse_operation)
+    process.visit(check_hints)
     _apply_requirements(process, job_order)
     return process
 

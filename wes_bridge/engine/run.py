@@ -32,8 +32,10 @@ from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.walk import Finished, Pulled, Walk
-from wes_bridge.federation.placing import Federation, Progress
+from wes_bridge.federation.placement import Progress
+from wes_bridge.federation.placing import Federation
 from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.states import Phase, State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, set_run_state
@@ -96,6 +98,8 @@ class Run:
         self._worst: State | None = None
         self._problems: list[str] = []
         self._unsupported: str | None = None
+        self._preferences: list[Preferences] = []
+        self._wish = NO_WISH
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -155,9 +159,16 @@ class Run:
         self._folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(self._request["workflow_url"], self._folder, base)
         loaded = load(url, self._request.get("workflow_params") or {}, base, self._policy, self._fs(base))
+        engine = self._services.config.engine
         parameters = self._request.get("workflow_engine_parameters") or {}
+        try:
+            wanted = run_preferences(parameters)
+        except PreferencesError as error:
+            raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
+        self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
+        self._wish = combine(self._preferences)
         options = {
-            "eval_timeout": self._services.config.engine.expression_timeout,
+            "eval_timeout": engine.expression_timeout,
             "on_error": "continue" if parameters.get("on_error") == "continue" else "stop",
         }
         return Walk(self.run_id, loaded, self._fs, options)
@@ -222,14 +233,15 @@ class Run:
 
     def _plan(self, job: BridgeJob, task: TaskRow) -> StepPlan:
         out = self._folder.task_out(task.task_id)
+        said = job.preferences()
         plan = replace(
             job.plan(file_url(out)),
+            wish=combine([*self._preferences, *said]) if said else self._wish,
             stdout_url=file_url(self._folder.task_stream(task.task_id, "stdout")),
             stderr_url=file_url(self._folder.task_stream(task.task_id, "stderr")),
         )
         task.cmd = plan.argv
-        task.stdout = None if plan.stdout else plan.stdout_url
-        task.stderr = None if plan.stderr else plan.stderr_url
+        _set_streams(task, plan)
         return plan
 
     async def _on_progress(self, task: TaskRow, progress: Progress) -> None:
@@ -237,6 +249,8 @@ class Run:
         placement, session = progress.placement, progress.session
         task.node, task.session_url = placement.node, placement.session_url
         task.placement = placement.to_json()
+        if placement.attempt > 1 and placement.plan is not None:
+            _set_streams(task, placement.plan)
         if session is None:
             return
         for name in ("stdout", "stderr"):
@@ -254,7 +268,7 @@ class Run:
     async def _end_task(self, task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> None:
         task.exit_code, task.end_time = outcome.exit_code, time.time()
         task.start_time = task.start_time or task.created
-        out = url_path(plan.output_url)
+        out = url_path(outcome.output_dir or plan.output_url)
         for name in ("stdout", "stderr"):
             redirected = getattr(plan, name)
             if redirected:
@@ -303,6 +317,11 @@ class Run:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._services.threads, functools.partial(context.run, work))
+
+
+def _set_streams(task: TaskRow, plan: StepPlan) -> None:
+    task.stdout = None if plan.stdout else plan.stdout_url
+    task.stderr = None if plan.stderr else plan.stderr_url
 
 
 def _stream_url(session: Session, name: str) -> str | None:

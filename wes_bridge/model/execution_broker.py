@@ -13,6 +13,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from wes_bridge.model.quantities import COST_CARBON as COST_CARBON  # noqa: PLC0414
+from wes_bridge.model.quantities import COST_ENERGY as COST_ENERGY  # noqa: PLC0414
+from wes_bridge.model.quantities import COST_MONETARY as COST_MONETARY  # noqa: PLC0414
+from wes_bridge.model.quantities import METRIC_COMPUTE as METRIC_COMPUTE  # noqa: PLC0414
+from wes_bridge.model.quantities import METRIC_IO as METRIC_IO  # noqa: PLC0414
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.units import format_instant
 
@@ -40,12 +45,6 @@ ENUM_UPDATE = "uri:enum-value-update"
 STRING_UPDATE = "uri:string-value-update"
 INTEGER_UPDATE = "uri:integer-value-update"
 INTEGER_DELTA_UPDATE = "uri:integer-delta-update"
-
-COST_MONETARY = "urn:ivoa:calycopis:cost:monetary"
-COST_ENERGY = "urn:ivoa:calycopis:cost:energy"
-COST_CARBON = "urn:ivoa:calycopis:cost:carbon"
-METRIC_COMPUTE = "urn:ivoa:calycopis:metric:compute-performance"
-METRIC_IO = "urn:ivoa:calycopis:metric:io-throughput"
 
 Instant = Annotated[datetime, PlainSerializer(format_instant, when_used="json")]
 """An aware datetime, written as ISO 8601 UTC."""

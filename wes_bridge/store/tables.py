@@ -1,4 +1,4 @@
-"""The service's tables: runs, their tags, and their tasks.
+"""The service's tables: runs, their tags, their tasks, and what workers know of the brokers.
 
 Times are seconds since the epoch, UTC. ``runs.seq`` orders runs by submission and is what pages are cut by.
 """
@@ -85,5 +85,15 @@ tasks = Table(
     Index("tasks_in_order", "run_id", "seq"),
 )
 
-SERVICE = Schema(metadata=metadata, migrations="service", head="0001")
+brokers = Table(
+    "brokers",
+    metadata,
+    Column("worker", String(64), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("report", JSON, nullable=False),
+    Column("seen", Float, nullable=False),
+)
+
+SERVICE = Schema(metadata=metadata, migrations="service", head="0002")
 """The service's schema."""
