@@ -14,6 +14,10 @@ from wes_bridge.config import AggregatorConfig
 from wes_bridge.surface.app import BrokerApp, load_document
 
 
+_NODE_ONLY = ("/status", "/bookings", "/admin/drain", "/admin/open")
+"""What a node's admin asks of the node itself."""
+
+
 class AggregatorApp(BrokerApp):
     """An ASGI application around an :class:`Aggregator`.
 
@@ -65,6 +69,8 @@ def _document() -> dict[str, Any]:
     """The ExecutionBroker's document, and what an aggregator has beside."""
     document = load_document("execution-broker.yaml")
     more = load_document("aggregator.yaml")
+    for path in _NODE_ONLY:
+        del document["paths"][path]
     document["info"] = more["info"]
     document["paths"] |= more["paths"]
     return document
