@@ -13,7 +13,6 @@ from wes_bridge.aggregator.api import Api
 from wes_bridge.config import AggregatorConfig
 from wes_bridge.surface.app import BrokerApp, load_document
 
-
 _NODE_ONLY = ("/status", "/bookings", "/admin/drain", "/admin/open")
 """What a node's admin asks of the node itself."""
 
