@@ -217,7 +217,8 @@ def test_a_step_whose_node_is_killed_half_way_is_asked_for_elsewhere(
     service = start_service(nodes=nodes, engine={"lost_after": 1.0, "offer_deadline": 2.0})
     second = tmp_path / "second"
     mark = tmp_path / "mark"
-    script = f"if test -e {mark}; then touch {second}; else touch {mark}; until test -e {second}; do sleep 0.1; done; fi"
+    wait = f"until test -e {second}; do sleep 0.1; done"
+    script = f"if test -e {mark}; then touch {second}; else touch {mark}; {wait}; fi"
     path = tmp_path / "long.cwl"
     path.write_text(json.dumps(TOOL | {"baseCommand": ["sh", "-c", script]}))
     run_id = service.client.submit(path, engine_parameters={"policy": "cheapest"})
