@@ -51,7 +51,11 @@ def federation(start_service: Starter) -> Service:
         {"name": name, "platforms": ["process"], "sandbox": "none", "quotes": quotes, "cores": 4}
         for name, quotes in QUOTES.items()
     ]
-    return start_service(nodes=nodes, engine={"lease": 3, "lost_after": 2}, fetch={"files": [str(ROOT)]})
+    return start_service(
+        nodes=nodes,
+        engine={"lease": 3, "offer_grace": 10, "offer_deadline": 30},
+        fetch={"files": [str(ROOT)]},
+    )
 
 
 def placed(service: Service, document: Any, **parameters: str) -> list[dict[str, Any]]:

@@ -267,7 +267,7 @@ def _explain(model: type[BaseModel], settings: Settings, error: dict[str, Any]) 
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "string_pattern_mismatch":
         message = "must be of letters, digits, '.', '_' and '-', and begin with a letter or digit"
-    shown = repr(error.get("input"))
+    shown = re.sub(r"//[^/@\s]*@", "//...@", repr(error.get("input")))  # no passwords in URLs
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return Problem(where, f"{dotted}: {message[:1].lower() + message[1:]}, not {shown}{_help(model, key)}")
 

@@ -144,8 +144,10 @@ class Asker:
                 if not done:
                     break
                 replies |= {tasks[task]: task.result() for task in done}
-                if until is None and any(replies[tasks[task]].candidates for task in done):
-                    until = min(clock() + self._grace, max(clock(), begun + self._deadline))
+                soonest = min((_start(c) for task in done for c in task.result().candidates), default=None)
+                if soonest is not None:  # nothing is lost by waiting for as long as the offer would
+                    wait = clock() + max(self._grace, soonest)
+                    until = min(wait, max(clock(), begun + self._deadline), until or wait)
         except BaseException:
             for task in pending:
                 task.cancel()
@@ -233,6 +235,10 @@ def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> 
     wait, error = broker.health.wait(now), broker.health.last_error
     when = f"it is asked again in {wait:.0f} s" if wait else "it is being tried"
     return _silent(broker, f"not asked: it failed too often just now ({error}); {when}")
+
+
+def _start(candidate: Candidate) -> float:
+    return candidate.figures.start or 0.0
 
 
 def _none(broker: Broker, reason: str) -> dict[str, Any]:
