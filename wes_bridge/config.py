@@ -8,6 +8,7 @@ order of precedence, lowest first) is ``cli.settings``. It must not import any r
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import tempfile
 from pathlib import Path
@@ -72,6 +73,25 @@ class NodeConfig(_Section):
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+
+    @property
+    def shows_all_files(self) -> str | None:
+        """What is wrong when other machines can reach it and nobody said which files are for them."""
+        if "data" in self.model_fields_set or _is_loopback(self.host):
+            return None
+        return (
+            f"{self.host or 'every address'} can be reached from other machines, and by default a node stages"
+            " every file that the node's user can read, for anyone who asks; list what may be staged and"
+            " written (data: [file:///srv/shared/, 'https://', 'data:'], or --data for each), or listen on"
+            " 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class CredentialsConfig(_Section):

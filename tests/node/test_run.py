@@ -81,6 +81,13 @@ def test_success_codes(both: NodeProcess) -> None:
     assert both.run(Request(shell("exit 0", successCodes=[3])))["phase"] == "FAILED"
 
 
+def test_a_closed_pipe_ends_its_writer_quietly(both: NodeProcess) -> None:
+    """Python ignores SIGPIPE; what it starts must not."""
+    session = both.completed(Request(shell("yes | head -n 1")))
+    assert both.stream(session, "stdout") == "y\n"
+    assert both.stream(session, "stderr") == ""
+
+
 def test_death_by_signal(both: NodeProcess) -> None:
     session = both.run(Request(shell("kill -SEGV $$")))
     assert session["phase"] == "FAILED"

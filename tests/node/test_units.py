@@ -67,8 +67,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.queue = Queue(Capacity(cores=4, memory=100, sessions=3))
         self.inside: dict[str, Need] = {}
-        self.line: list[tuple[str, Need, asyncio.Task[None]]] = []
+        self.line: list[tuple[str, Need, asyncio.Future[None]]] = []
         self.count = 0
+
+    async def line_up(self, name: str, need: Need) -> asyncio.Future[None]:
+        await asyncio.sleep(0)
+        return self.queue.line_up(name, need)
 
     def spin(self) -> None:
         for _ in range(3):
@@ -88,7 +92,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.queue.try_enter(name, need):
             self.inside[name] = need
         else:
-            self.line.append((name, need, self.loop.create_task(self.queue.enter(name, need))))
+            self.line.append((name, need, self.loop.run_until_complete(self.line_up(name, need))))
         self.spin()
 
     @rule(data=st.data())

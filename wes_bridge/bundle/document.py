@@ -117,6 +117,9 @@ def parse_document(text: str, name: str, *, quick: bool = False) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise BundleError(f"{where}: {error.problem or error.context}") from error
+    except yaml.reader.ReaderError as error:
+        problem = f"not a text file (character {error.position} is a control character)"
+        raise BundleError(f"{name}: {problem}") from error
     except yaml.YAMLError as error:
         raise BundleError(f"{name}: {error}") from error
     except RecursionError as error:

@@ -47,6 +47,8 @@ def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
     """All findings about a node's configuration."""
     if config.state_dir is not None:
         yield from _folder(("state_dir",), config.state_dir, prefix)
+    if config.shows_all_files:
+        yield ("host",), f"{prefix}host: {config.shows_all_files}"
     engine = config.container_engine
     if engine is not None and shutil.which(engine) is None:
         yield (

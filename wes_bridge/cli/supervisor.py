@@ -248,6 +248,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
     warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
     import uvicorn  # noqa: PLC0415
 
+    from wes_bridge.auth.private import guard, private_token  # noqa: PLC0415
     from wes_bridge.store.database import Database  # noqa: PLC0415
     from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
     from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
@@ -262,7 +263,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)
     server_config = uvicorn.Config(
-        create_app(config, database, waker.wake),
+        guard(create_app(config, database, waker.wake), private_token()),
         log_config=None,
         access_log=config.log_level == "debug",
         lifespan="on",
@@ -279,12 +280,17 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
 
 async def _warm(host: str, port: int) -> None:
     """Wait for the API's first answer: after this no caller pays for what is made on first use."""
+    from wes_bridge.auth.private import bearer, private_token  # noqa: PLC0415
+
     address = base_url(host, port).removeprefix("http://").rpartition(":")[0].strip("[]")
     deadline = time.monotonic() + WARM_UP
     while True:
         try:
             reader, writer = await asyncio.open_connection(address, port)
-            writer.write(f"GET {API}/service-info HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            request = f"GET {API}/service-info HTTP/1.0\r\nHost: {address}\r\n"
+            if token := private_token():
+                request += f"Authorization: {bearer(token)}\r\n"
+            writer.write(f"{request}\r\n".encode())
             status = await reader.readline()
             await reader.read()
             writer.close()

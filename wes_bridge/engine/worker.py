@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import signal
@@ -20,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 import uvloop
 from sqlalchemy import Connection
 
-from wes_bridge.config import ServiceConfig
+from wes_bridge.auth.private import VARIABLE, private_token
+from wes_bridge.config import BrokerConfig, CredentialsConfig, ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.loading import preload
@@ -71,7 +73,9 @@ class Worker:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
                 engine = self._config.engine
-                brokers = [make_broker(broker, http, broker.credentials) for broker in self._config.brokers]
+                brokers = [
+                    make_broker(broker, http, self._credentials(broker)) for broker in self._config.brokers
+                ]
                 federation = Federation(
                     brokers, engine.offer_deadline, engine.patience, engine.offer_grace, engine.lost_after
                 )
@@ -94,6 +98,11 @@ class Worker:
                     await self._leave(writer)
                     await federation.close()
         writer.close()
+
+    def _credentials(self, broker: BrokerConfig) -> CredentialsConfig | None:
+        """Where a broker's secret is: the nodes of a private service share its token."""
+        own = any(node.name == broker.name for node in self._config.nodes)
+        return CredentialsConfig(env=VARIABLE) if own and private_token() else broker.credentials
 
     async def _loop(self, services: Services, sleeper: Sleeper) -> None:
         beat = asyncio.create_task(self._beat(services))
@@ -202,6 +211,7 @@ def main() -> None:
     javascript.install()
     speedups.install()
     runlog.install()
+    gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
     uvloop.run(_main(config))
 

@@ -72,20 +72,18 @@ class Queue:
         self._enter(uuid, need)
         return True
 
-    async def enter(self, uuid: str, need: Need) -> None:
-        """Wait for a place and take it. Cancelling the wait gives up the place in the line."""
-        turn = asyncio.get_running_loop().create_future()
+    def line_up(self, uuid: str, need: Need) -> asyncio.Future[None]:
+        """Join the line.
+
+        Returns:
+            Done once the place is taken; who cancels it before gives up the place in the line.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((uuid, need, turn))
         self._ahead += self._weight(need)
-        try:
-            self._admit()
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.leave(uuid)
-            turn.cancel()
-            self._admit()
-            raise
+        turn.add_done_callback(lambda done: self._admit() if done.cancelled() else None)
+        self._admit()
+        return turn
 
     def force(self, uuid: str, need: Need) -> None:
         """Take a place for what is running already, whether or not there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from urllib.parse import unquote
 
@@ -151,10 +152,15 @@ def _starts(location: str, prefix: str) -> bool:
             path = str(file_path(location))
         except ValueError:
             return False
-        allowed = os.path.normpath(unquote(prefix.partition("://")[2]))
+        allowed = _folder(prefix)
         return path == allowed or path.startswith(allowed.rstrip("/") + "/")
     head = len(scheme_of(prefix))
     return location[:head].lower() == prefix[:head] and location[head:].startswith(prefix[head:])
+
+
+@functools.lru_cache
+def _folder(prefix: str) -> str:
+    return os.path.normpath(unquote(prefix.partition("://")[2]))
 
 
 def _check_names(request: ExecutionRequest) -> list[Message]:

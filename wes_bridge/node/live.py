@@ -29,7 +29,6 @@ class LiveSession:
     Attributes:
         uuid: the session's.
         stop: the final phase a client asked for, once it has.
-        stopping: set when it has.
     """
 
     __slots__ = (
@@ -41,7 +40,6 @@ class LiveSession:
         "offerset",
         "session",
         "stop",
-        "stopping",
         "uuid",
     )
 
@@ -54,7 +52,6 @@ class LiveSession:
         self.boot = boot
         self.expires = session.expires.timestamp() if session.expires else None
         self.stop: Phase | None = None
-        self.stopping: asyncio.Event | None = None
         self._version = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self._encoded: tuple[str, int, bytes] | None = None
@@ -191,6 +188,8 @@ def decode(body: str, phase: str) -> Session:
     """A session from its stored wire form, in the phase its row says."""
     session = Session.model_validate_json(body)
     session.phase = Phase(phase)
+    if session.phase not in _NO_STREAMS:
+        session.expires = None
     return session
 
 

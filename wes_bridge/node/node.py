@@ -11,6 +11,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -102,6 +103,21 @@ def _rows(offerset: LiveOfferSet) -> tuple[store.OfferSetRow, list[store.Session
         for index, live in enumerate(offerset.offers)
     ]
     return store.OfferSetRow(offerset.uuid, created, body), rows
+
+
+def _accepted_rows(
+    rows: tuple[store.OfferSetRow, list[store.SessionRow]], uuid: str, now: float
+) -> tuple[store.OfferSetRow, list[store.SessionRow]]:
+    """The rows of an offer set once one offer is accepted; the bodies stay, a row's phase is what counts."""
+    offers = [
+        replace(row, phase=Phase.ACCEPTED.value, expires=None)
+        if row.uuid == uuid
+        else replace(row, phase=Phase.REJECTED.value, ended=now)
+        if row.phase == Phase.OFFERED.value
+        else row
+        for row in rows[1]
+    ]
+    return rows[0], offers
 
 
 class Node:
@@ -374,12 +390,12 @@ class Node:
         others = offerset.offers if offerset else []
         siblings = [other for other in others if other is not live and other.phase is Phase.OFFERED]
         expires = live.session.expires
+        unwritten = self._unwritten.pop(live.offerset, None)
+        now = time.time()
+        new = _accepted_rows(_rows(unwritten), live.uuid, now) if unwritten else None
         live.move(Phase.ACCEPTED)
         for sibling in siblings:
             sibling.move(Phase.REJECTED)
-        now = time.time()
-        unwritten = self._unwritten.pop(live.offerset, None)
-        new = _rows(unwritten) if unwritten else None
         body = "" if new else live.body()
 
         def save(connection: Any) -> None:

@@ -28,6 +28,7 @@ _SIMPLE = {
 @click.option("--state", type=click.Path(), help="Folder for sessions.  [default: wes-bridge-node-NAME]")
 @click.option("--public-url", help="What clients call it by, when behind a proxy.")
 @click.option("--platform", "platforms", multiple=True, help="process, container, ...; repeatable.")
+@click.option("--data", multiple=True, help="URL prefix it may stage and write; repeatable.  [default: all]")
 @click.option("--cores", help="Cores to offer.  [default: all]")
 @click.option("--memory", help="GiB of memory to offer.  [default: all]")
 @click.option("--print-config", is_flag=True, help="Print the configuration that would be used, and stop.")
@@ -39,7 +40,8 @@ def node(config: Path | None, **given: Any) -> None:
 
     \b
     Examples:
-      wes-bridge node --name jbo --host 0.0.0.0 --port 8081 --state /var/lib/jbo
+      wes-bridge node --port 8081
+      wes-bridge node --name jbo --host 0.0.0.0 --port 8081 --state /var/lib/jbo --data file:///shared/
       wes-bridge node --config node.yaml
 
     Settings are flags, environment variables (WES_BRIDGE_NODE_PORT=8081) or lines of the file
@@ -57,6 +59,8 @@ def node(config: Path | None, **given: Any) -> None:
     }
     if given["platforms"]:
         flags["platforms",] = list(given["platforms"]), "--platform"
+    if given["data"]:
+        flags["data",] = list(given["data"]), "--data"
     try:
         settings = node_config(config, flags)
     except SettingsError as error:

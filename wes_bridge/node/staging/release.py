@@ -62,8 +62,10 @@ def stream_file(session: Session, folder: SessionFolder, tree: Tree, name: str) 
 
 def keep_streams(session: Session, folder: SessionFolder, tree: Tree) -> None:
     """Bring streams out of the session's file system, which is about to be removed."""
-    inside = {name: stream_file(session, folder, tree, name) for name in ("stdout", "stderr")}
-    for name, path in inside.items():
+    for name in ("stdout", "stderr"):
+        if stream_path(session, name) is None:
+            continue  # it is in the session's folder already
+        path = stream_file(session, folder, tree, name)
         if path is not None and path.is_relative_to(folder.fs):
             (folder.root / name).hardlink_to(path)
 
