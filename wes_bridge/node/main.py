@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state = options.state_dir or config.state_dir
     if state is None:
         parser.error("where should sessions be kept? give --state-dir or state_dir in the configuration")
+    _keep_descriptors()
     if options.exit_with_parent:
         _exit_with_parent()
     return serve(create_app(config, state, options.end_sessions_on_exit), config, options.log_level)
@@ -144,6 +145,14 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _keep_descriptors() -> None:
+    """Hand on to commands nothing that was handed to us: a pipe they hold open looks as if we still lived."""
+    for link in Path("/proc/self/fd").iterdir():
+        if int(link.name) > 2:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(link.name), False)
 
 
 def _exit_with_parent() -> None:
