@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
@@ -24,6 +23,7 @@ from sqlalchemy import Connection
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.loading import preload
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.brokers import make_broker
@@ -32,7 +32,7 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
-from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
+from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.wakeup import Sleeper
@@ -57,7 +57,7 @@ class Worker:
     def __init__(self, config: ServiceConfig, database: Database) -> None:
         self._config = config
         self._database = database
-        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._name = own_name()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
 
@@ -83,6 +83,7 @@ class Worker:
                     federation=federation,
                     writer=writer,
                     tasks=TaskLog(writer),
+                    database=self._database,
                     threads=threads,
                 )
                 threads.submit(preload)
@@ -152,6 +153,7 @@ class Worker:
 
     def _write_beat(self, lease: float, reports: Reports, connection: Connection) -> None:
         now = time.time()
+        release_the_dead(connection)
         renew_leases(connection, self._name, lease, now)
         forget_brokers(connection, now - 10 * lease)
         put_brokers(connection, self._name, reports, now)
@@ -164,6 +166,13 @@ class Worker:
         with contextlib.suppress(Exception):
             await writer(lambda connection: release_runs(connection, self._name))
             await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+
+
+def release_the_dead(connection: Connection) -> None:
+    """Give back the leases of workers of this machine that are no more, rather than wait for their end."""
+    for worker in holders(connection):
+        if is_gone(worker):
+            release_runs(connection, worker)
 
 
 async def _main(config: ServiceConfig) -> None:

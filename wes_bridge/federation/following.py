@@ -46,26 +46,33 @@ class Following:
         accepted: the session.
         report: told the session whenever its phase goes on.
         lost_after: seconds the node may be silent.
+        leave: whether the session goes on when the calling task is cancelled.
     """
 
     def __init__(
-        self, accepted: Accepted, report: Callable[[Session], Awaitable[None]], lost_after: float
+        self,
+        accepted: Accepted,
+        report: Callable[[Session], Awaitable[None]],
+        lost_after: float,
+        leave: Callable[[], bool],
     ) -> None:
         self._accepted = accepted
         self._report = report
         self._lost_after = lost_after
+        self._leave = leave
         self._furthest = accepted.session.phase
         self._backwards = 0
 
     async def outcome(self, success_codes: list[int]) -> StepOutcome | str:
         """The outcome; or, as text, why another session should be tried.
 
-        Cancelling the calling task cancels the session at its node first.
+        Cancelling the calling task cancels the session at its node first, unless it is to be left.
         """
         try:
             session = await self._last()
         except asyncio.CancelledError:
-            await asyncio.shield(cancel(self._accepted.broker, self._accepted.url))
+            if not self._leave():
+                await asyncio.shield(cancel(self._accepted.broker, self._accepted.url))
             raise
         except SessionGoneError:
             return "the session is not known to the node any more"
@@ -126,18 +133,33 @@ async def cancel(broker: Broker, url: str, patience: float = LOST_AFTER) -> None
     Args:
         broker: whose it is.
         url: of the session.
-        patience: seconds to wait for its end once the node has been told.
+        patience: seconds to wait for its end; a node that does not answer is told again until then.
     """
     with contextlib.suppress(BrokerError, TimeoutError):
-        session, etag = await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
-        clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(patience):
-            while not session.phase.is_final:
+        async with asyncio.timeout(max(patience, ACTION_TIMEOUT)):
+            session, etag = await _told(broker, url, patience)
+            clock = asyncio.get_running_loop().time
+            until = clock() + patience
+            while not session.phase.is_final and clock() < until:
                 begun = clock()
                 news, etag = await broker.poll(url, etag, wait=10)
                 session = news or session
                 if not session.phase.is_final and clock() - begun < HELD:
                     await asyncio.sleep(0.2)
+
+
+async def _told(broker: Broker, url: str, patience: float) -> tuple[Session, str | None]:
+    clock = asyncio.get_running_loop().time
+    until = clock() + patience
+    while True:
+        try:
+            return await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
+        except SessionGoneError:
+            raise
+        except BrokerError:
+            if clock() >= until:
+                raise
+            await asyncio.sleep(1.0)
 
 
 def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:

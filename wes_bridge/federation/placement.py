@@ -22,6 +22,7 @@ class Placement:
         choice: the policy, and the figures of the offers in order of preference.
         attempt: 1 for the first session of the step.
         earlier: what became of the attempts before: node, session and problem.
+        left: how many tries the step has left (see :class:`~wes_bridge.federation.attempts.Attempts`).
         plan: what runs, which a retry may have changed; not part of the log.
     """
 
@@ -32,6 +33,7 @@ class Placement:
     choice: dict[str, Any] | None = None
     attempt: int = 0
     earlier: list[dict[str, Any]] = field(default_factory=list)
+    left: dict[str, Any] | None = None
     plan: StepPlan | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ streams: a session that was given up may still be writing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from wes_bridge.federation.asking import Asker, Reply
 from wes_bridge.federation.attempts import Attempts
 from wes_bridge.federation.choosing import Candidate, Choice, choose
-from wes_bridge.federation.client import Broker, BrokerError
+from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
 from wes_bridge.federation.following import (
     ACTION_TIMEOUT,
     LOST_AFTER,
@@ -28,6 +29,7 @@ from wes_bridge.federation.following import (
 )
 from wes_bridge.federation.placement import Placement, Progress, Report
 from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 
 MAX_ATTEMPTS = 4
@@ -78,25 +80,42 @@ class Federation:
         now = asyncio.get_running_loop().time()
         return {broker.name: (broker.url, broker.health.report(now)) for broker in self.brokers}
 
-    async def run(self, plan: StepPlan, report: Report) -> StepOutcome:
+    async def run(
+        self,
+        plan: StepPlan,
+        report: Report,
+        journalled: Mapping[str, Any] | None = None,
+        leave: Callable[[], bool] = lambda: False,
+    ) -> StepOutcome:
         """Run a step somewhere.
 
         Cancelling the calling task cancels the session at its node before the cancellation goes on.
+
+        Args:
+            plan: the step.
+            report: told how it goes; an offer is accepted only when it has returned.
+            journalled: the placement reported last by an engine that is no more: its session is taken up.
+            leave: whether, when the task is cancelled, the session is left running instead.
         """
         step = Attempts(plan)
+        resumed = step.restore(journalled) if journalled and journalled.get("session_url") else None
         while step.losses < MAX_ATTEMPTS:
-            placement = step.begin()
-            candidates = await self._ask_patiently(step.plan, placement, step.since)
-            if not candidates:
-                await report(Progress(placement, None))
-                unsupported = plan.image_required and _all_lack_containers(placement)
-                return StepOutcome(problem=_nobody(placement, step.failures), unsupported=unsupported)
-            choice = choose(candidates, plan.wish, plan.name, step.set_back)
-            accepted = await self._accept(choice, placement, step, report)
+            if resumed is not None:
+                placement, resumed = resumed, None
+                accepted = await self._take_up(placement, step, leave)
+            else:
+                placement = step.begin()
+                candidates = await self._ask_patiently(step.plan, placement, step.since)
+                if not candidates:
+                    await report(Progress(placement, None))
+                    unsupported = plan.image_required and _all_lack_containers(placement)
+                    return StepOutcome(problem=_nobody(placement, step.failures), unsupported=unsupported)
+                choice = choose(candidates, step.plan.wish, plan.name, step.set_back)
+                accepted = await self._accept(choice, placement, step, report, leave)
             if accepted is None:
                 step.losses += 1
                 continue
-            outcome = await self._follow(accepted, placement, report)
+            outcome = await self._follow(accepted, placement, report, leave)
             if isinstance(outcome, str):
                 step.lost(placement, outcome)
             elif not step.again(placement, outcome):
@@ -104,6 +123,58 @@ class Federation:
         return StepOutcome(
             problem=f"given up after {MAX_ATTEMPTS} attempts: " + "; ".join(dict.fromkeys(step.failures))
         )
+
+    async def cancel(self, node: str, session_url: str) -> None:
+        """Cancel a session that nobody follows, and wait until it has ended or its node is given up."""
+        broker = self._broker(node)
+        if broker is not None:
+            await cancel(broker, session_url)
+
+    def _broker(self, name: str) -> Broker | None:
+        return next((broker for broker in self.brokers if broker.name == name), None)
+
+    async def _take_up(
+        self, placement: Placement, step: Attempts, leave: Callable[[], bool]
+    ) -> Accepted | None:
+        """The session of an earlier engine, accepted if it was not; None when another must be found."""
+        node, url = str(placement.node), str(placement.session_url)
+        broker = self._broker(node)
+        if broker is None:
+            step.not_accepted(placement, node, f"{node}: no longer among the configured brokers")
+            return None
+        try:
+            session, etag = await self._found(broker, url)
+            if session.phase is Phase.OFFERED:
+                session, etag = await broker.accept(url, ACTION_TIMEOUT, ACCEPT_WAIT)
+        except asyncio.CancelledError:
+            if not leave():
+                await asyncio.shield(cancel(broker, url))
+            raise
+        except BrokerError as error:
+            step.not_accepted(placement, node, f"{node}: its session could not be taken up again: {error}")
+            return None
+        if session.phase in NOT_ACCEPTED:
+            step.not_accepted(placement, node, f"{node}: the offer became {session.phase}")
+            return None
+        return Accepted(broker, url, session, etag)
+
+    async def _found(self, broker: Broker, url: str) -> tuple[Session, str | None]:
+        """The session as it is; a node that does not answer is given as long as one that falls silent."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._lost_after
+        while True:
+            try:
+                session, etag = await broker.poll(url, None, wait=0)
+            except SessionGoneError:
+                raise
+            except BrokerError:
+                if clock() > until:
+                    raise
+                await asyncio.sleep(min(1.0, self._lost_after / 4))
+                continue
+            if session is None:
+                raise BrokerError(f"{broker.name} says that nothing has changed, but was asked for all of it")
+            return session, etag
 
     async def _ask_patiently(self, plan: StepPlan, placement: Placement, since: datetime) -> list[Candidate]:
         """Offers; asked again when there are none: for a while if a broker did not answer, and as long as it
@@ -130,17 +201,24 @@ class Federation:
             return await self._ask(replace(plan, image=None), since)
         return replies
 
-    async def _follow(self, accepted: Accepted, placement: Placement, report: Report) -> StepOutcome | str:
+    async def _follow(
+        self, accepted: Accepted, placement: Placement, report: Report, leave: Callable[[], bool]
+    ) -> StepOutcome | str:
         """The outcome; or, as text, why another session should be tried."""
 
         async def on_news(session: Session) -> None:
             await report(Progress(placement, session))
 
         codes = placement.plan.success_codes if placement.plan else [0]
-        return await Following(accepted, on_news, self._lost_after).outcome(codes)
+        return await Following(accepted, on_news, self._lost_after, leave).outcome(codes)
 
     async def _accept(
-        self, choice: Choice, placement: Placement, step: Attempts, report: Report
+        self,
+        choice: Choice,
+        placement: Placement,
+        step: Attempts,
+        report: Report,
+        leave: Callable[[], bool],
     ) -> Accepted | None:
         """Accept the best offer that can be; reject those of other brokers.
 
@@ -158,7 +236,8 @@ class Federation:
             try:
                 session, etag = await broker.accept(candidate.url, ACTION_TIMEOUT, wait)
             except asyncio.CancelledError:
-                await asyncio.shield(cancel(broker, candidate.url))
+                if not leave():
+                    await asyncio.shield(cancel(broker, candidate.url))
                 raise
             except BrokerError as error:
                 problem = str(error)

@@ -13,7 +13,7 @@ from pathlib import Path
 from wes_bridge.auth.private import guard, private_token
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import create_app
-from wes_bridge.surface.process import exit_with_parent, serve
+from wes_bridge.surface.process import exit_with_parent, keep_descriptors, serve
 
 GC_THRESHOLDS = (10_000, 20, 20)
 """Looks for cycles less often than Python's default, which takes a twentieth of a busy node's time."""
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state = options.state_dir or config.state_dir
     if state is None:
         parser.error("where should sessions be kept? give --state-dir or state_dir in the configuration")
+    keep_descriptors()
     if options.exit_with_parent:
         exit_with_parent()
     app = create_app(config, state, options.end_sessions_on_exit)

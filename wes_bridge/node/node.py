@@ -208,7 +208,7 @@ class Node:
         """Answer all long polls now: the node is going down."""
         self.closing = True
         for live in self._sessions.values():
-            live.wake()
+            live.release()
 
     async def _resume(self) -> None:
         now = time.time()
