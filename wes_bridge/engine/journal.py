@@ -23,17 +23,25 @@ _ROOT = "/wb-root"
 class Journal:
     """The tasks of a run as an earlier worker left them.
 
+    Looks at the files of all that is finished at once: not for the event loop.
+
     Args:
         rows: all of them.
     """
 
     def __init__(self, rows: Iterable[TaskRow] = ()) -> None:
         self._rows = {row.key: row for row in rows}
+        finished = [row for row in self._rows.values() if row.outcome is not None]
+        self._kept = {row.key for row in finished if is_still_there((row.outcome or {}).get("outputs"))}
         self.last_seq = max((row.seq for row in self._rows.values()), default=0)
 
     def take(self, key: str) -> TaskRow | None:
         """The task of a step, given once; None when it was never begun."""
         return self._rows.pop(key, None)
+
+    def has_kept(self, key: str) -> bool:
+        """Whether a step was finished and what it left is still there."""
+        return key in self._kept
 
     def open_sessions(self) -> list[TaskRow]:
         """Tasks not taken whose sessions may still be running."""

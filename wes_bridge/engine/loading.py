@@ -91,11 +91,14 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         raise InvalidWorkflowError(str(error)) from error
 
 
-def preload() -> None:
-    """Read the schemas of all CWL versions: seconds of work that no run should wait for."""
-    for version in ("v1.2", "v1.0", "v1.1"):
-        with _lock:
-            get_schema(version)
+VERSIONS = ("v1.2", "v1.1", "v1.0")
+"""Of CWL, the one that workflows have most likely first."""
+
+
+def preload(version: str) -> None:
+    """Read the schemas of a CWL version: half a second and more that no run should wait for."""
+    with _lock:
+        get_schema(version)
 
 
 def _context(policy: Policy) -> LoadingContext:

@@ -28,7 +28,7 @@ from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.jobs import BridgeJob
-from wes_bridge.engine.journal import Journal, inputs_hash, is_open, is_still_there, outcome_record
+from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.runlog import RunLog
@@ -170,10 +170,11 @@ class Run:
     async def _take_up(self) -> None:
         """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
         if self._fence > 1:
-            rows = await self._in_thread(lambda: journal(self._services.database, self.run_id))
-            self._journal = Journal(rows)
+            self._journal = await self._in_thread(
+                lambda: Journal(journal(self._services.database, self.run_id))
+            )
             self._task_count = self._journal.last_seq
-            self._log.info(f"taken up again: {len(rows)} steps were begun before")
+            self._log.info(f"taken up again: {self._task_count} steps were begun before")
         if self._canceling:
             await self._cancel_sessions(self._journal.open_sessions())
             self._journal = Journal()
@@ -292,7 +293,7 @@ class Run:
         if was == digest:
             if task.outcome is None:
                 return False
-            if await self._in_thread(lambda: is_still_there((task.outcome or {}).get("outputs"))):
+            if self._journal.has_kept(task.key):
                 return True
             self._log.info(f"{task.name}: its outputs are gone; it is run again")
         elif was is None and task.session_url is None:

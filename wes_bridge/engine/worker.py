@@ -24,7 +24,7 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.identity import is_gone, own_name
-from wes_bridge.engine.loading import preload
+from wes_bridge.engine.loading import VERSIONS, preload
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
@@ -41,6 +41,8 @@ from wes_bridge.store.writer import Writer
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
 """Seconds between looks at the database when nobody calls."""
+_PRELOAD_PAUSE = 5.0
+"""Seconds between reading the schemas of one version of CWL and those of the next."""
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
@@ -86,12 +88,13 @@ class Worker:
                     database=self._database,
                     threads=threads,
                 )
-                threads.submit(preload)
+                preloading = asyncio.create_task(_preload(threads))
                 try:
                     await directory.start()
                     await self._loop(services, sleeper)
                 finally:
                     sleeper.close()
+                    preloading.cancel()
                     await directory.stop()
                     await self._leave(writer)
                     await federation.close()
@@ -166,6 +169,14 @@ class Worker:
         with contextlib.suppress(Exception):
             await writer(lambda connection: release_runs(connection, self._name))
             await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+
+
+async def _preload(threads: ThreadPoolExecutor) -> None:
+    """Read the schemas: the usual ones at once, others when runs that were waiting are under way."""
+    loop = asyncio.get_running_loop()
+    for version in VERSIONS:
+        await loop.run_in_executor(threads, preload, version)
+        await asyncio.sleep(_PRELOAD_PAUSE)
 
 
 def release_the_dead(connection: Connection) -> None:
