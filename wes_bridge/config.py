@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -77,6 +77,22 @@ class BrokerConfig(_Section):
     name: Name
     url: AnyHttpUrl
     dialect: Literal["native", "reference"] = "native"
+    shared: dict[Path, PurePosixPath] = Field(
+        default_factory=dict,
+        description="reference: folders here that its container engine sees too, and their names there",
+    )
+    max_sessions: int = Field(8, gt=0, description="reference: sessions of ours at once")
+
+    @model_validator(mode="after")
+    def _shares(self) -> BrokerConfig:
+        if self.dialect == "reference" and not self.shared:
+            raise ValueError(
+                f"broker {self.name}: the reference dialect needs shared, e.g. {{/srv/data: /srv/data}}:"
+                " such a broker gives nothing back but what is written to a folder that it and we both see"
+            )
+        if not all(path.is_absolute() for pair in self.shared.items() for path in pair):
+            raise ValueError(f"broker {self.name}: shared folders must be absolute paths")
+        return self
 
 
 class FetchConfig(_Section):
@@ -127,6 +143,16 @@ class ServiceConfig(_Section):
     engine: EngineConfig = EngineConfig()
     nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
+
+    @model_validator(mode="after")
+    def _workspace_is_shared(self) -> ServiceConfig:
+        for broker in self.brokers:
+            if broker.shared and not any(self.workspace_dir.is_relative_to(path) for path in broker.shared):
+                raise ValueError(
+                    f"broker {broker.name}: the workspace {self.workspace_dir} is in none of its shared"
+                    " folders; steps there could not give their outputs back"
+                )
+        return self
 
     @property
     def database_url(self) -> str:

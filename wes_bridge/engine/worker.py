@@ -25,6 +25,7 @@ from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.loading import preload
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.client import Broker, http_session
+from wes_bridge.federation.dialects import dialect_of
 from wes_bridge.federation.placing import Federation
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
@@ -66,7 +67,11 @@ class Worker:
         writer = Writer(self._database)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
-                brokers = [Broker(broker.name, str(broker.url), http) for broker in self._config.brokers]
+                image = self._config.engine.default_image
+                brokers = [
+                    Broker(broker.name, str(broker.url), http, dialect_of(broker, image))
+                    for broker in self._config.brokers
+                ]
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),

@@ -14,6 +14,7 @@ from typing import TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
 
@@ -61,10 +62,14 @@ class Broker:
         name: what the site calls it.
         url: its base URL.
         http: shared by all brokers of a process (see :func:`http_session`).
+        dialect: how it is spoken to (see ``dialect.py``); None: as one of our own nodes.
     """
 
-    def __init__(self, name: str, url: str, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, name: str, url: str, http: aiohttp.ClientSession, dialect: Dialect | None = None
+    ) -> None:
         self.name = name
+        self.dialect = dialect or NATIVE
         self.url = url.rstrip("/")
         self._http = http
         self._turns = asyncio.Semaphore(AT_ONCE)

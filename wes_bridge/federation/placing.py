@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
+from wes_bridge.federation.dialect import NATIVE, BusyError, CannotAskError
 from wes_bridge.federation.policies import Candidate, Choice, earliest
 from wes_bridge.federation.render import native_request
-from wes_bridge.model.execution_broker import Message, OfferSet, Session
+from wes_bridge.model.execution_broker import ExecutionRequest, Message, OfferSet, Session
 from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.model.units import utcnow
@@ -46,6 +47,7 @@ class Placement:
         session_url: of the accepted session.
         reason: why that offer.
         attempt: 1 for the first session of the step.
+        notes: what the node does otherwise than the step asks.
     """
 
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +55,7 @@ class Placement:
     session_url: str | None = None
     reason: str | None = None
     attempt: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -108,7 +111,7 @@ class Federation:
                 unsupported = plan.image_required and _all_lack_containers(placement)
                 return StepOutcome(problem=_nobody(placement, failures), unsupported=unsupported)
             choice = earliest(candidates, utcnow())
-            accepted = await self._accept(choice, placement, failures, report)
+            accepted = await self._accept(plan, choice, placement, failures, report)
             if accepted is None:
                 continue
             if not accepted.session.phase.is_final:
@@ -128,6 +131,8 @@ class Federation:
         while True:
             candidates = await self._ask(plan, placement)
             silent = any("kinds" not in entry and not entry["offers"] for entry in placement.asked)
+            if any(entry.get("busy") for entry in placement.asked):  # its turn comes, whenever that is
+                until = max(until, loop.time() + self._patience)
             if candidates or not silent or loop.time() + pause > until:
                 return candidates
             await asyncio.sleep(pause)
@@ -142,24 +147,29 @@ class Federation:
         return found
 
     async def _ask_all(self, plan: StepPlan, image: str | None, placement: Placement) -> list[Candidate]:
-        request = native_request(plan, image=image)
+        native: list[ExecutionRequest] = []
 
-        async def ask(broker: Broker) -> OfferSet | BrokerError:
+        async def ask(broker: Broker) -> OfferSet | BrokerError | CannotAskError:
             try:
+                if broker.dialect is not NATIVE:
+                    request = broker.dialect.render(plan, image)
+                else:  # rendered once for all
+                    native[:] = native or [native_request(plan, image=image)]
+                    request = native[0]
                 return await broker.request_offers(request, self._deadline)
-            except BrokerError as error:
+            except (BrokerError, CannotAskError) as error:
                 return error
 
         answers = await asyncio.gather(*(ask(broker) for broker in self.brokers))
         found: list[Candidate] = []
         for broker, answer in zip(self.brokers, answers, strict=True):
-            offers = [] if isinstance(answer, BrokerError) else _usable(answer)
+            offers = _usable(answer) if isinstance(answer, OfferSet) else []
             found += [Candidate(broker.name, offer, str(offer.meta.url)) for offer in offers]
             placement.asked.append(_answer(broker.name, answer, len(offers)))
         return found
 
     async def _accept(
-        self, choice: Choice, placement: Placement, failures: list[str], report: Report
+        self, plan: StepPlan, choice: Choice, placement: Placement, failures: list[str], report: Report
     ) -> _Accepted | None:
         """Accept the best offer that can be; reject those of other brokers.
 
@@ -168,19 +178,22 @@ class Federation:
         for candidate in choice.ranked:
             broker = self._by_name[candidate.broker]
             placement.node, placement.session_url = candidate.broker, candidate.url
-            placement.reason = choice.reason
+            placement.reason, placement.notes = choice.reason, broker.dialect.notes(plan)
             await report(Progress(placement, candidate.offer))
             others = [c for c in choice.ranked if c.broker != candidate.broker]
             wait = 0.0 if others else ACCEPT_WAIT  # others wait for their rejection
             try:
+                await broker.dialect.prepare(plan, candidate.offer)
                 session, etag = await broker.accept(candidate.url, ACTION_TIMEOUT, wait)
             except asyncio.CancelledError:
                 await asyncio.shield(self._cancel(broker, candidate.url))
                 raise
             except BrokerError as error:
+                broker.dialect.release(candidate.url)
                 failures.append(str(error))
                 continue
             if session.phase in (Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED):
+                broker.dialect.release(candidate.url)
                 failures.append(f"{broker.name}: the offer became {session.phase}")
                 continue
             await asyncio.gather(*(self._reject(c) for c in others))
@@ -198,7 +211,8 @@ class Federation:
         broker = self._by_name[str(placement.node)]
         url = str(placement.session_url)
         try:
-            session = await self._last(broker, url, accepted, placement, report)
+            session = await self._last(plan, accepted, placement, report)
+            own = await broker.dialect.outcome(plan, session)
         except asyncio.CancelledError:
             await asyncio.shield(self._cancel(broker, url))
             raise
@@ -206,16 +220,19 @@ class Federation:
             return "the session is not known to the node any more"
         except BrokerError as error:
             return str(error)
-        return _outcome(session, plan.success_codes)
+        finally:
+            broker.dialect.release(url)
+        return _outcome(session, plan.success_codes) if own is None else own
 
     async def _last(
-        self, broker: Broker, url: str, accepted: _Accepted, placement: Placement, report: Report
+        self, plan: StepPlan, accepted: _Accepted, placement: Placement, report: Report
     ) -> Session:
         """Poll until the session has ended; report each change."""
+        broker, url = self._by_name[str(placement.node)], str(placement.session_url)
         loop = asyncio.get_running_loop()
         session, etag = accepted.session, accepted.etag
         heard, pause, phase = loop.time(), 0.05, session.phase
-        while not session.phase.is_final:
+        while not (session.phase.is_final or await broker.dialect.ended(plan, session)):
             try:
                 news, etag = await broker.poll(url, etag)
                 heard = loop.time()
@@ -241,9 +258,11 @@ class Federation:
         with contextlib.suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(LOST_AFTER):
                 session, etag = await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
+                await broker.dialect.stop(session)
                 while not session.phase.is_final:
                     news, etag = await broker.poll(url, etag, wait=10)
                     session = news or session
+        broker.dialect.release(url)
 
 
 def _usable(answer: OfferSet) -> list[Session]:
@@ -251,7 +270,11 @@ def _usable(answer: OfferSet) -> list[Session]:
     return [offer for offer in offers if offer.phase is Phase.OFFERED and offer.meta.url]
 
 
-def _answer(name: str, answer: OfferSet | BrokerError, offers: int) -> dict[str, Any]:
+def _answer(name: str, answer: OfferSet | BrokerError | CannotAskError, offers: int) -> dict[str, Any]:
+    if isinstance(answer, CannotAskError):
+        entry: dict[str, Any] = {"node": name, "offers": 0, "reason": str(answer)}
+        entry["busy" if isinstance(answer, BusyError) else "kinds"] = isinstance(answer, BusyError) or []
+        return entry
     if isinstance(answer, BrokerError):
         return {"node": name, "offers": 0, "reason": str(answer)}
     if offers:
