@@ -17,7 +17,7 @@ from wes_bridge.federation.dialect import NATIVE, BusyError, CannotAskError
 from wes_bridge.federation.policies import Candidate, Choice, earliest
 from wes_bridge.federation.render import native_request
 from wes_bridge.model.execution_broker import ExecutionRequest, Message, OfferSet, Session
-from wes_bridge.model.states import Phase
+from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.model.units import utcnow
 
@@ -131,9 +131,8 @@ class Federation:
         while True:
             candidates = await self._ask(plan, placement)
             silent = any("kinds" not in entry and not entry["offers"] for entry in placement.asked)
-            if any(entry.get("busy") for entry in placement.asked):  # its turn comes, whenever that is
-                until = max(until, loop.time() + self._patience)
-            if candidates or not silent or loop.time() + pause > until:
+            busy = any(entry.get("busy") for entry in placement.asked)  # its turn comes, whenever that is
+            if candidates or not (busy or (silent and loop.time() + pause <= until)):
                 return candidates
             await asyncio.sleep(pause)
             pause = min(pause * 2, 8.0)
@@ -231,7 +230,7 @@ class Federation:
         broker, url = self._by_name[str(placement.node)], str(placement.session_url)
         loop = asyncio.get_running_loop()
         session, etag = accepted.session, accepted.etag
-        heard, pause, phase = loop.time(), 0.05, session.phase
+        heard, pause, shown = loop.time(), 0.05, _shown(session)
         while not (session.phase.is_final or await broker.dialect.ended(plan, session)):
             try:
                 news, etag = await broker.poll(url, etag)
@@ -245,8 +244,8 @@ class Federation:
                 continue
             if news is not None:
                 session = news
-                if session.phase is not phase and not session.phase.is_final:
-                    phase = session.phase
+                if _shown(session) != shown and not session.phase.is_final:
+                    shown = _shown(session)
                     await report(Progress(placement, session))
             if etag is None and not session.phase.is_final:
                 pause = min(pause * 1.5, 5.0)
@@ -263,6 +262,12 @@ class Federation:
                     news, etag = await broker.poll(url, etag, wait=10)
                     session = news or session
         broker.dialect.release(url)
+
+
+def _shown(session: Session) -> tuple[Phase, bool]:
+    """What a task log shows of it; a broker may say RUNNING of the compute and never of the session."""
+    running = session.compute is not None and session.compute.phase is LifecyclePhase.RUNNING
+    return session.phase, running
 
 
 def _usable(answer: OfferSet) -> list[Session]:

@@ -286,7 +286,7 @@ class Reference:
             how, _ = self._how(plan, item)
             if how is _How.FETCH:
                 copied = item.mode is not StageMode.READ or _is_below(item.path, plan.workdir)
-                fetched.append(Fetched(f"{_fetched(plan, number)}/{_CONTENT}", item.path, copied))
+                fetched.append(Fetched(number, f"{_fetched(plan, number)}/{_CONTENT}", item.path, copied))
         what = Wrapped(
             argv=plan.argv,
             environment=plan.environment,
@@ -345,10 +345,10 @@ class Reference:
         if word in _PROBLEMS:
             problem = _PROBLEMS[word].format(limit=plan.time_limit)
             return StepOutcome(problem=problem, by_command=word == TIME)
-        if word == "missing":
-            urls = [item.url for item in plan.staged if item.path == rest and item.url]
-            self._too_late.update(urls)
-            return f"the container was started without its input {rest} ({' '.join(urls)}): it came too late"
+        if word == "missing" and rest.isdigit() and int(rest) < len(plan.staged):
+            url = str(plan.staged[int(rest)].url)
+            self._too_late[url] += 1
+            return f"the container was started without its input {url}: it came too late"
         return "it was stopped" if word == "stopped" else "it ended in a way that makes no sense"
 
     async def stop(self, session: Session) -> None:

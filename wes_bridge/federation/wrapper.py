@@ -22,8 +22,12 @@ _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 @dataclass(frozen=True)
 class Fetched:
-    """An input that the broker fetched to ``source`` and the command expects at ``target``."""
+    """An input that the broker fetched to ``source`` and the command expects at ``target``.
 
+    ``number`` names it where it is missing.
+    """
+
+    number: int
     source: str
     target: str
     copied: bool
@@ -57,7 +61,7 @@ class Wrapped:
 
 def script(what: Wrapped) -> str:
     """The script. It always exits 0: the broker leaves containers behind that do not, and the true code is in
-    the file EXIT (``exit N``, ``time``, ``stopped``, ``missing PATH``, or CANNOT_TIME)."""
+    the file EXIT (``exit N``, ``time``, ``stopped``, ``missing NUMBER``, or CANNOT_TIME)."""
     q = shlex.quote
     lines = [
         "# Written by wes-bridge: runs one step, leaves its exit code and streams where they are seen.",
@@ -73,15 +77,16 @@ def script(what: Wrapped) -> str:
     ]
     for item in what.fetched:
         put = "cp" if item.copied else "ln -s"
-        lines.append(f"[ -e {q(item.source)} ] || wb_end {q('missing ' + item.target)}")
-        lines.append(f"{put} {q(item.source)} {q(item.target)} || wb_end {q('missing ' + item.target)}")
+        missing = f"wb_end 'missing {item.number}'"
+        lines.append(f"[ -e {q(item.source)} ] || {missing}")
+        lines.append(f"{put} {q(item.source)} {q(item.target)} || {missing}")
     if what.time_limit:
         lines.append(f"command -v sleep >/dev/null || wb_end {CANNOT_TIME}")
     lines += [f"export {name}={q(text)}" for name, text in what.environment.items() if _NAME.match(name)]
     odd = [f"{q(f'{name}={text}')}" for name, text in what.environment.items() if not _NAME.match(name)]
     command = " ".join([*(["env", *odd] if odd else []), *(q(word) for word in what.argv)])
     lines += [
-        f"cd {q(what.workdir)} || wb_end {q('missing ' + what.workdir)}",
+        f"cd {q(what.workdir)} || wb_end no-workdir",
         # exec: none of the shell's own commands of that name, and the process to stop is the command
         f"( exec {command} ) <{q(what.stdin or '/dev/null')} >{q(what.stdout)} 2>{q(what.stderr)} &",
         "wb_command=$!",
