@@ -27,6 +27,7 @@ from wes_bridge.federation.dialects import dialect_of
 from wes_bridge.federation.placing import Federation, Progress
 from wes_bridge.federation.reference import Reference, Shared
 from wes_bridge.federation.wrapper import Wrapped, script
+from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 
 ROOT = "/wb-3f9a51c07d2e8b64"
@@ -218,6 +219,7 @@ def test_a_file_that_is_gone_is_named(here: Site, fake: FakeCalycopis) -> None:
     assert "No such file or directory" in str(outcome.problem)
     assert "gone.txt" in str(outcome.problem)
     assert not fake.containers
+    assert not (here.task / "sessions").exists()
 
 
 @pytest.mark.parametrize("path", [f"{ROOT}/in/0/table.csv", f"{OUT}/table.csv"])
@@ -341,6 +343,7 @@ def test_cancelling_ends_the_command_although_the_broker_does_not(here: Site, fa
     while not fake.containers:
         assert time.monotonic() < until, "the container runs on"
         time.sleep(0.05)
+    assert not (here.task / "sessions").exists()
 
 
 def test_no_more_sessions_than_may_be(here: Site, fake: FakeCalycopis) -> None:
@@ -362,6 +365,20 @@ def test_a_link_in_place_of_a_stream_is_not_followed(here: Site, tmp_path: Path)
     mine = f"{ROOT}/.bridge/stdout"
     here.run(here.shell(f"echo before; rm {mine}; ln -s {tmp_path}/secret {mine}"))
     assert (here.task / "stdout").read_text() == "before\n"
+
+
+@pytest.mark.parametrize(
+    "location", ["other/sessions/x/fs", "run/tasks/step/sessions/../../../x/sessions/y/fs"]
+)
+def test_a_session_that_names_another_folder_is_not_believed(here: Site, location: str) -> None:
+    plan = here.plan("true")
+    request = here.dialect.render(plan, plan.image)
+    assert request.data
+    request.data[0].location = (here.shared / location).as_uri()
+    lying = Session(data=request.data)
+    outcome = asyncio.run(here.dialect.outcome(plan, lying))
+    assert outcome == "its session does not name the folder that was asked for"
+    asyncio.run(here.dialect.stop(lying))
 
 
 def test_it_is_found_again_by_the_session_alone(here: Site) -> None:

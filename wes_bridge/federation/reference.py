@@ -60,6 +60,8 @@ STOPPING = 15.0
 """Seconds a cancelled command has to end."""
 BOX, FETCHED = "workdir", ".http"
 """Name of the data resource that is the box; folder below the step's root for what the broker fetches."""
+SESSIONS = "sessions"
+"""Folder, beside a step's outputs, of the boxes of its sessions."""
 _UNSAFE = frozenset(" %:?#\\\"'")
 _CONTENT = "content"
 _PROBLEMS = {
@@ -220,7 +222,7 @@ class Reference:
 
     def _new_box(self, plan: StepPlan) -> tuple[Box, str]:
         """A box with a name that no other session has, and what the broker is told of it."""
-        parent = local_path(plan.output_url).parent / "sessions"
+        parent = _sessions(plan)
         folder = parent / uuid.uuid4().hex[:16]
         there = self._shared.there(folder)
         if there is None:
@@ -299,6 +301,14 @@ class Reference:
             time_limit=plan.time_limit,
             shared=[plan.workdir, f"{plan.root}/{NOTES}", plan.environment.get("TMPDIR", plan.workdir)],
         )
+        try:
+            self._fill(plan, box, what)
+        except OSError:
+            box.remove()
+            raise
+
+    def _fill(self, plan: StepPlan, box: Box, what: Wrapped) -> None:
+        out, err = what.stdout, what.stderr
         box.make(script(what), plan.workdir, list(dict.fromkeys([out, err])))
         for number, item in enumerate(plan.staged):
             how, _ = self._how(plan, item)
@@ -361,6 +371,8 @@ class Reference:
         # another process writes the file: there is no event to wait for
         while await asyncio.to_thread(box.state) == (True, None) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
+        if (await asyncio.to_thread(box.state))[1] is not None:  # else its script must still find the word
+            await asyncio.to_thread(box.remove)
 
     def _box_of(self, plan: StepPlan | None, session: Session) -> Box | None:
         """The folder that a session's own data names: so it is found again after a restart of ours."""
@@ -368,10 +380,16 @@ class Reference:
             if item.meta and item.meta.name == BOX and item.location:
                 there = PurePosixPath(item.location.removeprefix("file://"))
                 here = self._shared.here(there.parent)
-                if here is None or here.parent.name != "sessions":
+                if here is None or ".." in there.parts or here.parent.name != SESSIONS:
                     return None
-                return _box(plan, here) if plan else Box(here, "/")
+                if plan is None:
+                    return Box(here, "/")
+                return _box(plan, here) if here.parent == _sessions(plan) else None
         return None
+
+
+def _sessions(plan: StepPlan) -> Path:
+    return local_path(plan.output_url).parent / SESSIONS
 
 
 def _box(plan: StepPlan, folder: Path) -> Box:
