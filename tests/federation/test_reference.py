@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -438,6 +439,19 @@ def wrapped(folder: Path, argv: list[str], environment: dict[str, str]) -> str:
     (folder / "run").write_text(script(Wrapped(argv, environment, here, here, None, out, err)))
     subprocess.run(["sh", str(folder / "run")], check=True)
     return (folder / "exit").read_text()
+
+
+def test_the_script_leaves_nothing_running(tmp_path: Path) -> None:
+    wrapped(tmp_path, ["true"], {})
+    until = time.monotonic() + 60
+    while any(str(tmp_path / "run") in line for line in command_lines()):
+        assert time.monotonic() < until, "something of the script is still there"
+        time.sleep(0.1)
+
+
+def command_lines() -> list[str]:
+    """Of all processes."""
+    return [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
 
 
 def test_builtins_of_the_shell_do_not_stand_for_commands(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ RESERVED = 15.0
 """Seconds a place is kept for a step that has asked and not accepted."""
 HEAD_STARTS = (timedelta(seconds=20), timedelta(minutes=2), timedelta(minutes=6), timedelta(minutes=12))
 """How long before the start an HTTP input's download may begin, by how often it came too late: the broker
-starts the container at its time and leaves out the mounts of what is not there yet."""
+starts the container at its time and leaves out the mounts of what it has not begun to fetch."""
 LINGER = 3.0
 """Seconds a file may take to be seen here after it was written elsewhere, as on a network file system."""
 STOPPING = 15.0

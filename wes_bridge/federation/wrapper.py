@@ -90,7 +90,8 @@ def script(what: Wrapped) -> str:
         # exec: none of the shell's own commands of that name, and the process to stop is the command
         f"( exec {command} ) <{q(what.stdin or '/dev/null')} >{q(what.stdout)} 2>{q(what.stderr)} &",
         "wb_command=$!",
-        "( wb_seconds=0; while sleep 1; do",
+        # it ends with the command: not everything that runs this ends what a script leaves behind
+        '( wb_seconds=0; while sleep 1 && kill -0 "$wb_command" 2>/dev/null; do',
         "    wb_seconds=$((wb_seconds + 1)); wb_why=",
         f'    [ -e "$wb/{STOP}" ] && wb_why=stopped',
     ]
@@ -100,7 +101,9 @@ def script(what: Wrapped) -> str:
         '    [ -z "$wb_why" ] && continue',
         '    echo "$wb_why" >"$wb/why"; kill -TERM "$wb_command"; sleep 2; kill -KILL "$wb_command"; break',
         "  done ) </dev/null >/dev/null 2>&1 &",
+        "wb_watch=$!",
         'wait "$wb_command"; wb_code=$?',
+        'kill "$wb_watch" 2>/dev/null',
         '[ -e "$wb/why" ] && read -r wb_why <"$wb/why" && wb_end "$wb_why"',
         'wb_end "exit $wb_code"',
     ]
