@@ -24,9 +24,9 @@ from tests.federation.fake_calycopis import FakeCalycopis
 from wes_bridge.config import BrokerConfig, ServiceConfig
 from wes_bridge.federation.client import Broker, http_session
 from wes_bridge.federation.dialect import NATIVE
-from wes_bridge.federation.dialects import dialect_of
 from wes_bridge.federation.placing import Federation, Progress
 from wes_bridge.federation.reference import Reference, Shared
+from wes_bridge.federation.speaking import dialect_of
 from wes_bridge.federation.wrapper import Wrapped, script
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan

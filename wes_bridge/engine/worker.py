@@ -25,8 +25,8 @@ from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.loading import preload
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.client import Broker, http_session
-from wes_bridge.federation.dialects import dialect_of
 from wes_bridge.federation.placing import Federation
+from wes_bridge.federation.speaking import dialect_of
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
