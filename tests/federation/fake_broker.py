@@ -6,10 +6,11 @@ its shapes are those of the published schema.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-import time
 import uuid
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -24,10 +25,18 @@ class FakeBroker:
         exit_code: told with the final phase.
         delay: seconds before each answer to a request for offers.
         raw: when set, the answer to a request for offers: (status, body).
+        raw_session: when set, the answer to each GET.
         refuse: message of a NO.
         accept_as: phase that accepting leads to.
         forget: polls of sessions are answered 404.
         start: the offers' start, ISO 8601.
+        costs, metrics: of the offers: (least, most) by type; a figure may be any JSON number.
+        more: further fields of offers.
+        misbehave: when set, answers requests for offers in its own way, on the bare socket.
+        session_url: what offers say their session's URL is.
+        etag: given with every answer about a session, which is then never held.
+        polls: how often the session was asked for.
+        headers: of the requests for offers, as they came.
     """
 
     def __init__(self) -> None:
@@ -35,21 +44,33 @@ class FakeBroker:
         self.exit_code: int | None = 0
         self.delay = 0.0
         self.raw: tuple[int, bytes] | None = None
+        self.raw_session: tuple[int, bytes] | None = None
         self.refuse: str | None = None
         self.accept_as = "ACCEPTED"
         self.forget = False
         self.messages: list[dict[str, Any]] = []
         self.start: str | None = None
+        self.costs: dict[str, tuple[float | None, float | None]] = {}
+        self.metrics: dict[str, tuple[float | None, float | None]] = {}
+        self.more: dict[str, Any] = {}
+        self.misbehave: Callable[[BaseHTTPRequestHandler], None] | None = None
+        self.session_url: str | None = None
+        self.etag: str | None = None
+        self.polls = 0
+        self.headers: list[dict[str, str]] = []
+        self.closing = threading.Event()
         self.requests: list[dict[str, Any]] = []
         self.updates: list[str] = []
         self._polls = 0
         handler = type("BoundHandler", (_Handler,), {"broker": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and end what misbehaves."""
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -72,7 +93,12 @@ class FakeBroker:
             session["schedule"] = {"available": {"start": f"{self.start}/PT0S", "duration": "PT1H"}}
         if phase in ("COMPLETED", "FAILED") and self.exit_code is not None:
             session["executable"]["exitCode"] = self.exit_code
-        return session
+        for name in ("costs", "metrics"):
+            figures = getattr(self, name)
+            session[name] = [{"kind": "x", "type": t, "min": a, "max": b} for t, (a, b) in figures.items()]
+        if self.session_url is not None:
+            session["meta"]["url"] = self.session_url
+        return session | self.more
 
     def next_phase(self) -> str:
         """What the next poll says."""
@@ -89,7 +115,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path == "/requests":
             self.broker.requests.append(body)
-            time.sleep(self.broker.delay)
+            self.broker.headers.append({name.lower(): text for name, text in self.headers.items()})
+            self.broker.closing.wait(self.broker.delay)
+            if self.broker.misbehave:
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    self.broker.misbehave(self)
+                return
             if self.broker.raw:
                 self._answer(*self.broker.raw)
                 return
@@ -100,17 +132,32 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, json.dumps(self.broker.session(phase)).encode())
 
     def do_GET(self) -> None:
+        if self.broker.closing.is_set():  # a kept connection outlives the server
+            self.close_connection = True
+            return
+        if self.broker.raw_session:
+            self._answer(*self.broker.raw_session)
+            return
         if self.broker.forget:
             self._answer(404, b"")
             return
+        self.broker.polls += 1
+        if self.broker.etag and self.headers.get("If-None-Match") == self.broker.etag:
+            self.broker.next_phase()
+            if self.broker.polls < 5:
+                self._answer(304, b"")
+                return
         self._answer(200, json.dumps(self.broker.session(self.broker.next_phase())).encode())
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self.broker.etag:
+            self.send_header("ETag", self.broker.etag)
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
         return

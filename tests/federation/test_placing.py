@@ -1,57 +1,21 @@
 """Placing a step on brokers that behave and brokers that do not."""
 
 import asyncio
+import json
 import threading
-from collections.abc import Iterator
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
+from tests.federation.conftest import PLAN, place
 from tests.federation.fake_broker import FakeBroker
 from wes_bridge.federation.client import Broker, http_session
-from wes_bridge.federation.placing import Federation, Progress
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
-
-PLAN = StepPlan(
-    name="measure[3]",
-    argv=["true"],
-    environment={},
-    root="/wb-1",
-    workdir="/wb-1/out",
-    output_url="file:///nonexistent/out",
-)
-
-
-@pytest.fixture
-def alpha() -> Iterator[FakeBroker]:
-    broker = FakeBroker()
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
-def beta() -> Iterator[FakeBroker]:
-    broker = FakeBroker()
-    yield broker
-    broker.close()
-
-
-def place(
-    *brokers: FakeBroker, deadline: float = 2.0, patience: float = 0.0, **plan: Any
-) -> tuple[StepOutcome, list[Progress]]:
-    """Run the plan on the brokers; returns the outcome and what was reported."""
-    seen: list[Progress] = []
-
-    async def report(progress: Progress) -> None:
-        seen.append(progress)
-
-    async def run() -> StepOutcome:
-        async with http_session() as http:
-            named = [Broker(f"node{n}", b.url, http) for n, b in enumerate(brokers)]
-            wanted = StepPlan(**{**vars(PLAN), **plan})
-            return await asyncio.wait_for(Federation(named, deadline, patience).run(wanted, report), 30)
-
-    return asyncio.run(run()), seen
+from wes_bridge.federation.placement import Progress
+from wes_bridge.federation.placing import Federation
+from wes_bridge.model.execution_broker import DOCKER_CONTAINER, OFFERSET, SIMPLE_STORAGE
+from wes_bridge.model.states import Phase
+from wes_bridge.model.step_plan import StepOutcome
+from wes_bridge.model.units import format_instant, utcnow
 
 
 def test_a_step_runs_where_it_is_offered(alpha: FakeBroker) -> None:
@@ -62,7 +26,7 @@ def test_a_step_runs_where_it_is_offered(alpha: FakeBroker) -> None:
 
 
 def test_the_earlier_offer_wins_and_the_other_is_rejected(alpha: FakeBroker, beta: FakeBroker) -> None:
-    alpha.start, beta.start = "2100-01-01T10:00:00Z", "2100-01-01T09:00:00Z"
+    alpha.start, beta.start = (format_instant(utcnow() + timedelta(hours=h)) for h in (10, 9))
     _, seen = place(alpha, beta)
     assert seen[0].placement.node == "node1"
     assert "earliest" in str(seen[0].placement.reason)
@@ -106,7 +70,7 @@ def test_a_slow_broker_costs_the_deadline(alpha: FakeBroker, beta: FakeBroker) -
     alpha.delay = 3.0
     outcome, seen = place(alpha, beta, deadline=0.3)
     assert outcome.exit_code == 0
-    assert "did not answer within 0.3 s" in seen[0].placement.asked[0]["reason"]
+    assert "did not answer within 0.3" in seen[0].placement.asked[0]["reason"]
 
 
 def test_a_closed_port_is_a_reason(alpha: FakeBroker, beta: FakeBroker) -> None:
@@ -187,14 +151,29 @@ def test_a_required_image_does_not(alpha: FakeBroker) -> None:
     assert len(alpha.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("values", "unsupported"),
+    [({"kind": DOCKER_CONTAINER}, True), ({"kind": SIMPLE_STORAGE}, False), (None, False)],
+)
+def test_only_what_is_said_of_containers_makes_them_unsupported(
+    alpha: FakeBroker, values: dict[str, str] | None, unsupported: bool
+) -> None:
+    message = {"kind": "uri:unknown-type", "level": "WARN", "template": "Unknown kind", "values": values}
+    answer = {"kind": OFFERSET, "meta": {"messages": [message]}, "result": "NO"}
+    alpha.raw = (303, json.dumps(answer).encode())
+    outcome, _ = place(alpha, image="debian", image_required=True)
+    assert outcome.unsupported == unsupported
+
+
 def test_cancelling_the_step_cancels_the_session(alpha: FakeBroker) -> None:
     alpha.phases = ["RUNNING"]
 
     async def run() -> None:
         running = asyncio.Event()
 
-        async def report(_progress: Progress) -> None:
-            running.set()
+        async def report(progress: Progress) -> None:
+            if progress.session and progress.session.phase is Phase.RUNNING:  # before, it is still accepted
+                running.set()
 
         async with http_session() as http:
             federation = Federation([Broker("node0", alpha.url, http)], 2.0)

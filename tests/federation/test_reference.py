@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,17 +23,23 @@ from pydantic import ValidationError
 
 from tests.federation.fake_calycopis import FakeCalycopis
 from wes_bridge.config import BrokerConfig, ServiceConfig
+from wes_bridge.federation.box import local_path
+from wes_bridge.federation.brokers import dialect_of, make_broker
 from wes_bridge.federation.client import Broker, http_session
-from wes_bridge.federation.dialect import NATIVE
-from wes_bridge.federation.placing import Federation, Progress
+from wes_bridge.federation.dialect import NATIVE, BusyError, CannotAskError
+from wes_bridge.federation.listing import parse_listing
+from wes_bridge.federation.placement import Progress
+from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.reference import Reference, Shared
-from wes_bridge.federation.speaking import dialect_of
+from wes_bridge.federation.requests import Requests
 from wes_bridge.federation.wrapper import Wrapped, script
-from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.execution_broker import ExecutionRequest, Image, Session
+from wes_bridge.model.preferences import Wish
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 
 ROOT = "/wb-3f9a51c07d2e8b64"
 OUT = f"{ROOT}/out"
+IMAGE = Image(locations=["alpine:latest"], digest="")
 
 
 @pytest.fixture
@@ -68,6 +75,7 @@ class Site:
         self.shared = folder / "shared"
         self.task = self.shared / "run" / "tasks" / "step"
         self.shared.mkdir()
+        self.out = self.task / "out"
         self.seen: list[Progress] = []
         self.dialect = self.reference()
 
@@ -95,11 +103,14 @@ class Site:
         return self.plan("sh", "-c", text, **more)
 
     def run(self, plan: StepPlan, patience: float = 0.0) -> StepOutcome:
-        return asyncio.run(self.place([plan], patience))[0]
+        outcome = asyncio.run(self.place([plan], patience))[0]
+        if outcome.output_dir:  # a further attempt has one of its own
+            self.out = local_path(outcome.output_dir)
+        return outcome
 
     async def place(self, plans: list[StepPlan], patience: float = 0.0) -> list[StepOutcome]:
         async with http_session() as http:
-            broker = Broker("java", self.fake.url, http, self.dialect)
+            broker = Broker("java", self.fake.url, http, dialect=self.dialect)
             federation = Federation([broker], deadline=20.0, patience=patience)
             steps = [federation.run(plan, self.report) for plan in plans]
             return await asyncio.wait_for(asyncio.gather(*steps), 120)
@@ -108,7 +119,7 @@ class Site:
         self.seen.append(progress)
 
     def output(self, name: str) -> str:
-        return (self.task / "out" / name).read_text()
+        return (self.out / name).read_text()
 
 
 @pytest.fixture
@@ -122,7 +133,8 @@ def test_outputs_streams_and_exit_code_come_back(here: Site) -> None:
     assert (here.task / "stdout").read_text() == "hello\n"
     assert (here.task / "stderr").read_text() == "oops\n"
     assert (here.task / "out" / "home.txt").exists()
-    assert sorted(path.name for path in here.task.iterdir()) == ["out", "stderr", "stdout"]
+    assert sorted(path.name for path in here.task.iterdir()) == ["out", "sessions", "stderr", "stdout"]
+    assert [path.read_text() for path in (here.task / "sessions").iterdir()] == ["exit 0\n"]
 
 
 def test_a_redirected_stream_is_an_output(here: Site) -> None:
@@ -232,7 +244,7 @@ def test_the_broker_fetches_from_the_web_and_the_file_keeps_its_name(
     assert outcome.exit_code == 0
     assert here.output("copy.txt") == "1,2\n"
     assert fake.requests[0]["data"][1]["location"] == item.url
-    assert (here.task / "out" / "table.csv").exists() == path.startswith(OUT)
+    assert (here.out / "table.csv").exists() == path.startswith(OUT)
 
 
 def test_an_input_that_came_too_late_is_asked_for_earlier_the_next_time(
@@ -287,9 +299,55 @@ def test_a_workspace_that_is_not_shared_is_a_reason(here: Site, tmp_path: Path) 
 
 
 def test_a_default_image_serves_tools_without_one(here: Site, fake: FakeCalycopis) -> None:
-    here.dialect = here.reference(default_image="debian:stable-slim")
+    here.dialect = here.reference(default_image=Image(locations=["debian:stable-slim"], digest=""))
     assert here.run(here.plan("true", image=None)).exit_code == 0
     assert fake.requests[0]["executable"]["image"] == {"locations": ["debian:stable-slim"], "digest": ""}
+
+
+def test_a_hinted_image_is_waited_for_and_not_replaced(here: Site, fake: FakeCalycopis) -> None:
+    """While all places are taken nobody offers anything, as when nobody can run the image."""
+    here.dialect = here.reference(at_once=1, default_image=Image(locations=["other"], digest=""))
+    plans = [here.plan("true", name=f"step-{number}") for number in range(3)]
+    outcomes = asyncio.run(here.place(plans))
+    assert [outcome.exit_code for outcome in outcomes] == [0] * 3
+    images = [request["executable"]["image"]["locations"] for request in fake.requests]
+    assert images == [["alpine:latest"]] * 3
+
+
+def test_images_and_limits_are_the_brokers_own(here: Site) -> None:
+    digest = "sha256:" + "7" * 64
+    config = BrokerConfig.model_validate(
+        {
+            "name": "java",
+            "url": here.fake.url,
+            "dialect": "reference",
+            "shared": {here.shared: here.shared},
+            "images": {"alpine:latest": {"locations": ["mirror/alpine"], "digest": digest}, "base": "b:1"},
+        }
+    )
+    plan = here.plan("true", wish=Wish(max_costs={"urn:money": 3.0}))
+
+    async def render(image: str | None) -> ExecutionRequest:
+        async with http_session() as http:
+            return Requests(plan, image).for_broker(make_broker(config, http, default_image="base"))
+
+    named, unnamed = asyncio.run(render("alpine:latest")), asyncio.run(render(None))
+    assert named.executable
+    assert unnamed.executable
+    assert named.executable.image == Image(locations=["mirror/alpine"], digest=digest)
+    assert unnamed.executable.image == Image(locations=["b:1"], digest="")
+    assert [cost.max for cost in named.costs or []] == [3.0]
+
+
+def test_native_brokers_get_one_and_the_same_request(here: Site) -> None:
+    requests = Requests(here.plan("true"), "alpine:latest")
+
+    async def render() -> list[ExecutionRequest]:
+        async with http_session() as http:
+            return [requests.for_broker(Broker(f"node{n}", "http://x.org", http)) for n in range(2)]
+
+    first, second = asyncio.run(render())
+    assert first is second
 
 
 def test_what_is_asked_for(here: Site, fake: FakeCalycopis) -> None:
@@ -373,7 +431,7 @@ def test_a_link_in_place_of_a_stream_is_not_followed(here: Site, tmp_path: Path)
 )
 def test_a_session_that_names_another_folder_is_not_believed(here: Site, location: str) -> None:
     plan = here.plan("true")
-    request = here.dialect.render(plan, plan.image)
+    request = here.dialect.render(plan, IMAGE)
     assert request.data
     request.data[0].location = (here.shared / location).as_uri()
     lying = Session(data=request.data)
@@ -388,8 +446,8 @@ def test_it_is_found_again_by_the_session_alone(here: Site) -> None:
 
     async def run() -> StepOutcome | str:
         async with http_session() as http:
-            broker = Broker("java", here.fake.url, http, here.dialect)
-            answer = await broker.request_offers(here.dialect.render(plan, plan.image), 20)
+            broker = Broker("java", here.fake.url, http, dialect=here.dialect)
+            answer = await broker.request_offers(here.dialect.render(plan, IMAGE), 20)
             assert answer.offers
             offer = answer.offers[0]
             await here.dialect.prepare(plan, offer)
@@ -403,6 +461,162 @@ def test_it_is_found_again_by_the_session_alone(here: Site) -> None:
 
     assert asyncio.run(run()) == StepOutcome(exit_code=0)
     assert here.output("x.txt") == "x\n"
+
+
+class DiedError(Exception):
+    """What a test's engine dies of."""
+
+
+class Engines:
+    """A step that is lived by one engine after another; each dies when its test says so."""
+
+    def __init__(self, here: Site, plan: StepPlan) -> None:
+        self.here = here
+        self.plan = plan
+        self.journalled: dict[str, Any] | None = None
+
+    async def live(self, dies: Callable[[Progress], bool], dialect: Reference | None = None) -> StepOutcome:
+        """Run the step, or take it up; what is reported is journalled first.
+
+        Raises:
+            DiedError: it did.
+        """
+        left = asyncio.Event()
+
+        async def report(progress: Progress) -> None:
+            self.journalled = json.loads(json.dumps(progress.placement.to_json()))
+            if dies(progress):
+                left.set()
+                await asyncio.Event().wait()
+
+        async with http_session() as http:
+            broker = Broker("java", self.here.fake.url, http, dialect=dialect or self.here.reference())
+            federation = Federation([broker], deadline=20.0, patience=0.0)
+            step = asyncio.create_task(federation.run(self.plan, report, self.journalled, left.is_set))
+            death = asyncio.create_task(left.wait())
+            async with asyncio.timeout(60):
+                await asyncio.wait({step, death}, return_when=asyncio.FIRST_COMPLETED)
+            death.cancel()
+            if not step.done():
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
+                raise DiedError
+            await federation.close()
+            return step.result()
+
+
+def never(_progress: Progress) -> bool:
+    return False
+
+
+def is_running(progress: Progress) -> bool:
+    compute = progress.session.compute if progress.session else None
+    return compute is not None and str(compute.phase) == "RUNNING"
+
+
+def test_a_running_session_is_taken_up_by_another_engine(here: Site, fake: FakeCalycopis) -> None:
+    gate = here.shared / "gate"
+    engines = Engines(here, here.shell(f"while [ ! -e {gate} ]; do sleep 0.1; done; echo x > x.txt; exit 4"))
+
+    async def run() -> StepOutcome:
+        with pytest.raises(DiedError):
+            await engines.live(is_running)
+        gate.touch()
+        return await engines.live(never)
+
+    assert asyncio.run(run()).exit_code == 4
+    assert here.output("x.txt") == "x\n"
+    assert len(fake.requests) == len(fake.containers) == 1
+    assert engines.journalled
+    assert engines.journalled["notes"], "they are still shown"
+
+
+def test_a_session_that_ended_meanwhile_is_taken_up(here: Site, fake: FakeCalycopis) -> None:
+    engines = Engines(here, here.shell("sleep 0.5; echo x > x.txt"))
+
+    async def run() -> StepOutcome:
+        with pytest.raises(DiedError):
+            await engines.live(is_running)
+        async with asyncio.timeout(60):
+            while not fake.containers:  # noqa: ASYNC110  # another thread's
+                await asyncio.sleep(0.05)
+        return await engines.live(never)
+
+    assert asyncio.run(run()).exit_code == 0
+    assert here.output("x.txt") == "x\n"
+    assert len(fake.requests) == len(fake.containers) == 1
+
+
+def test_an_offer_about_to_be_accepted_is_accepted_by_the_next_engine(
+    here: Site, fake: FakeCalycopis
+) -> None:
+    """Also when the first died over making the folder."""
+    engines = Engines(here, here.shell("echo x > x.txt"))
+
+    async def run() -> StepOutcome:
+        with pytest.raises(DiedError):
+            await engines.live(lambda progress: progress.session is not None)
+        (request,) = fake.requests
+        half = Path(request["data"][0]["location"].removeprefix("file://"))
+        (half / ".bridge").mkdir(parents=True)
+        return await engines.live(never)
+
+    assert asyncio.run(run()).exit_code == 0
+    assert here.output("x.txt") == "x\n"
+    assert len(fake.requests) == len(fake.containers) == 1
+
+
+def test_an_outcome_that_was_not_stored_is_read_again(here: Site, fake: FakeCalycopis) -> None:
+    """An engine may die after it has taken the outputs over and before it has said so."""
+    engines = Engines(here, here.shell("echo x > x.txt; exit 5"))
+
+    async def run() -> list[StepOutcome]:
+        return [await engines.live(never), await engines.live(never)]
+
+    first, second = asyncio.run(run())
+    assert first == second
+    assert first.exit_code == 5
+    assert here.output("x.txt") == "x\n"
+    assert len(fake.requests) == len(fake.containers) == 1
+
+
+def test_outputs_taken_over_by_an_engine_that_died_over_it_are_not_lost(here: Site) -> None:
+    engines = Engines(here, here.shell("echo x > x.txt"))
+
+    class Dying(Reference):
+        def _outcome(self, *args: Any) -> StepOutcome | str:
+            super()._outcome(*args)
+            raise DiedError
+
+    async def run() -> StepOutcome:
+        with pytest.raises(DiedError):
+            await engines.live(never, Dying(Shared({here.shared: PurePosixPath(here.shared)})))
+        return await engines.live(never)
+
+    assert asyncio.run(run()).exit_code == 0
+    assert here.output("x.txt") == "x\n"
+
+
+def test_a_session_taken_up_takes_a_place(here: Site) -> None:
+    gate, only, full = here.shared / "gate", here.reference(at_once=1), []
+    engines = Engines(here, here.shell(f"while [ ! -e {gate} ]; do sleep 0.1; done"))
+    other = here.plan("true", name="other")
+
+    def look(_progress: Progress) -> bool:
+        with pytest.raises(BusyError):
+            only.render(other, IMAGE)
+        full.append(True)
+        gate.touch()
+        return False
+
+    async def run() -> StepOutcome:
+        with pytest.raises(DiedError):
+            await engines.live(is_running)
+        return await engines.live(look, only)
+
+    assert asyncio.run(run()).exit_code == 0
+    assert full
+    assert only.render(other, IMAGE), "its place is free again"
 
 
 # --- the script ---
@@ -467,8 +681,9 @@ def test_variables_that_a_shell_cannot_name_are_set(tmp_path: Path) -> None:
 
 
 def test_the_reference_dialect_needs_a_shared_folder() -> None:
+    broker = {"name": "java", "url": "http://x.org", "dialect": "reference"}
     with pytest.raises(ValidationError, match="needs shared"):
-        BrokerConfig.model_validate({"name": "java", "url": "http://x.org", "dialect": "reference"})
+        ServiceConfig.model_validate({"brokers": [broker]})
 
 
 def test_the_workspace_must_be_in_it(tmp_path: Path) -> None:
@@ -484,3 +699,11 @@ def test_dialects_are_chosen_by_configuration() -> None:
     assert dialect_of(BrokerConfig.model_validate(broker), None) is NATIVE
     chosen = dialect_of(BrokerConfig.model_validate(broker | {"dialect": "reference"}), None)
     assert isinstance(chosen, Reference)
+
+
+def test_a_listing_cannot_share_folders(here: Site) -> None:
+    listed = parse_listing(
+        b"brokers: [{name: java, url: 'http://x.org', dialect: reference, shared: {/: /}}]", "here"
+    ).brokers[0]
+    with pytest.raises(CannotAskError, match="must be in the configuration"):
+        dialect_of(listed).render(here.plan("true"), IMAGE)

@@ -16,7 +16,6 @@ from sqlalchemy import inspect
 from wes_bridge.config import NodeConfig
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.model.states import Phase
-from wes_bridge.node import http
 from wes_bridge.node.capacity import Capacity, Need, Queue
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative, is_below
@@ -27,6 +26,7 @@ from wes_bridge.node.phases import client_may_move, may_move
 from wes_bridge.node.staging.literal import literal_bytes
 from wes_bridge.store.database import Database, migrate
 from wes_bridge.store.node_sessions import NODE, metadata
+from wes_bridge.surface import http
 
 PHASES = st.sampled_from(list(Phase))
 
@@ -67,8 +67,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.queue = Queue(Capacity(cores=4, memory=100, sessions=3))
         self.inside: dict[str, Need] = {}
-        self.line: list[tuple[str, Need, asyncio.Task[None]]] = []
+        self.line: list[tuple[str, Need, asyncio.Future[None]]] = []
         self.count = 0
+
+    async def line_up(self, name: str, need: Need) -> asyncio.Future[None]:
+        await asyncio.sleep(0)
+        return self.queue.line_up(name, need)
 
     def spin(self) -> None:
         for _ in range(3):
@@ -88,7 +92,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.queue.try_enter(name, need):
             self.inside[name] = need
         else:
-            self.line.append((name, need, self.loop.create_task(self.queue.enter(name, need))))
+            self.line.append((name, need, self.loop.run_until_complete(self.line_up(name, need))))
         self.spin()
 
     @rule(data=st.data())

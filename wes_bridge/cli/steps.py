@@ -47,6 +47,32 @@ def why(task: Task) -> str:
     return f"{reason} (attempt {attempt})" if attempt > 1 else reason
 
 
+def choices(tasks: list[Task]) -> list[str]:
+    """Why steps did not run elsewhere, and what became of earlier attempts; one line for equal ones."""
+    steps_by_line: dict[str, list[str]] = {}
+    for task in tasks:
+        placement = task.get("placement")
+        if not isinstance(placement, dict):
+            continue
+        lines = [
+            f"not {entry.get('node')}: {entry['reason']}"
+            for entry in placement.get("asked") or []
+            if entry.get("reason") and entry.get("node") != task.get("node")
+        ]
+        lines += [
+            f"attempt {entry.get('attempt')} on {entry.get('node')}: {entry.get('problem')}"
+            for entry in placement.get("earlier") or []
+        ]
+        for line in lines:
+            steps_by_line.setdefault(line, []).append(str(task.get("name") or task.get("id") or ""))
+    return [f"{_some(names)}  {line}" for line, names in steps_by_line.items()]
+
+
+def _some(names: list[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    return unique[0] if len(unique) == 1 else f"{unique[0]} and {len(unique) - 1} more"
+
+
 def summary(tasks: list[Task]) -> str:
     """``3/8 steps, 2 RUNNING, nodes a b``."""
     states = Counter(state(task) for task in tasks)

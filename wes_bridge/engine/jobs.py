@@ -14,6 +14,8 @@ from schema_salad.ref_resolver import file_uri
 
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine.context import StepContext
+from wes_bridge.engine.hints import preferences_of
+from wes_bridge.model.preferences import Preferences
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 from wes_bridge.model.units import MIB
 
@@ -95,6 +97,10 @@ class BridgeJob(JobBase):
             )
         return image, bool(required and image)
 
+    def preferences(self) -> list[Preferences]:
+        """How its node is to be chosen, as far as the workflow says; the most general first."""
+        return preferences_of(self.hints)
+
     def _stdin_path(self) -> str | None:
         if self.stdin is None:
             return None
@@ -104,13 +110,14 @@ class BridgeJob(JobBase):
 
     def _staged(self) -> Iterator[StagedFile]:
         yield StagedFile(path=self.builder.tmpdir, directory=True, mode=StageMode.COPY)
-        yield from _staged_of(self.pathmapper, self.inplace_update)
+        sizes = _sizes(self.builder.files)
+        yield from _staged_of(self.pathmapper, self.inplace_update, sizes)
         if self.generatefiles["listing"]:
             self.generatemapper = self.make_path_mapper(
                 self.generatefiles["listing"], self.builder.outdir, self.context, False
             )
             _refuse_collisions(self.generatemapper)
-            yield from _staged_of(self.generatemapper, self.inplace_update)
+            yield from _staged_of(self.generatemapper, self.inplace_update, sizes)
 
     def _resources(self) -> Resources:
         asked = self.builder.requested
@@ -158,13 +165,28 @@ def _says(requirement: dict[str, Any], name: str) -> bool:
     return bool(requirement.get(f"{name}Min") or requirement.get(f"{name}Max"))
 
 
-def _staged_of(mapper: PathMapper, inplace: bool) -> Iterator[StagedFile]:
-    for entry in mapper:
+def _sizes(files: list[Any]) -> dict[str, int]:
+    """Bytes by location of what the step reads, where the loader or the step before told them."""
+    found = {}
+    for item in files:
+        size = item.get("size")
+        if size is None and item.get("listing"):
+            parts = _sizes(item["listing"])
+            size = sum(parts.values()) if len(parts) == len(item["listing"]) else None
+        if size is not None:
+            found[item.get("location", "")] = int(size)
+        if item.get("secondaryFiles"):
+            found |= _sizes(item["secondaryFiles"])
+    return found
+
+
+def _staged_of(mapper: PathMapper, inplace: bool, sizes: dict[str, int]) -> Iterator[StagedFile]:
+    for location, entry in mapper.items():
         if entry.staged:
-            yield _staged_file(entry, inplace)
+            yield _staged_file(entry, inplace, sizes.get(location))
 
 
-def _staged_file(entry: MapperEnt, inplace: bool) -> StagedFile:
+def _staged_file(entry: MapperEnt, inplace: bool, size: int | None) -> StagedFile:
     writable = entry.type.startswith("Writable") or entry.type == "CreateWritableFile"
     mode = (StageMode.INPLACE if inplace else StageMode.COPY) if writable else StageMode.READ
     if entry.type in ("CreateFile", "CreateWritableFile"):
@@ -174,7 +196,7 @@ def _staged_file(entry: MapperEnt, inplace: bool) -> StagedFile:
     directory = entry.type.endswith("Directory")
     if entry.resolved.startswith("_:"):  # a Directory literal: its entries are staged one by one
         return StagedFile(path=entry.target, directory=True, mode=StageMode.COPY)
-    return StagedFile(path=entry.target, url=_url(entry.resolved), directory=directory, mode=mode)
+    return StagedFile(entry.target, _url(entry.resolved), directory=directory, mode=mode, size=size)
 
 
 def _url(resolved: str) -> str:

@@ -28,15 +28,19 @@ from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.jobs import BridgeJob
+from wes_bridge.engine.journal import Journal, inputs_hash, is_open, is_still_there, outcome_record
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.walk import Finished, Pulled, Walk
-from wes_bridge.federation.placing import Federation, Progress
+from wes_bridge.federation.placement import Progress
+from wes_bridge.federation.placing import Federation
 from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.states import Phase, State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
-from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, set_run_state
+from wes_bridge.store.database import Database
+from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer
 
@@ -58,6 +62,7 @@ class Services:
     federation: Federation
     writer: Writer
     tasks: TaskLog
+    database: Database
     threads: Executor
 
 
@@ -92,10 +97,15 @@ class Run:
         self._steps: dict[asyncio.Task[None], str] = {}
         self._finished: list[Finished] = []
         self._changed = asyncio.Event()
+        self._journal = Journal()
+        self._left = False
+        self._lost = False
         self._task_count = 0
         self._worst: State | None = None
         self._problems: list[str] = []
         self._unsupported: str | None = None
+        self._preferences: list[Preferences] = []
+        self._wish = NO_WISH
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -104,8 +114,17 @@ class Run:
             step.cancel()
         self._changed.set()
 
+    def leave(self) -> None:
+        """Stop following; what runs goes on, for the worker that takes the run up."""
+        self._left = True
+        for step in self._steps:
+            step.cancel()
+
     async def live(self) -> None:
-        """Take the run from claimed to its end. Returns early if another worker took it over."""
+        """Take the run from claimed to its end. Returns early if another worker took it over.
+
+        Cancelling the calling task leaves the run where it is.
+        """
         self._log.activate()
         try:
             ending = await self._ending()
@@ -119,6 +138,10 @@ class Run:
             self._log.info(f"run ended {ending.state}")
         except LeaseLostError:
             self._log.info("another worker has taken this run over")
+            self.leave()
+        except asyncio.CancelledError:
+            self.leave()
+            raise
         finally:
             for step in self._steps:
                 step.cancel()
@@ -127,11 +150,11 @@ class Run:
     async def _ending(self) -> Ending:
         try:
             await self._set_state(State.INITIALIZING, start_time=time.time())
-            if self._fence > 1:  # taken over from another worker: begin again
-                await self._services.writer(lambda connection: delete_tasks(connection, self.run_id))
+            await self._take_up()
             walk = await self._in_thread(self._load)
             await self._set_state(State.RUNNING)
             await self._walk(walk)
+            await self._cancel_sessions(self._journal.open_sessions())
             return await self._in_thread(functools.partial(self._end, walk))
         except LeaseLostError:
             raise
@@ -144,6 +167,27 @@ class Run:
         except Exception as error:
             return self._failed(State.SYSTEM_ERROR, f"unexpected: {type(error).__name__}: {error}", None)
 
+    async def _take_up(self) -> None:
+        """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
+        if self._fence > 1:
+            rows = await self._in_thread(lambda: journal(self._services.database, self.run_id))
+            self._journal = Journal(rows)
+            self._task_count = self._journal.last_seq
+            self._log.info(f"taken up again: {len(rows)} steps were begun before")
+        if self._canceling:
+            await self._cancel_sessions(self._journal.open_sessions())
+            self._journal = Journal()
+
+    async def _cancel_sessions(self, rows: list[TaskRow]) -> None:
+        """End sessions that no step follows."""
+
+        async def cancel(row: TaskRow) -> None:
+            await self._services.federation.cancel(str(row.node), str(row.session_url))
+            ended = replace(row, state=State.CANCELED, end_time=time.time(), fence=self._fence)
+            await self._services.tasks.put(ended)
+
+        await asyncio.gather(*(cancel(row) for row in rows))
+
     def _failed(self, state: State, message: str, exit_code: int | None) -> Ending:
         if self._canceling:
             return Ending(State.CANCELED)
@@ -155,9 +199,16 @@ class Run:
         self._folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(self._request["workflow_url"], self._folder, base)
         loaded = load(url, self._request.get("workflow_params") or {}, base, self._policy, self._fs(base))
+        engine = self._services.config.engine
         parameters = self._request.get("workflow_engine_parameters") or {}
+        try:
+            wanted = run_preferences(parameters)
+        except PreferencesError as error:
+            raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
+        self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
+        self._wish = combine(self._preferences)
         options = {
-            "eval_timeout": self._services.config.engine.expression_timeout,
+            "eval_timeout": engine.expression_timeout,
             "on_error": "continue" if parameters.get("on_error") == "continue" else "stop",
         }
         return Walk(self.run_id, loaded, self._fs, options)
@@ -166,6 +217,7 @@ class Run:
         """Advance the graph until it has ended or cannot go on."""
         limit = self._services.config.engine.max_steps
         while not self._canceling:
+            self._check_lease()
             finished, self._finished = self._finished, []
             room = min(_PULL, limit - len(self._steps))
             self._changed.clear()
@@ -179,33 +231,41 @@ class Run:
             await self._changed.wait()
         while self._steps:
             await asyncio.wait(self._steps)
+            self._check_lease()
+
+    def _check_lease(self) -> None:
+        if self._lost:
+            raise LeaseLostError(self.run_id)
 
     def _begin(self, job: BridgeJob) -> None:
         if self._canceling:
             return
-        self._task_count += 1
-        step = asyncio.create_task(self._step(job, self._task_count), name=f"{self.run_id}/{job.key}")
+        step = asyncio.create_task(self._step(job), name=f"{self.run_id}/{job.key}")
         self._steps[step] = job.key
         step.add_done_callback(self._on_step_done)
 
     def _on_step_done(self, step: asyncio.Task[None]) -> None:
         del self._steps[step]
-        if not step.cancelled() and step.exception() is not None:
-            self._note(State.SYSTEM_ERROR, f"{step.get_name()}: unexpected: {step.exception()!r}")
+        error = None if step.cancelled() else step.exception()
+        if isinstance(error, LeaseLostError):
+            self._lost = True
+        elif error is not None:
+            self._note(State.SYSTEM_ERROR, f"{step.get_name()}: unexpected: {error!r}")
         self._changed.set()
 
-    async def _step(self, job: BridgeJob, number: int) -> None:
+    async def _step(self, job: BridgeJob) -> None:
         """One step from plan to outputs; its result goes to the next advance of the graph."""
-        task = TaskRow(run_id=self.run_id, task_id=task_id(job.key), seq=number, key=job.key, name=job.key)
+        task = self._journal.take(job.key) or self._new_task(job)
+        task.fence = self._fence
         try:
             plan = self._plan(job, task)
-            outcome = await self._services.federation.run(plan, functools.partial(self._on_progress, task))
-            outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
-            if outcome.unsupported:
-                self._unsupported = f"{task.name}: {outcome.problem}"
-            await self._end_task(task, plan, outcome, status)
+            if await self._is_done(task, plan):
+                outputs, status = self._remember(task)
+            else:
+                outputs, status = await self._place(job, task, plan)
         except asyncio.CancelledError:
-            await self._services.tasks.put(replace(task, state=State.CANCELED, end_time=time.time()))
+            if not self._left:
+                await self._services.tasks.put(replace(task, state=State.CANCELED, end_time=time.time()))
             raise
         except UnsupportedRequirement as error:
             self._unsupported = str(error)
@@ -214,22 +274,67 @@ class Run:
             problem = _os_problem(error) if isinstance(error, OSError) else str(error)
             state = State.SYSTEM_ERROR if isinstance(error, OSError) else State.EXECUTOR_ERROR
             self._note(state, f"{job.key}: {problem}")
+            outputs, status = {}, "permanentFail"
+            task.outcome = outcome_record(outputs, status)
             await self._services.tasks.put(
                 replace(task, state=state, end_time=time.time(), system_logs=[problem])
             )
-            outputs, status = {}, "permanentFail"
         self._finished.append(Finished(job, outputs, status))
+
+    def _new_task(self, job: BridgeJob) -> TaskRow:
+        self._task_count += 1
+        return TaskRow(self.run_id, task_id(job.key), seq=self._task_count, key=job.key, name=job.key)
+
+    async def _is_done(self, task: TaskRow, plan: StepPlan) -> bool:
+        """Whether an earlier worker finished this step; one that is not what it was begins anew."""
+        digest = inputs_hash(plan)
+        was, task.inputs_hash = task.inputs_hash, digest
+        if was == digest:
+            if task.outcome is None:
+                return False
+            if await self._in_thread(lambda: is_still_there((task.outcome or {}).get("outputs"))):
+                return True
+            self._log.info(f"{task.name}: its outputs are gone; it is run again")
+        elif was is None and task.session_url is None:
+            return False  # it was never begun
+        if is_open(task):
+            await self._services.federation.cancel(str(task.node), str(task.session_url))
+        await self._services.writer(lambda connection: delete_task(connection, task.run_id, task.task_id))
+        _begin_anew(task)
+        return False
+
+    async def _place(self, job: BridgeJob, task: TaskRow, plan: StepPlan) -> tuple[dict[str, Any], str]:
+        """Run a step in a session, or follow the one it has; what came of it is stored before it is used."""
+        report = functools.partial(self._on_progress, task)
+        outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
+        outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+        if outcome.unsupported:
+            self._unsupported = f"{task.name}: {outcome.problem}"
+        task.outcome = outcome_record(outputs, status, outcome)
+        await self._end_task(task, plan, outcome, status)
+        return outputs, status
+
+    def _remember(self, task: TaskRow) -> tuple[dict[str, Any], str]:
+        """How a step ended that was finished before."""
+        outcome = task.outcome or {}
+        if outcome.get("unsupported"):
+            self._unsupported = f"{task.name}: {outcome['unsupported']}"
+        if outcome["status"] != "success":
+            for problem in task.system_logs or ["it failed"]:
+                self._note(task.state, f"{task.name}: {problem}")
+        return outcome["outputs"], outcome["status"]
 
     def _plan(self, job: BridgeJob, task: TaskRow) -> StepPlan:
         out = self._folder.task_out(task.task_id)
+        said = job.preferences()
         plan = replace(
             job.plan(file_url(out)),
+            wish=combine([*self._preferences, *said]) if said else self._wish,
             stdout_url=file_url(self._folder.task_stream(task.task_id, "stdout")),
             stderr_url=file_url(self._folder.task_stream(task.task_id, "stderr")),
         )
         task.cmd = plan.argv
-        task.stdout = None if plan.stdout else plan.stdout_url
-        task.stderr = None if plan.stderr else plan.stderr_url
+        _set_streams(task, plan)
         return plan
 
     async def _on_progress(self, task: TaskRow, progress: Progress) -> None:
@@ -237,6 +342,8 @@ class Run:
         placement, session = progress.placement, progress.session
         task.node, task.session_url = placement.node, placement.session_url
         task.placement = placement.to_json()
+        if placement.attempt > 1 and placement.plan is not None:
+            _set_streams(task, placement.plan)
         if session is None:
             return
         for name in ("stdout", "stderr"):
@@ -254,7 +361,7 @@ class Run:
     async def _end_task(self, task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> None:
         task.exit_code, task.end_time = outcome.exit_code, time.time()
         task.start_time = task.start_time or task.created
-        out = url_path(plan.output_url)
+        out = url_path(outcome.output_dir or plan.output_url)
         for name in ("stdout", "stderr"):
             redirected = getattr(plan, name)
             if redirected:
@@ -303,6 +410,20 @@ class Run:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._services.threads, functools.partial(context.run, work))
+
+
+def _begin_anew(task: TaskRow) -> None:
+    """Forget what an earlier worker did for a task."""
+    task.state, task.outcome, task.exit_code = State.QUEUED, None, None
+    task.node = task.session_url = task.placement = None
+    task.start_time = task.end_time = None
+    task.system_logs = []
+    task.created = time.time()
+
+
+def _set_streams(task: TaskRow, plan: StepPlan) -> None:
+    task.stdout = None if plan.stdout else plan.stdout_url
+    task.stderr = None if plan.stderr else plan.stderr_url
 
 
 def _stream_url(session: Session, name: str) -> str | None:

@@ -9,26 +9,30 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import signal
 import sys
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
+from sqlalchemy import Connection
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.loading import preload
 from wes_bridge.engine.run import Run, Services
-from wes_bridge.federation.client import Broker, http_session
-from wes_bridge.federation.placing import Federation
-from wes_bridge.federation.speaking import dialect_of
+from wes_bridge.federation.brokers import make_broker
+from wes_bridge.federation.client import http_session
+from wes_bridge.federation.discovery import Directory
+from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
-from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
+from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.wakeup import Sleeper
@@ -53,7 +57,7 @@ class Worker:
     def __init__(self, config: ServiceConfig, database: Database) -> None:
         self._config = config
         self._database = database
-        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._name = own_name()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
 
@@ -67,31 +71,37 @@ class Worker:
         writer = Writer(self._database)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
-                image = self._config.engine.default_image
+                engine = self._config.engine
                 brokers = [
-                    Broker(broker.name, str(broker.url), http, dialect_of(broker, image))
+                    make_broker(broker, http, broker.credentials, engine.default_image)
                     for broker in self._config.brokers
                 ]
+                federation = Federation(
+                    brokers, engine.offer_deadline, engine.patience, engine.offer_grace, engine.lost_after
+                )
+                directory = Directory(brokers, self._config.listings, http, federation.use)
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),
-                    federation=Federation(
-                        brokers, self._config.engine.offer_deadline, self._config.engine.patience
-                    ),
+                    federation=federation,
                     writer=writer,
                     tasks=TaskLog(writer),
+                    database=self._database,
                     threads=threads,
                 )
                 threads.submit(preload)
                 try:
+                    await directory.start()
                     await self._loop(services, sleeper)
                 finally:
                     sleeper.close()
+                    await directory.stop()
                     await self._leave(writer)
+                    await federation.close()
         writer.close()
 
     async def _loop(self, services: Services, sleeper: Sleeper) -> None:
-        beat = asyncio.create_task(self._beat(services.writer))
+        beat = asyncio.create_task(self._beat(services))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
@@ -134,13 +144,22 @@ class Worker:
             if run_id in self._runs:
                 self._runs[run_id][0].cancel()
 
-    async def _beat(self, writer: Writer) -> None:
-        """Renew the leases; a beat that fails is tried again at the next."""
+    async def _beat(self, services: Services) -> None:
+        """Renew the leases, and tell how the brokers are; a beat that fails is tried again at the next."""
         lease = self._config.engine.lease
         while True:
-            await asyncio.sleep(lease / 3)
             with contextlib.suppress(Exception):
-                await writer(lambda connection: renew_leases(connection, self._name, lease, time.time()))
+                await services.writer(
+                    functools.partial(self._write_beat, lease, services.federation.reports())
+                )
+            await asyncio.sleep(lease / 3)
+
+    def _write_beat(self, lease: float, reports: Reports, connection: Connection) -> None:
+        now = time.time()
+        release_the_dead(connection)
+        renew_leases(connection, self._name, lease, now)
+        forget_brokers(connection, now - 10 * lease)
+        put_brokers(connection, self._name, reports, now)
 
     async def _leave(self, writer: Writer) -> None:
         """Abandon what still runs, without cancelling it, and give its leases back."""
@@ -149,6 +168,14 @@ class Worker:
         await asyncio.gather(*(task for _, task in self._runs.values()), return_exceptions=True)
         with contextlib.suppress(Exception):
             await writer(lambda connection: release_runs(connection, self._name))
+            await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+
+
+def release_the_dead(connection: Connection) -> None:
+    """Give back the leases of workers of this machine that are no more, rather than wait for their end."""
+    for worker in holders(connection):
+        if is_gone(worker):
+            release_runs(connection, worker)
 
 
 async def _main(config: ServiceConfig) -> None:
@@ -188,6 +215,7 @@ def main() -> None:
     javascript.install()
     speedups.install()
     runlog.install()
+    gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
     uvloop.run(_main(config))
 

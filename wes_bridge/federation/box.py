@@ -55,6 +55,7 @@ class Box:
         self.folder = folder
         self.mounts = (Mounted("fs", root), *outside)
         self.notes = folder / "fs" / NOTES
+        self._kept = folder.with_name(folder.name + ".ended")
 
     def here(self, path: str) -> Path:
         """Where a container path is on this machine.
@@ -145,19 +146,8 @@ class Box:
 
     def state(self) -> tuple[bool, str | None]:
         """Whether the wrapper began, and the line it ended with, None when it has not."""
-        return (self.notes / STARTED).exists(), self._ending()
-
-    def _ending(self) -> str | None:
-        try:
-            file = os.open(self.notes / EXIT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return None
-        try:
-            return os.read(file, _LINE).decode(errors="replace").strip() or None
-        except OSError:
-            return None
-        finally:
-            os.close(file)
+        ending = _line(self.notes / EXIT) or _line(self._kept)
+        return ending is not None or (self.notes / STARTED).exists(), ending
 
     def ask_to_stop(self) -> None:
         """Have the wrapper end the command, or not begin it."""
@@ -167,20 +157,37 @@ class Box:
     def take(self, workdir: str, destination: Path) -> None:
         """Move what is in the working directory to ``destination``, in one step where the file system can.
 
+        Nothing is done when an earlier engine did it: then only the destination is there.
+
         Raises:
             OSError: it cannot be, or the command put a link in its place.
         """
         source = self.here(workdir)
         if source.resolve() != self.folder.resolve() / source.relative_to(self.folder):
             raise NotADirectoryError(20, "the command replaced its working directory by a link", str(source))
+        if not source.exists() and destination.exists():
+            return
         destination.parent.mkdir(parents=True, exist_ok=True)
         if destination.exists():
             shutil.rmtree(destination)
         shutil.move(source, destination)
 
+    def finish(self) -> None:
+        """Delete all but the line it ended with, which :meth:`state` goes on telling."""
+        ending = _line(self.notes / EXIT)
+        if ending is None:
+            self.remove()
+            return
+        with contextlib.suppress(OSError):  # then all of it is kept
+            new = self._kept.with_suffix(".new")
+            new.write_text(ending + "\n", encoding="utf-8")
+            new.replace(self._kept)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def remove(self) -> None:
         """Delete it, as far as its files' owners let us."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._kept.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
 
@@ -194,6 +201,20 @@ class Box:
         self._folder(path.parent)
         path.write_bytes(content)
         path.chmod(0o666)
+
+
+def _line(path: Path) -> str | None:
+    """A file's content without following what a container may have left in its place; None for none."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        return os.read(file, _LINE).decode(errors="replace").strip() or None
+    except OSError:
+        return None
+    finally:
+        os.close(file)
 
 
 def _open_all(path: Path) -> None:

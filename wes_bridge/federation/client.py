@@ -10,11 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urljoin
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
+from wes_bridge.federation.health import Health
+from wes_bridge.federation.profile import Profile
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
 
@@ -24,6 +28,8 @@ LONG_POLL = 30
 """Seconds a node is asked to hold a poll."""
 AT_ONCE = 8
 """Requests, polls aside, that one process sends one broker at a time: a scatter must not drown it."""
+MAX_BODY = 16 * 1024**2
+"""Bytes of an answer that are read; one that is longer is none."""
 NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
 
 
@@ -48,7 +54,18 @@ class Answer:
 
 
 class BrokerError(Exception):
-    """A broker could not be reached or did not speak the protocol; the text names it and says how."""
+    """A broker could not be reached or did not speak the protocol; the text names it and says how.
+
+    ``status`` is that of its answer, None when there was none.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class BrokerShutError(BrokerError):
+    """It was not asked: it failed too often just before."""
 
 
 class SessionGoneError(BrokerError):
@@ -62,17 +79,41 @@ class Broker:
         name: what the site calls it.
         url: its base URL.
         http: shared by all brokers of a process (see :func:`http_session`).
-        dialect: how it is spoken to (see ``dialect.py``); None: as one of our own nodes.
+        profile: what the site says of it.
+        credentials: sent with each request to its own host, and to no other.
+        dialect: how it is spoken to.
+
+    Attributes:
+        health: how it has been answering.
     """
 
     def __init__(
-        self, name: str, url: str, http: aiohttp.ClientSession, dialect: Dialect | None = None
+        self,
+        name: str,
+        url: str,
+        http: aiohttp.ClientSession,
+        profile: Profile = Profile(),  # noqa: B008  # it is frozen
+        credentials: Credentials | None = None,
+        *,
+        dialect: Dialect = NATIVE,
     ) -> None:
         self.name = name
-        self.dialect = dialect or NATIVE
         self.url = url.rstrip("/")
+        self.profile = profile
+        self.dialect = dialect
+        self.health = Health()
+        self._credentials = credentials
+        self._origin = _origin(self.url)
         self._http = http
         self._turns = asyncio.Semaphore(AT_ONCE)
+
+    def is_own(self, url: str) -> bool:
+        """Whether a URL is on the broker's own host."""
+        return url.startswith(self._origin)
+
+    def may_use(self, url: str) -> bool:
+        """Whether a session's URL is on a host that may be asked for it."""
+        return self.is_own(url) or _origin(url).partition("://")[2].rstrip("/") in self.profile.hosts
 
     async def request_offers(self, request: ExecutionRequest, deadline: float) -> OfferSet:
         """POST /requests (303 with the offer set as body, or a redirect to it).
@@ -86,9 +127,15 @@ class Broker:
         """
         body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
         async with self._turns:
+            if self.health.is_shut(asyncio.get_running_loop().time()):
+                raise BrokerShutError(
+                    f"{self.name} failed while this request waited: {self.health.last_error}"
+                )
+            clock = asyncio.get_running_loop().time
+            until = clock() + deadline
             answer = await self._send("POST", f"{self.url}/requests", deadline, body)
             if answer.status == SEE_OTHER and not answer.content:
-                answer = await self._send("GET", answer.headers.get("location", ""), deadline)
+                answer = await self._send("GET", self._redirect(answer), max(0.0, until - clock()))
         return self._parsed(answer, OfferSet, (200, 303))
 
     async def accept(
@@ -144,6 +191,16 @@ class Broker:
             return None, etag
         return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
 
+    def _redirect(self, answer: Answer) -> str:
+        """Where the offer set is: on the broker's own host."""
+        location = answer.headers.get("location")
+        if not location:
+            raise BrokerError(f"{self.name} redirects to nowhere", answer.status)
+        url = urljoin(answer.url, location)
+        if not self.is_own(url):
+            raise BrokerError(f"{self.name} redirects to another host, which is not followed: {url}")
+        return url
+
     async def _send(
         self,
         method: str,
@@ -154,22 +211,28 @@ class Broker:
     ) -> Answer:
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
         try:
+            if self._credentials is not None and self.is_own(url):
+                sent["Authorization"] = self._credentials.header()
             async with (
                 asyncio.timeout(deadline),
                 self._http.request(method, url, data=body, headers=sent, allow_redirects=False) as answer,
             ):
-                return Answer(url, answer.status, answer.headers, await answer.read())
+                return Answer(url, answer.status, answer.headers, await _content(answer))
         except TimeoutError as error:
             raise BrokerError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
+        except CredentialsError as error:
+            raise BrokerError(f"{self.name} needs credentials, but {error}") from error
+        except _TooLongError as error:
+            raise BrokerError(f"{self.name} sent more than {MAX_BODY} bytes ({url})") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise BrokerError(f"{self.name} cannot be reached at {url}: {reason}") from error
 
     def _parsed(self, answer: Answer, model: type[Part], codes: tuple[int, ...]) -> Part:
         if answer.status == NOT_FOUND:
-            raise SessionGoneError(f"{self.name} does not know {answer.url}")
+            raise SessionGoneError(f"{self.name} does not know {answer.url}", answer.status)
         if answer.status not in codes:
-            raise BrokerError(f"{self.name} answered {answer.status}: {_excerpt(answer)}")
+            raise BrokerError(f"{self.name} answered {answer.status}: {_excerpt(answer)}", answer.status)
         try:
             return model.model_validate_json(answer.content)
         except ValidationError as error:
@@ -180,11 +243,36 @@ class Broker:
             ) from error
 
 
+class _TooLongError(Exception):
+    """A body beyond MAX_BODY."""
+
+
+async def _content(answer: aiohttp.ClientResponse) -> bytes:
+    """The body. One that does not say how long it is, or is compressed, is read with an eye on its length."""
+    length = answer.content_length
+    if length is not None and length <= MAX_BODY and "Content-Encoding" not in answer.headers:
+        return await answer.read()
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY:
+            raise _TooLongError
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port, with a slash: what the URLs of one server begin with."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/"
+
+
 def _excerpt(answer: Answer) -> str:
     text = answer.content.decode(errors="replace")
     try:
         body = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text[:200]
     if isinstance(body, dict):
         return str(body.get("message") or body.get("msg") or body.get("detail") or body)[:300]

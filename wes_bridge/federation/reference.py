@@ -107,8 +107,8 @@ class Reference:
 
     Args:
         shared: what we and its engine both see; the workspace must be in it.
-        at_once: sessions it may have of ours: its own bookings hold nothing back.
-        default_image: for steps that name none; None: they are not sent there.
+        at_once: sessions it may have of this process: its own bookings hold nothing back.
+        default_image: for steps that name none, as the broker calls it; None: they are not sent there.
         now: tells the time; a parameter for tests.
     """
 
@@ -116,7 +116,7 @@ class Reference:
         self,
         shared: Shared,
         at_once: int = 8,
-        default_image: str | None = None,
+        default_image: Image | None = None,
         now: Callable[[], datetime] = utcnow,
     ) -> None:
         self._shared = shared
@@ -129,7 +129,7 @@ class Reference:
 
     # --- asking ---
 
-    def render(self, plan: StepPlan, image: str | None) -> ExecutionRequest:
+    def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """The request; it names a folder that is not made before an offer is accepted.
 
         Raises:
@@ -160,7 +160,7 @@ class Reference:
             executable=Executable(
                 kind=DOCKER_CONTAINER,
                 meta=Meta(name=plan.name[-LONGEST:]),
-                image=Image(locations=[image], digest=""),  # "" passes for any; a missing one is refused
+                image=image,
                 command=["sh", f"{plan.root}/{NOTES}/{SCRIPT}"],
             ),
             compute=Compute(
@@ -223,6 +223,11 @@ class Reference:
     def _new_box(self, plan: StepPlan) -> tuple[Box, str]:
         """A box with a name that no other session has, and what the broker is told of it."""
         parent = _sessions(plan)
+        if not self._shared.folders:
+            raise CannotAskError(
+                "it is only listed: a broker of the reference dialect must be in the configuration, with the"
+                " folders that it shares"
+            )
         folder = parent / uuid.uuid4().hex[:16]
         there = self._shared.there(folder)
         if there is None:
@@ -258,6 +263,10 @@ class Reference:
             raise BusyError(f"{self._at_once} of our sessions are there, as many as may be")
         self._asking[plan.output_url] = now + RESERVED
 
+    def hold(self, session_url: str) -> None:
+        """The session takes a place."""
+        self._held.add(session_url)
+
     def release(self, session_url: str) -> None:
         """Give the session's place back."""
         self._held.discard(session_url)
@@ -271,11 +280,9 @@ class Reference:
             BrokerError: it cannot be made; says what could not be read or written.
         """
         self._asking.pop(plan.output_url, None)
-        self._held.add(str(offer.meta.url))
         try:
             await asyncio.to_thread(self._prepare, plan, offer)
         except (OSError, ValueError) as error:
-            self.release(str(offer.meta.url))
             raise BrokerError(f"the session's folder cannot be made: {error}") from error
 
     def _prepare(self, plan: StepPlan, offer: Session) -> None:
@@ -301,6 +308,7 @@ class Reference:
             time_limit=plan.time_limit,
             shared=[plan.workdir, f"{plan.root}/{NOTES}", plan.environment.get("TMPDIR", plan.workdir)],
         )
+        box.remove()  # half made, when an earlier engine died over it
         try:
             self._fill(plan, box, what)
         except OSError:
@@ -332,7 +340,10 @@ class Reference:
         return box is not None and (await asyncio.to_thread(box.state))[1] is not None
 
     async def outcome(self, plan: StepPlan, session: Session) -> StepOutcome | str:
-        """What the wrapper wrote; the session itself says only whether the container could be run."""
+        """What the wrapper wrote; the session itself says only whether the container could be run.
+
+        Its last line is kept: an engine that dies before it has stored the outcome must not run it twice.
+        """
         box = self._box_of(plan, session)
         if box is None:
             return "its session does not name the folder that was asked for"
@@ -341,10 +352,9 @@ class Reference:
         while started and ending is None and time.monotonic() < until:
             await asyncio.sleep(0.2)
             started, ending = await asyncio.to_thread(box.state)
-        try:
-            return await asyncio.to_thread(self._outcome, plan, session, box, ending)
-        finally:
-            await asyncio.to_thread(box.remove)
+        outcome = await asyncio.to_thread(self._outcome, plan, session, box, ending)
+        await asyncio.to_thread(box.finish)  # not when cancelled: then the next engine reads it
+        return outcome
 
     def _outcome(self, plan: StepPlan, session: Session, box: Box, ending: str | None) -> StepOutcome | str:
         if ending is None:
@@ -371,7 +381,8 @@ class Reference:
         # another process writes the file: there is no event to wait for
         while await asyncio.to_thread(box.state) == (True, None) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
-        if (await asyncio.to_thread(box.state))[1] is not None:  # else its script must still find the word
+        is_over = session.phase in (Phase.REJECTED, Phase.EXPIRED)
+        if is_over or (await asyncio.to_thread(box.state))[1] is not None:  # else its script needs the word
             await asyncio.to_thread(box.remove)
 
     def _box_of(self, plan: StepPlan | None, session: Session) -> Box | None:

@@ -13,6 +13,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from wes_bridge.model.quantities import COST_CARBON as COST_CARBON  # noqa: PLC0414
+from wes_bridge.model.quantities import COST_ENERGY as COST_ENERGY  # noqa: PLC0414
+from wes_bridge.model.quantities import COST_MONETARY as COST_MONETARY  # noqa: PLC0414
+from wes_bridge.model.quantities import METRIC_COMPUTE as METRIC_COMPUTE  # noqa: PLC0414
+from wes_bridge.model.quantities import METRIC_IO as METRIC_IO  # noqa: PLC0414
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.units import format_instant
 
@@ -40,12 +45,6 @@ ENUM_UPDATE = "uri:enum-value-update"
 STRING_UPDATE = "uri:string-value-update"
 INTEGER_UPDATE = "uri:integer-value-update"
 INTEGER_DELTA_UPDATE = "uri:integer-delta-update"
-
-COST_MONETARY = "urn:ivoa:calycopis:cost:monetary"
-COST_ENERGY = "urn:ivoa:calycopis:cost:energy"
-COST_CARBON = "urn:ivoa:calycopis:cost:carbon"
-METRIC_COMPUTE = "urn:ivoa:calycopis:metric:compute-performance"
-METRIC_IO = "urn:ivoa:calycopis:metric:io-throughput"
 
 Instant = Annotated[datetime, PlainSerializer(format_instant, when_used="json")]
 """An aware datetime, written as ISO 8601 UTC."""
@@ -172,11 +171,15 @@ class Volume(_Part):
 
 
 class Compute(Component):
-    """Cores, memory (GiB) and mounts (``SimpleComputeResource``)."""
+    """Cores, memory (GiB) and mounts (``SimpleComputeResource``).
+
+    Native: ``gpus``, a number of devices; version 1.0 of the standard has cores and memory only.
+    """
 
     kind: str = SIMPLE_COMPUTE
     cores: MinMax | None = None
     memory: MinMax | None = None
+    gpus: MinMax | None = None
     volumes: list[Volume] | None = None
 
 
@@ -291,7 +294,10 @@ class ExecutionRequest(_Part):
 
 
 class Session(_Part):
-    """An offer, and once accepted a session (``ScheduledExecutionSession``)."""
+    """An offer, and once accepted a session (``ScheduledExecutionSession``).
+
+    Native: ``advance``, told by the node: it starts sooner when room is freed before its time.
+    """
 
     kind: str = SCHEDULED_SESSION
     meta: Meta = Field(default_factory=Meta)
@@ -304,6 +310,7 @@ class Session(_Part):
     schedule: Schedule | None = None
     costs: list[CostOrMetric] | None = None
     metrics: list[CostOrMetric] | None = None
+    advance: bool | None = None
     connectors: list[dict[str, Any]] | None = None
 
 

@@ -6,9 +6,10 @@ The engine makes it, ``federation`` renders it to an ExecutionRequest in a broke
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+
+from wes_bridge.model.preferences import NO_WISH, Wish
 
 
 class StageMode(StrEnum):
@@ -32,6 +33,7 @@ class StagedFile:
         contents: text of a literal; None otherwise.
         directory: whether it is a directory (empty when there is no ``url``).
         mode: how it may be treated.
+        size: bytes, where it is known.
     """
 
     path: str
@@ -39,6 +41,7 @@ class StagedFile:
     contents: str | None = None
     directory: bool = False
     mode: StageMode = StageMode.READ
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class StepPlan:
         image_required: whether a plain process will not do.
         success_codes: exit codes that mean success.
         rewrite: files in ``workdir`` that may mention paths and are read by the engine.
+        wish: how the node is to be chosen.
     """
 
     name: str
@@ -99,10 +103,7 @@ class StepPlan:
     image_required: bool = False
     success_codes: list[int] = field(default_factory=lambda: [0])
     rewrite: list[str] = field(default_factory=lambda: ["cwl.output.json"])
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as plain JSON types."""
-        return asdict(self)
+    wish: Wish = NO_WISH
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class StepOutcome:
         output_dir: the ``file://`` URL of what ``workdir`` held; None when nothing came back.
         problem: why there is no exit code, in words for the user; None when there is one.
         by_command: the problem is the command's own (too much time or memory), not the node's.
+        out_of_memory: it is that the command used more memory than it asked for.
         unsupported: no node can ever run it: it asks for containers and there are none.
     """
 
@@ -121,4 +123,5 @@ class StepOutcome:
     output_dir: str | None = None
     problem: str | None = None
     by_command: bool = False
+    out_of_memory: bool = False
     unsupported: bool = False

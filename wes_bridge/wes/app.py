@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from wes_bridge.config import ServiceConfig
 from wes_bridge.store.database import Database
 from wes_bridge.wes.binding import CheckedMiddleware, DirectApp, Handler, bound_resolver
+from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.document import BASE_PATH, load_document
 from wes_bridge.wes.errors import HANDLED, error_answers
 from wes_bridge.wes.files import FileHandlers
@@ -56,6 +57,7 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
     pages = PageHandlers(config.name, service.public_url)
     app.add_url_rule("/", "home", pages.home)
     app.add_url_rule("/docs", "docs", pages.docs)
+    app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
     app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service)))
     asgi: ASGIApp = app
     return asgi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import metadata
 from typing import Any
 
@@ -10,8 +11,10 @@ from starlette.responses import Response
 
 from wes_bridge.client_host import SHARED_FILES_TAG, host_id
 from wes_bridge.config import ServiceConfig
+from wes_bridge.model.preferences import PREFIX, Preferences
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
+from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS, WES_VERSION, engine_versions, protocols
 from wes_bridge.wes.service import Service, json_response
 
@@ -21,12 +24,14 @@ class ServiceInfoHandlers:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._brokers = BrokerHandlers(service)
         self._fixed = _fixed_part(service)
 
     async def get(self, request: Request) -> Response:
         """GetServiceInfo."""
         counts = await self._service.threads.sql(runs.count_by_state, self._service.database)
         info = self._fixed | {
+            "brokers": await self._brokers.health(),
             "system_state_counts": {state.value: counts.get(state, 0) for state in State},
         }
         root = self._service.links(request).base
@@ -52,7 +57,12 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             name: {"workflow_engine_version": list(versions)} for name, versions in engine_versions().items()
         },
         "default_workflow_engine_parameters": [
-            {"name": "policy", "type": "string", "default_value": config.engine.policy},
+            {
+                "name": "policy",
+                "type": "string",
+                "default_value": config.engine.choosing.policy or config.engine.policy,
+            },
+            *_preferences(config),
             {"name": "on_error", "type": "string", "default_value": "stop"},
         ],
         "tags": _shared_files(config)
@@ -62,6 +72,20 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             "brokers": ",".join(broker.name for broker in config.brokers),
         },
     }
+
+
+def _preferences(config: ServiceConfig) -> list[dict[str, str]]:
+    """Engine parameters with which a run says how nodes are chosen, and what the site has set."""
+    said = config.engine.choosing.model_dump(mode="json", exclude_none=True)
+    return [
+        {
+            "name": PREFIX + name,
+            "type": "string",
+            "default_value": json.dumps(said[name]) if name in said else "",
+        }
+        for name in Preferences.model_fields
+        if name != "policy"
+    ]
 
 
 def _shared_files(config: ServiceConfig) -> dict[str, str]:

@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from wes_bridge.data.attachments import find_attachment
 from wes_bridge.data.workspace import url_path
+from wes_bridge.federation.policies.registry import policy_names
+from wes_bridge.model.preferences import PreferencesError, run_preferences
 from wes_bridge.wes.body import parse_json
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS
 from wes_bridge.wes.errors import BadRequestError
@@ -75,7 +77,7 @@ def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rul
         "workflow_type": _language(_text("workflow_type", given)),
         "workflow_type_version": _version(_text("workflow_type_version", given)),
         "tags": tags,
-        "workflow_engine_parameters": _parameters(_object("workflow_engine_parameters", given)),
+        "workflow_engine_parameters": _checked(_parameters(_object("workflow_engine_parameters", given))),
         "workflow_url": url,
     }
     request |= _engine(given, rules.engines)
@@ -122,6 +124,15 @@ def _string_map(field: str, value: dict[str, Any]) -> dict[str, str]:
 def _parameters(value: dict[str, Any]) -> dict[str, str]:
     """Engine parameters as strings; a flag without a value (null) becomes an empty one."""
     return {key: _as_string(item) for key, item in value.items()}
+
+
+def _checked(parameters: dict[str, str]) -> dict[str, str]:
+    """Refuse preferences (``policy`` and ``policy.*``) that could not be followed."""
+    try:
+        run_preferences(parameters, policy_names())
+    except PreferencesError as error:
+        raise BadRequestError(f"workflow_engine_parameters: {error}") from error
+    return parameters
 
 
 def _as_string(item: Any) -> str:

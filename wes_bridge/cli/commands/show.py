@@ -7,6 +7,9 @@ import click
 from wes_bridge.cli import flow, steps
 from wes_bridge.cli.remote import connected, json_option, put_json, put_table, wes_option
 
+_CHOICES = 20
+"""Lines about choices that are shown."""
+
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
@@ -37,6 +40,11 @@ def show(run_id: str, wes: str, as_json: bool) -> None:
         if tasks:
             click.echo()
             put_table(steps.COLUMNS, steps.rows(tasks))
+        choices = steps.choices(tasks)
+        for line in ["", *choices[:_CHOICES]] if choices else []:
+            click.echo(line)
+        if len(choices) > _CHOICES:
+            click.echo(f"... and {len(choices) - _CHOICES} more (--json shows all)")
         if run.get("state") in ("EXECUTOR_ERROR", "SYSTEM_ERROR"):
             click.echo()
             for line in flow.reasons(client, run):

@@ -1,0 +1,78 @@
+"""A command that fails is the user's: run again only if asked for, and told."""
+
+from tests.federation.conftest import PLAN, place
+from tests.federation.fake_broker import FakeBroker
+from wes_bridge.model.preferences import Wish
+from wes_bridge.model.step_plan import Resources
+
+MEMORY = {"kind": "urn:wes-bridge:memory-limit", "level": "ERROR", "message": "used 2 GiB, limit 1 GiB"}
+
+
+def test_a_failed_command_is_run_again_as_often_as_asked(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], 7
+    outcome, seen = place(alpha, wish=Wish(retries=2))
+    assert outcome.exit_code == 7
+    assert len(alpha.requests) == 3
+    assert outcome.output_dir == f"{PLAN.output_url}.3"
+    earlier = seen[-1].placement.earlier
+    assert [entry["problem"] for entry in earlier] == ["exit code 7; again, as asked for"] * 2
+
+
+def test_each_attempt_writes_to_places_of_its_own(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], 7
+    place(alpha, wish=Wish(retries=1), stderr_url="file:///nonexistent/stderr")
+    places = [
+        (request["data"][0]["location"], request["executable"]["streams"]["stderr"]["destination"])
+        for request in alpha.requests
+    ]
+    assert places == [
+        (PLAN.output_url, "file:///nonexistent/stderr"),
+        (f"{PLAN.output_url}.2", "file:///nonexistent/stderr.2"),
+    ]
+
+
+def test_more_memory_when_it_ran_out(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code, alpha.messages = ["FAILED"], None, [MEMORY]
+    resources = Resources(memory_min=512 * 1024**2, memory_max=1024**3)
+    wish = Wish(memory_retries=2, memory_factor=1.5, retries=9)
+    outcome, seen = place(alpha, wish=wish, resources=resources)
+    asked = [request["compute"]["memory"]["maxBytes"] for request in alpha.requests]
+    assert asked == [1024**3, int(1.5 * 1024**3), int(2.25 * 1024**3)]
+    assert outcome.problem == "used 2 GiB, limit 1 GiB"
+    assert outcome.by_command
+    assert "again with 1536 MiB of memory" in seen[-1].placement.earlier[0]["problem"]
+
+
+def test_without_asking_there_is_no_more_memory(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code, alpha.messages = ["FAILED"], None, [MEMORY]
+    outcome, _ = place(alpha, resources=Resources(memory_max=1024**3))
+    assert outcome.out_of_memory
+    assert len(alpha.requests) == 1
+
+
+def test_retries_of_the_command_do_not_use_up_those_of_nodes(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], 7
+    place(alpha, wish=Wish(retries=6))
+    assert len(alpha.requests) == 7
+
+
+def test_a_node_that_failed_is_set_back_for_this_step(alpha: FakeBroker, beta: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], None
+    alpha.messages = [{"level": "ERROR", "message": "image not found"}]
+    beta.phases, beta.exit_code = ["FAILED"], None
+    beta.messages = [{"level": "ERROR", "message": "disk full"}]
+    outcome, seen = place(alpha, beta)
+    nodes = [entry["node"] for entry in seen[-1].placement.earlier] + [seen[-1].placement.node]
+    assert sorted(nodes) == ["node0", "node0", "node1", "node1"]
+    assert nodes[0] != nodes[1]
+    assert "image not found" in str(outcome.problem)
+    assert "disk full" in str(outcome.problem)
+
+
+def test_an_offer_that_cannot_be_accepted_leaves_the_next_best(alpha: FakeBroker, beta: FakeBroker) -> None:
+    alpha.accept_as = "REJECTED"
+    outcome, seen = place(alpha, beta)
+    assert outcome.exit_code == 0
+    assert seen[-1].placement.node == "node1"
+    if seen[-1].placement.earlier:
+        assert seen[-1].placement.earlier[0]["problem"] == "node0: the offer became REJECTED"

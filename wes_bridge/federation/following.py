@@ -1,0 +1,203 @@
+"""Following an accepted session to its end, and what that end means for the step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
+from wes_bridge.model.execution_broker import Message, Session
+from wes_bridge.model.states import LifecyclePhase, Phase
+from wes_bridge.model.step_plan import StepOutcome, StepPlan
+
+ACTION_TIMEOUT = 15.0
+"""Seconds for accepting, rejecting, cancelling."""
+LOST_AFTER = 60.0
+"""Seconds a node may be silent before its session is given up."""
+BACKWARDS = 3
+"""Times a session may go back to an earlier phase before it is given up."""
+HELD = 1.0
+"""Seconds after which an answer counts as held by the node: it may be asked again at once."""
+MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
+COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:booking-ended", MEMORY_LIMIT}
+"""Kinds of messages that say the command itself went over what it asked for."""
+NOT_ACCEPTED = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})
+"""Phases of a session that was never accepted."""
+_RANK = {phase: rank for rank, phase in enumerate(Phase)}
+"""Phases in the order in which a session goes through them: that of their declaration."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A session as it was when its acceptance was answered."""
+
+    broker: Broker
+    url: str
+    session: Session
+    etag: str | None
+
+
+class Following:
+    """Follows one session.
+
+    Args:
+        accepted: the session.
+        plan: the step it runs.
+        report: told the session whenever its phase goes on, or its command begins to run.
+        lost_after: seconds the node may be silent.
+        leave: whether the session goes on when the calling task is cancelled.
+    """
+
+    def __init__(
+        self,
+        accepted: Accepted,
+        plan: StepPlan,
+        report: Callable[[Session], Awaitable[None]],
+        lost_after: float,
+        leave: Callable[[], bool],
+    ) -> None:
+        self._accepted = accepted
+        self._plan = plan
+        self._report = report
+        self._lost_after = lost_after
+        self._leave = leave
+        self._furthest = accepted.session.phase
+        self._runs = _runs(accepted.session)
+        self._backwards = 0
+
+    async def outcome(self) -> StepOutcome | str:
+        """The outcome; or, as text, why another session should be tried.
+
+        Cancelling the calling task cancels the session at its node first, unless it is to be left.
+        """
+        broker, url = self._accepted.broker, self._accepted.url
+        try:
+            session = await self._last()
+            told = await broker.dialect.outcome(self._plan, session)
+        except asyncio.CancelledError:
+            if not self._leave():
+                await asyncio.shield(cancel(broker, url))
+            raise
+        except SessionGoneError:
+            return "the session is not known to the node any more"
+        except BrokerError as error:
+            return str(error)
+        finally:
+            broker.dialect.release(url)
+        return _outcome(session, self._plan.success_codes) if told is None else told
+
+    async def _last(self) -> Session:
+        """Poll until the session has ended; report each change.
+
+        Raises:
+            SessionGoneError: the node does not know it any more.
+            BrokerError: the node was silent for too long, or the session went back and forth.
+        """
+        clock = asyncio.get_running_loop().time
+        broker, session, etag = self._accepted.broker, self._accepted.session, self._accepted.etag
+        if not session.phase.is_final:
+            await self._report(session)
+        heard, pause = clock(), 0.05
+        while not (session.phase.is_final or await broker.dialect.ended(self._plan, session)):
+            begun = clock()
+            try:
+                news, etag = await broker.poll(self._accepted.url, etag)
+            except SessionGoneError:
+                raise
+            except BrokerError as error:
+                if clock() - heard > self._lost_after:
+                    broker.health.broke_down(str(error), clock())
+                    raise
+                await asyncio.sleep(min(1.0, self._lost_after / 4))
+                continue
+            heard = clock()
+            if news is not None:
+                await self._see(news)
+                pause = pause if news.phase is session.phase else 0.05
+                session = news
+            held = heard - begun > HELD
+            if not session.phase.is_final and not held and (etag is None or news is None):
+                pause = min(pause * 1.5, 5.0)
+                await asyncio.sleep(pause)
+        return session
+
+    async def _see(self, news: Session) -> None:
+        """Report a phase that is further on; put up with one that is not, but not for ever."""
+        if _RANK[news.phase] < _RANK[self._furthest]:
+            self._backwards += 1
+            if self._backwards > BACKWARDS or news.phase in NOT_ACCEPTED:
+                await cancel(self._accepted.broker, self._accepted.url, patience=0.0)
+                raise BrokerError(f"its session went back from {self._furthest} to {news.phase}")
+        elif not news.phase.is_final and (news.phase, _runs(news)) != (self._furthest, self._runs):
+            self._furthest, self._runs = news.phase, _runs(news)
+            await self._report(news)
+
+
+def _runs(session: Session) -> bool:
+    """Whether the command runs in a session that is PREPARING still: some brokers never say it otherwise."""
+    compute = session.compute
+    return (
+        session.phase is Phase.PREPARING and compute is not None and compute.phase is LifecyclePhase.RUNNING
+    )
+
+
+async def cancel(broker: Broker, url: str, patience: float = LOST_AFTER) -> None:
+    """Cancel a session and wait until it has ended.
+
+    Args:
+        broker: whose it is.
+        url: of the session.
+        patience: seconds to wait for its end; a node that does not answer is told again until then.
+    """
+    with contextlib.suppress(BrokerError, TimeoutError):
+        async with asyncio.timeout(max(patience, ACTION_TIMEOUT)):
+            session, etag = await _told(broker, url, patience)
+            await broker.dialect.stop(session)
+            clock = asyncio.get_running_loop().time
+            until = clock() + patience
+            while not session.phase.is_final and clock() < until:
+                begun = clock()
+                news, etag = await broker.poll(url, etag, wait=10)
+                session = news or session
+                if not session.phase.is_final and clock() - begun < HELD:
+                    await asyncio.sleep(0.2)
+    broker.dialect.release(url)
+
+
+async def _told(broker: Broker, url: str, patience: float) -> tuple[Session, str | None]:
+    clock = asyncio.get_running_loop().time
+    until = clock() + patience
+    while True:
+        try:
+            return await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
+        except SessionGoneError:
+            raise
+        except BrokerError:
+            if clock() >= until:
+                raise
+            await asyncio.sleep(1.0)
+
+
+def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
+    exit_code = session.executable.exit_code if session.executable else None
+    ended_well = exit_code in success_codes
+    if exit_code is not None and not (ended_well and session.phase is not Phase.COMPLETED):
+        return StepOutcome(exit_code=exit_code)
+    if session.phase is Phase.COMPLETED:
+        return StepOutcome(exit_code=0)
+    errors = _errors(session)
+    words = "; ".join(message.text() for message in errors) or "no reason given"
+    if any(message.kind in COMMAND_LIMITS for message in errors):
+        memory = any(message.kind == MEMORY_LIMIT for message in errors)
+        return StepOutcome(problem=words, by_command=True, out_of_memory=memory)
+    if session.phase is Phase.FAILED and session.executable and session.executable.started and not ended_well:
+        return StepOutcome(problem=f"failed at the node: {words}")
+    return f"{session.phase}: {words}"
+
+
+def _errors(session: Session) -> list[Message]:
+    parts = [session, session.executable, session.compute, *(session.data or []), *(session.storage or [])]
+    messages = [m for part in parts if part and part.meta for m in part.meta.messages or []]
+    return [m for m in messages if m.level == "ERROR"] or [m for m in messages if m.level == "WARN"]

@@ -1,0 +1,74 @@
+"""Hard limits: an offer that may go over one of them is refused, in words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from wes_bridge.federation.figures import Figures
+from wes_bridge.model.preferences import Wish
+from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
+
+_COSTS = {
+    COST_MONETARY: ("costs", "max_cost", ""),
+    COST_ENERGY: ("takes", "max_energy", " kWh"),
+    COST_CARBON: ("emits", "max_carbon", " g of CO2"),
+}
+_METRICS = {METRIC_COMPUTE: "compute performance", METRIC_IO: "I/O throughput"}
+
+
+def over_limit(figures: Figures, wish: Wish, asked: datetime, now: datetime) -> str | None:
+    """Why an offer is refused; None when it keeps all limits.
+
+    A limit holds for the worst that the offer allows, and one that says nothing does not keep it.
+
+    Args:
+        figures: of the offer, in seconds from ``now``.
+        wish: the limits.
+        asked: when nodes were first asked for the step.
+        now: when the offers came.
+    """
+    if figures.impossible is not None:
+        return figures.impossible
+    if not wish.has_limits:
+        return None
+    return (
+        _over_costs(figures, wish)
+        or _below_metrics(figures, wish)
+        or _over_deadline(figures, wish, asked, now)
+    )
+
+
+def _over_costs(figures: Figures, wish: Wish) -> str | None:
+    for kind, limit in wish.max_costs.items():
+        verb, name, unit = _COSTS.get(kind, ("costs", kind, ""))
+        most = figures.cost(kind).most
+        if most is None:
+            return f"it does not say what it {verb} at most ({name} is {limit:g}{unit})"
+        if most > limit:
+            return f"it {verb} up to {most:g}{unit}, over {name} {limit:g}"
+    return None
+
+
+def _below_metrics(figures: Figures, wish: Wish) -> str | None:
+    for kind, floor in wish.required.items():
+        least, name = figures.metric(kind).least, _METRICS.get(kind, kind)
+        if least is None:
+            return f"it promises no {name} (required: {floor:g})"
+        if least < floor:
+            return f"it promises {name} of {least:g}, below the required {floor:g}"
+    return None
+
+
+def _over_deadline(figures: Figures, wish: Wish, asked: datetime, now: datetime) -> str | None:
+    left = []
+    if wish.before is not None:
+        left.append((wish.before - now).total_seconds())
+    if wish.within is not None:
+        left.append(wish.within.total_seconds() - (now - asked).total_seconds())
+    if not left:
+        return None
+    if figures.finish is None:
+        return "it does not say when it would be done (there is a deadline)"
+    if figures.finish > min(left):
+        return f"it would be done in {figures.finish:.0f} s, and the deadline is in {min(left):.0f} s"
+    return None
