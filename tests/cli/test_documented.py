@@ -29,7 +29,12 @@ def in_help(name: str) -> list[str]:
 
 def in_page(name: str) -> list[str]:
     blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line.removeprefix("$ ") for block in blocks for line in _joined(block)]
+
+
+def _joined(block: str) -> list[str]:
+    """Lines, those that go on after a backslash as one."""
+    return block.replace("\\\n", " ").splitlines()
 
 
 def words(line: str) -> list[str]:

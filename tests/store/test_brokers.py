@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect
 
 from wes_bridge.store.brokers import forget_brokers, list_brokers, put_brokers
 from wes_bridge.store.database import Database, migrate
@@ -28,11 +28,9 @@ def test_the_newest_report_of_each_worker(tmp_path: Path) -> None:
 
 def test_an_older_database_gets_the_table(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'old.db'}"
-    database = Database(url, SERVICE)
-    with database.write() as connection:
-        connection.execute(text("DROP TABLE brokers"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-    database.close()
+    engine = create_engine(url)
+    migrate(engine, SERVICE.migrations, "0001")
+    engine.dispose()
     again = Database(url, SERVICE)
     columns = {column["name"] for column in inspect(again.engine).get_columns("brokers")}
     assert columns == {"worker", "name", "url", "report", "seen"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +50,12 @@ def inputs_hash(plan: StepPlan) -> str:
 
     Where its output goes and how its node is chosen do not count, nor does the session's own root.
     """
-    parts = asdict(plan)
-    for name in _NOT_INPUTS:
-        del parts[name]
-    text = json.dumps(parts, sort_keys=True, default=str).replace(plan.root, _ROOT)
+    parts = {name: value for name, value in vars(plan).items() if name not in _NOT_INPUTS}
+    parts["resources"] = vars(plan.resources)
+    parts["staged"] = [
+        (item.path, item.url, item.contents, item.directory, item.mode.value) for item in plan.staged
+    ]
+    text = json.dumps(parts, sort_keys=True).replace(plan.root, _ROOT)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -55,16 +57,24 @@ class Capacity:
         return Amount(self.cores, self.memory, storage, self.gpus, self.sessions)
 
 
+SHORTEST_WAIT = 1.5
+"""Seconds that a session waits at least where nothing is free: an idle node must look earlier than a busy
+one, however quick sessions were of late."""
+
+
 class Queue:
     """The line of sessions waiting to run, and those running.
 
     Args:
         capacity: what there is.
+        clock: seconds.
     """
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity = capacity
+        self._clock = clock
         self._running: dict[str, Need] = {}
+        self._since: dict[str, float] = {}
         self._line: deque[tuple[str, Need, asyncio.Future[None]]] = deque()
         self._all = capacity.amount
         self._used = NOTHING
@@ -125,6 +135,7 @@ class Queue:
         need = self._running.pop(uuid, None)
         if need is None:
             return
+        del self._since[uuid]
         self._used = self._used.minus(need.amount)
         if took is not None:
             self._typical = took if self._typical is None else 0.9 * self._typical + 0.1 * took
@@ -135,8 +146,19 @@ class Queue:
         now = utcnow()
         if not self._line and self._fits(need):
             return now
-        running = sum(self._weight(need) for need in self._running.values()) / 2
-        return now + timedelta(seconds=(running + self._ahead) / self.capacity.cores)
+        running = sum(self._left(uuid, need) for uuid, need in self._running.items())
+        wait = (running + self._ahead) / self.capacity.cores
+        return now + timedelta(seconds=max(SHORTEST_WAIT, wait))
+
+    def _left(self, uuid: str, need: Need) -> float:
+        """Core-seconds a running session is expected to need yet.
+
+        One that has taken longer than is usual is expected to take as long again, if it may.
+        """
+        so_far = self._clock() - self._since[uuid]
+        expected = self._weight(need) / need.cores
+        left = expected - so_far if so_far < expected else min(so_far, need.duration.total_seconds() - so_far)
+        return need.cores * max(0.0, left)
 
     def _weight(self, need: Need) -> float:
         """Core-seconds a session is expected to take: what it asked for, or what sessions took of late."""
@@ -149,6 +171,7 @@ class Queue:
     def _enter(self, uuid: str, need: Need) -> None:
         self._running[uuid] = need
         self._used = self._used.plus(need.amount)
+        self._since[uuid] = self._clock()
 
     def _admit(self) -> None:
         while self._line:
