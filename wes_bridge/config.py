@@ -12,7 +12,7 @@ import ipaddress
 import os
 import tempfile
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -177,9 +177,20 @@ class BrokerTraits(_Section):
 
 
 class BrokerConfig(BrokerTraits):
-    """An ExecutionBroker the service asks for offers."""
+    """An ExecutionBroker the service asks for offers; what is here a listing cannot say."""
 
     credentials: CredentialsConfig | None = None
+    shared: dict[Path, PurePosixPath] = Field(
+        default_factory=dict,
+        description="reference: folders here that its container engine sees too, and their names there",
+    )
+    max_sessions: int = Field(8, gt=0, description="reference: sessions at once of each engine worker")
+
+    @model_validator(mode="after")
+    def _absolute(self) -> BrokerConfig:
+        if not all(path.is_absolute() for pair in self.shared.items() for path in pair):
+            raise ValueError(f"broker {self.name}: shared folders must be absolute paths")
+        return self
 
 
 class ListingConfig(_Section):
@@ -314,6 +325,23 @@ class ServiceConfig(_Section):
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
     aggregator: AggregatorConfig | None = Field(None, description="an embedded aggregator; default: none")
     listings: list[ListingConfig] = Field(default_factory=list, description="where more brokers are listed")
+
+    @model_validator(mode="after")
+    def _workspace_is_shared(self) -> ServiceConfig:
+        for broker in self.brokers:
+            if broker.dialect == "reference" and not broker.shared:
+                raise ValueError(
+                    f"broker {broker.name}: the reference dialect needs shared, e.g."
+                    " {/srv/data: /srv/data};"
+                    " such a broker gives nothing back but what is written to a folder that both it"
+                    " and we see"
+                )
+            if broker.shared and not any(self.workspace_dir.is_relative_to(path) for path in broker.shared):
+                raise ValueError(
+                    f"broker {broker.name}: the workspace {self.workspace_dir} is in none of its shared"
+                    " folders; steps there could not give their outputs back"
+                )
+        return self
 
     @property
     def database_url(self) -> str:

@@ -74,7 +74,10 @@ class Worker:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
                 engine = self._config.engine
-                brokers = [make_broker(broker, http, broker.credentials) for broker in self._config.brokers]
+                brokers = [
+                    make_broker(broker, http, broker.credentials, engine.default_image)
+                    for broker in self._config.brokers
+                ]
                 federation = Federation(
                     brokers, engine.offer_deadline, engine.patience, engine.offer_grace, engine.lost_after
                 )

@@ -16,11 +16,12 @@ from typing import Any
 
 from wes_bridge.federation.choosing import Candidate
 from wes_bridge.federation.client import Broker, BrokerError, BrokerShutError
-from wes_bridge.federation.dialects import Requests
+from wes_bridge.federation.dialect import BusyError, CannotAskError
 from wes_bridge.federation.figures import figures_of
 from wes_bridge.federation.limits import over_limit
 from wes_bridge.federation.profile import to_move, unfit
-from wes_bridge.model.execution_broker import OfferSet, Session
+from wes_bridge.federation.requests import Requests
+from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Message, OfferSet, Session
 from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepPlan
 from wes_bridge.model.units import utcnow
@@ -33,6 +34,8 @@ BROKER_SILENT = "urn:wes-bridge:broker-silent"
 """Kind of the message with which an aggregator says that one of its brokers did not answer."""
 NO_SLOT = "urn:wes-bridge:no-slot"
 """Kind of the message with which our own node says that it could run the step, but is booked up."""
+UNKNOWN_KIND = "uri:unknown-type"
+"""Kind of the message with which a broker says that it has nothing for a component of some kind."""
 MOST_OFFERS = 100
 """Offers of one broker that are looked at."""
 
@@ -49,6 +52,8 @@ class Reply:
         spare: offers that cannot, to be given back.
         silent: it did not answer: asking again may help.
         busy: all it says against the step is that it is booked up: asking again will help, some time.
+        no_containers: it says that it has no platform for them.
+        unasked: its dialect has no request for the step (or, when busy, not now).
     """
 
     broker: Broker
@@ -57,6 +62,8 @@ class Reply:
     spare: list[str] = field(default_factory=list)
     silent: bool = False
     busy: bool = False
+    no_containers: bool = False
+    unasked: bool = False
 
 
 class Asker:
@@ -175,7 +182,11 @@ class Asker:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
-            answer = await broker.request_offers(requests.for_broker(broker.profile), self._deadline)
+            answer = await broker.request_offers(requests.for_broker(broker), self._deadline)
+        except CannotAskError as error:
+            broker.health.let_go()
+            entry = _none(broker, f"not asked: {error}") | {"kinds": []}
+            return Reply(broker, entry, busy=isinstance(error, BusyError), unasked=True)
         except BrokerShutError as error:
             return _silent(broker, str(error))
         except BrokerError as error:
@@ -219,10 +230,16 @@ class Asker:
             reply.entry["kinds"] = [message.kind for message in messages]
             reply.silent = BROKER_SILENT in kinds
             reply.busy = kinds == {NO_SLOT}
+            reply.no_containers = any(_is_about_containers(message) for message in messages)
         return reply
 
 
 _NO_REASON = "no offers, no reason given"
+
+
+def _is_about_containers(message: Message) -> bool:
+    """The message's kind alone does not say it: it may as well be about some storage or data."""
+    return message.kind == UNKNOWN_KIND and (message.values or {}).get("kind") == DOCKER_CONTAINER
 
 
 def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> Reply | None:

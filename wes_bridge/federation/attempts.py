@@ -75,6 +75,7 @@ class Attempts:
             attempt=self.attempt,
             earlier=list(self.earlier),
             left=self._left() or None,
+            notes=list(journalled.get("notes") or []),
             plan=self.plan,
         )
 
