@@ -18,6 +18,7 @@ from schema_salad.fetcher import DefaultFetcher
 from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
+from wes_bridge.model.preferences import NAMESPACE
 
 _MAX_REDIRECTS = 5
 
@@ -117,7 +118,7 @@ class GuardedFetcher(DefaultFetcher):
 
     def check_exists(self, url: str) -> bool:
         """Whether there is something at ``url`` that may be read."""
-        if url in self.cache:
+        if url in self.cache or url.startswith(NAMESPACE):  # our own hints are known, not fetched
             return True
         try:
             self.policy.check(url)

@@ -27,11 +27,6 @@ def check_hints(tool: Any) -> None:
         for index, hint in enumerate(hints):
             if isinstance(hint, dict) and hint.get("class") == HINT:
                 _check(hints, index, hint)
-        for index, requirement in enumerate(holder.get("requirements") or []):
-            if isinstance(requirement, dict) and requirement.get("class") == HINT:
-                raise SourceLine(holder["requirements"], index, ValidationException).makeError(
-                    "Placement is a hint: write it below 'hints', not 'requirements'"
-                )
 
 
 def preferences_of(hints: Iterable[Mapping[str, Any]]) -> list[Preferences]:

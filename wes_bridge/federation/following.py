@@ -100,6 +100,7 @@ class Following:
             heard = clock()
             if news is not None:
                 await self._see(news)
+                pause = pause if news.phase is session.phase else 0.05
                 session = news
             held = heard - begun > HELD
             if not session.phase.is_final and not held and (etag is None or news is None):

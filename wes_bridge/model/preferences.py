@@ -300,3 +300,7 @@ def hint_schema() -> dict[str, Any]:
         definition.pop("default", None)
     schema["properties"]["class"] = {"enum": ["wb:Placement", HINT]}
     return schema
+
+
+if __name__ == "__main__":
+    print(json.dumps(hint_schema(), indent=2))  # noqa: T201  # docs/placement.schema.json
