@@ -21,6 +21,7 @@ from wes_bridge.wes.document import BASE_PATH, load_document
 from wes_bridge.wes.errors import HANDLED, error_answers
 from wes_bridge.wes.files import FileHandlers
 from wes_bridge.wes.pages import PageHandlers
+from wes_bridge.wes.planning import PlanHandlers
 from wes_bridge.wes.runs import RunHandlers
 from wes_bridge.wes.service import Service
 from wes_bridge.wes.service_info import ServiceInfoHandlers
@@ -83,6 +84,7 @@ def _table(service: Service) -> dict[str, Handler]:
         "GetServiceInfo": info.get,
         "ListRuns": runs.list,
         "RunWorkflow": submit.post,
+        "PlanRun": PlanHandlers(service).post,
         "GetRunLog": runs.get,
         "DeleteRun": runs.delete,
         "GetRunStatus": runs.status,

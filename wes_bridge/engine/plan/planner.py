@@ -29,11 +29,13 @@ from wes_bridge.engine.plan.expand import Expansion, TooWideError
 from wes_bridge.engine.plan.grouping import Group, grouped, request_key
 from wes_bridge.engine.plan.sizes import Sizes
 from wes_bridge.engine.plan.timeline import schedule
+from wes_bridge.engine.run import task_id
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.choosing import Candidate, choose
 from wes_bridge.federation.dialects import Requests
 from wes_bridge.federation.figures import Span
 from wes_bridge.federation.placing import Federation
+from wes_bridge.federation.policies.registry import policy_names
 from wes_bridge.federation.profile import Profile
 from wes_bridge.model.execution_broker import dump
 from wes_bridge.model.preferences import Preferences, PreferencesError, combine, run_preferences
@@ -131,17 +133,19 @@ class RunPlanner:
         self, request: dict[str, Any], run_id: str, folder: RunFolder, base: str
     ) -> _Expanded:
         engine = self._config.engine
-        wanted = run_preferences(request.get("workflow_engine_parameters") or {})
+        parameters = request.get("workflow_engine_parameters") or {}
+        wanted = run_preferences(parameters, policy_names())
         preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         policy = Policy(self._config.fetch, [folder.root])
         files = fs_access(policy)
         folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(request["workflow_url"], folder, base)
         loaded = load(url, request.get("workflow_params") or {}, base, policy, files(base))
+        outputs = RunFolder(self._config.workspace_dir / run_id)
         context = _context(run_id, files, engine.expression_timeout)
-        expansion = Expansion(context, lambda place: file_url(folder.task_out(place.replace("/", "-"))))
+        expansion = Expansion(context, lambda place: file_url(outputs.task_out(task_id(place))))
         expansion.expand(loaded.process, loaded.job_order)
-        wish, sizes = combine(preferences), Sizes()
+        wish, sizes = combine(preferences), Sizes(files(base))
         for element in expansion.elements:
             if element.plan is not None:
                 said = element.preferences
