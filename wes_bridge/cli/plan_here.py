@@ -64,13 +64,13 @@ async def _plan(settings: ServiceConfig, bundle: Bundle, parameters: dict[str, s
         await asyncio.sleep(0.01)  # the nodes are on their way before this process imports anything
         from wes_bridge.engine.plan.main import Job, make_plan, prepare  # noqa: PLC0415
 
-        prepare()
+        warm = asyncio.create_task(asyncio.to_thread(prepare, bundle.version))
         request: dict[str, Any] = {
             "workflow_url": bundle.workflow_url,
             "workflow_params": bundle.params,
             "workflow_engine_parameters": parameters,
         }
-        await asyncio.gather(*(child.ready() for child in children))
+        await asyncio.gather(warm, *(child.ready() for child in children))
         job = Job(config=config, request=request, run_id="plan", folder=folder / "run")
         async with asyncio.timeout(config.engine.plan_timeout):
             result = await make_plan(job)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,9 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         raise InvalidWorkflowError(str(error)) from error
 
 
-def preload() -> None:
-    """Read the schemas of all CWL versions: seconds of work that no run should wait for."""
-    for version in ("v1.2", "v1.0", "v1.1"):
+def preload(versions: Iterable[str] = ("v1.2", "v1.0", "v1.1")) -> None:
+    """Read the schemas of CWL versions: seconds of work that no run should wait for."""
+    for version in versions:
         with _lock:
             get_schema(version)
 

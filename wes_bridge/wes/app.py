@@ -41,6 +41,7 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
         An ASGI application with lifespan; the API is below ``/ga4gh/wes/v1``, its Swagger UI at ``ui/``.
     """
     service = Service(config, database, wake)
+    plans = PlanHandlers(service)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
@@ -48,6 +49,7 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
         try:
             yield
         finally:
+            await plans.close()
             await service.stop()
 
     document = load_document()
@@ -59,7 +61,7 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
     app.add_url_rule("/", "home", pages.home)
     app.add_url_rule("/docs", "docs", pages.docs)
     app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
-    app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service)))
+    app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
     asgi: ASGIApp = app
     return asgi
 
@@ -76,7 +78,7 @@ def _middlewares(on_error: object) -> list[object]:
     ]
 
 
-def _table(service: Service) -> dict[str, Handler]:
+def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
     """The handler of each operation of the document."""
     info, submit = ServiceInfoHandlers(service), SubmitHandlers(service)
     runs, tasks, files = RunHandlers(service), TaskHandlers(service), FileHandlers(service)
@@ -84,7 +86,7 @@ def _table(service: Service) -> dict[str, Handler]:
         "GetServiceInfo": info.get,
         "ListRuns": runs.list,
         "RunWorkflow": submit.post,
-        "PlanRun": PlanHandlers(service).post,
+        "PlanRun": plans.post,
         "GetRunLog": runs.get,
         "DeleteRun": runs.delete,
         "GetRunStatus": runs.status,

@@ -1,5 +1,8 @@
 """POST /runs/plan: what a run would do and take. A process of its own makes the plan, so that the API answers
-on, and one that takes too long can be killed; nothing of the request is kept."""
+on, and one that takes too long can be killed; nothing of the request is kept.
+
+Who plans once often plans again soon: after a plan the next planner is started ahead, and waits a while.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import json
 import logging
 import sys
 import uuid
+from asyncio.subprocess import Process
 from typing import Any
 
 from starlette.requests import Request
@@ -34,6 +38,13 @@ class PlanHandlers:
         self._service = service
         self._rules = Rules(engine_versions(), tuple(service.config.fetch.files))
         self._turns = asyncio.Semaphore(service.config.engine.plans_at_once)
+        self._spare: asyncio.Task[Process] | None = None
+
+    async def close(self) -> None:
+        """End the planner that waits, if there is one."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            await _end(await spare)
 
     async def post(self, request: Request) -> Response:
         """PlanRun."""
@@ -64,7 +75,7 @@ class PlanHandlers:
         async with self._turns:
             try:
                 async with asyncio.timeout(config.engine.plan_timeout):
-                    answer = await _planner(json.dumps(job).encode())
+                    answer = await self._answer(json.dumps(job).encode())
             except TimeoutError:
                 raise BadRequestError(
                     f"the plan took longer than {config.engine.plan_timeout:g} s (engine.plan_timeout):"
@@ -76,19 +87,31 @@ class PlanHandlers:
             raise ApiError("the planner failed; the service's log tells more") from error
         return result
 
+    async def _answer(self, job: bytes) -> bytes:
+        """What a planner writes for a job. However this ends, it is gone."""
+        spare, self._spare = self._spare, None
+        process = await (spare or _start())
+        if process.returncode is not None:  # it had waited long enough
+            process = await _start()
+        try:
+            answer, _ = await process.communicate(job)
+        finally:
+            await _end(process)
+        if process.returncode:
+            _LOG.error("a planner ended with exit code %s", process.returncode)
+        if self._spare is None:
+            self._spare = asyncio.create_task(_start(), name="spare planner")
+        return answer
 
-async def _planner(job: bytes) -> bytes:
-    """Run a planner; what it wrote. However this ends, it is gone."""
-    process = await asyncio.create_subprocess_exec(
+
+async def _start() -> Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable, *_PLANNER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    try:
-        answer, _ = await process.communicate(job)
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode:
-        _LOG.error("a planner ended with exit code %s", process.returncode)
-    return answer
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pydantic import BaseModel
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine.loading import preload
 from wes_bridge.engine.plan.planner import RunPlanner
 from wes_bridge.federation.asking import REJECT_TIMEOUT
 from wes_bridge.federation.brokers import make_broker
@@ -29,8 +31,13 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.run_plan import PlanError, RunPlan
 
+VERSIONS = ("v1.0", "v1.1", "v1.2")
 _KILL_AFTER = 5.0
 """Seconds after its time that a planner ends itself, should nobody have killed it."""
+
+
+_SPARE_LIFE = 600.0
+"""Seconds a planner waits for its job."""
 
 
 class Job(BaseModel):
@@ -50,12 +57,14 @@ class Result(BaseModel):
     unsupported: bool = False
 
 
-def prepare() -> None:
-    """Put our parts into cwltool, once per process."""
+def prepare(version: str | None = None) -> None:
+    """Put our parts into cwltool, once per process; and read the schema of a CWL version ahead."""
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()
     speedups.install()
     runlog.install()
+    if version in VERSIONS:
+        preload(dict.fromkeys((version, "v1.0")))  # cwltool takes some types from v1.0
 
 
 async def make_plan(job: Job) -> Result:
@@ -80,12 +89,16 @@ async def make_plan(job: Job) -> Result:
 
 def main() -> None:
     """Entry point of the process."""
-    job = Job.model_validate_json(sys.stdin.buffer.read())
+    prepare("v1.2")
+    waiting = select.select([sys.stdin], [], [], _SPARE_LIFE)[0]
+    text = sys.stdin.buffer.read() if waiting else b""
+    if not text:  # nobody wants a plan any more
+        return
+    job = Job.model_validate_json(text)
     signal.setitimer(signal.ITIMER_REAL, job.config.engine.plan_timeout + _KILL_AFTER)  # its end: SIGALRM
     logging.basicConfig(
         level=job.config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
-    prepare()
     result = asyncio.run(make_plan(job))
     sys.stdout.write(result.model_dump_json(exclude_none=True))
     sys.stdout.flush()

@@ -142,7 +142,7 @@ class RunPlanner:
         url = workflow_location(request["workflow_url"], folder, base)
         loaded = load(url, request.get("workflow_params") or {}, base, policy, files(base))
         outputs = RunFolder(self._config.workspace_dir / run_id)
-        context = _context(run_id, files, engine.expression_timeout)
+        context = plan_context(run_id, files, engine.expression_timeout)
         expansion = Expansion(context, lambda place: file_url(outputs.task_out(task_id(place))))
         expansion.expand(loaded.process, loaded.job_order)
         wish, sizes = combine(preferences), Sizes(files(base))
@@ -176,7 +176,7 @@ class RunPlanner:
         return [asked[key].result() if key in asked else [] for key in keys]
 
 
-def _context(run_id: str, files: Callable[[str], Any], timeout: float) -> StepContext:
+def plan_context(run_id: str, files: Callable[[str], Any], timeout: float) -> StepContext:
     """As a walk's."""
     context = StepContext({"eval_timeout": timeout})
     context.run_id = run_id
