@@ -67,7 +67,7 @@ class PlannedStep(_Part):
 
     name: str = Field(description="path of steps, without scatter indices")
     places: list[str] = Field(description="names of its tasks; [?] where an index is not known yet")
-    count: int | None = Field(description="how often it would run; None: not known before it runs")
+    count: int | None = Field(None, description="how often it would run; None: not known before it runs")
     certainty: Literal["known", "estimated"]
     unknown: list[str] = Field(default_factory=list, description="what is not known yet, in words")
     optional: bool = Field(False, description="whether a condition that is not known yet may skip it")
