@@ -25,7 +25,7 @@ from cwltool.load_tool import (
     resolve_overrides,
 )
 from cwltool.process import Process, add_sizes, fill_in_defaults, get_schema, shortname
-from cwltool.update import ORIGINAL_CWLVERSION
+from cwltool.update import INTERNAL_VERSION, ORIGINAL_CWLVERSION
 from cwltool.utils import (
     adjustDirObjs,
     normalizeFilesDirs,
@@ -90,8 +90,9 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
 
 
 def preload(versions: Iterable[str] = ("v1.2", "v1.0", "v1.1")) -> None:
-    """Read the schemas of CWL versions: seconds of work that no run should wait for."""
-    for version in versions:
+    """Read the schemas of CWL versions, and of the one that cwltool brings all documents to: seconds of work
+    that no run should wait for."""
+    for version in (*versions, INTERNAL_VERSION):
         with _lock:
             get_schema(version)
 
