@@ -160,6 +160,7 @@ STATES = [
 ]
 
 ADDED = {
+    ("/runs/plan", "post"),
     ("/runs/{run_id}", "delete"),
     *[("/runs/{run_id}/logs/{stream}", method) for method in ("get", "head")],
     *[("/runs/{run_id}/tasks/{task_id}/{stream}", method) for method in ("get", "head")],

@@ -19,6 +19,7 @@ _COMMANDS = {
     "outputs": "Print or fetch the outputs of a run.",
     "cancel": "Cancel a run.",
     "delete": "Delete a run and its files.",
+    "plan": "Tell what a run would do, where, when and at what cost, without running it.",
     "validate": "Check a workflow and its inputs without running them.",
 }
 _MODULES = {"runs": "list_runs", "cancel": "change", "delete": "change"}

@@ -84,8 +84,8 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
             stack.callback(shutil.rmtree, config.state_dir, ignore_errors=True)
         lock = stack.enter_context(_locked(config.state_dir))
         sock = stack.enter_context(_listen(config))
-        config = _complete(config, sock.getsockname()[1])
-        children = [_node(node, config, options.throw_away) for node in config.nodes]
+        config = complete(config, sock.getsockname()[1])
+        children = [node_child(node, config, options.throw_away) for node in config.nodes]
         if config.aggregator is not None:
             children.append(_aggregator(config.aggregator, config.state_dir))
         children += [_worker(number, config) for number in range(1, config.engine.workers + 1)]
@@ -186,7 +186,7 @@ def _listen(config: ServiceConfig) -> socket.socket:
     return sock
 
 
-def _complete(config: ServiceConfig, port: int) -> ServiceConfig:
+def complete(config: ServiceConfig, port: int) -> ServiceConfig:
     """The configuration with what is only known now: ports, folders, and the nodes as brokers."""
     state = config.state_dir.absolute()
     nodes = [
@@ -240,7 +240,8 @@ def _aggregator(config: AggregatorConfig, state: Path) -> Child:
     return Child(f"aggregator {config.name}", arguments, f"wes-bridge aggregator {config.name} is ready")
 
 
-def _node(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
+def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
+    """Start an embedded node."""
     arguments = ["-m", "wes_bridge.node.main", "--config-json", node.model_dump_json(), "--exit-with-parent"]
     if end_sessions:
         arguments.append("--end-sessions-on-exit")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FIRST_POLL, LAST_POLL, POLL_SHARE = 0.005, 2.0, 0.1
 """Seconds between the first polls, seconds between the last, and the share of the time waited in between."""
+PLAN_TIMEOUT = 120.0
+"""Seconds a service has for a plan."""
 
 Follow = Callable[[dict[str, Any]], None]
 
@@ -179,32 +181,66 @@ class WESClient:
         engine_version: str | None = None,
     ) -> str:
         """Submit a :class:`~wes_bridge.bundle.Bundle`; see :meth:`submit`. Returns the run's id."""
-        fields = [
-            ("workflow_params", json.dumps(bundle.params, ensure_ascii=False)),
-            ("workflow_type", workflow_type),
-            ("workflow_type_version", version or bundle.version or "v1.2"),
-            ("workflow_url", bundle.workflow_url),
-        ]
-        if engine:
-            fields.append(("workflow_engine", engine))
-        if engine_version:
-            fields.append(("workflow_engine_version", engine_version))
-        if tags:
-            fields.append(("tags", json.dumps(dict(tags))))
-        if engine_parameters:
-            fields.append(("workflow_engine_parameters", json.dumps(dict(engine_parameters))))
-        files = [("workflow_attachment", item.name, item.content) for item in bundle.attachments]
-        body = Multipart(fields, files)
-        try:
-            answer = self._ready().json(
-                "POST", "/runs", data=body, headers={"Content-Type": body.content_type}
-            )
-        except OSError as error:
-            raise WESError(f"cannot upload: {error}") from error
+        body = _run_request(bundle, tags, engine_parameters, (workflow_type, version, engine, engine_version))
+        answer = self._post("/runs", body)
         run_id = answer.get("run_id")
         if not isinstance(run_id, str) or not run_id:
             raise WESError(f"{self.url}/runs did not answer with a run_id")
         return run_id
+
+    def _post(self, path: str, body: Multipart, timeout: float | None = None) -> dict[str, Any]:
+        headers = {"Content-Type": body.content_type}
+        try:
+            return self._ready().json("POST", path, data=body, headers=headers, timeout=timeout)
+        except OSError as error:
+            raise WESError(f"cannot upload: {error}") from error
+
+    def plan(
+        self,
+        workflow: str | Path,
+        params: Mapping[str, Any] | str | Path | None = None,
+        *,
+        engine_parameters: Mapping[str, str] | None = None,
+        timeout: float = PLAN_TIMEOUT,
+    ) -> dict[str, Any]:
+        """What a run would do and take, without running it (wes-bridge's addition, ``RunPlan``).
+
+        Args:
+            workflow: see :meth:`submit`.
+            params: see :meth:`submit`.
+            engine_parameters: ``workflow_engine_parameters``.
+            timeout: seconds to wait for the answer.
+
+        Raises:
+            WESError: the workflow or its inputs are not valid (status code 400), or the service cannot plan.
+        """
+        from wes_bridge.bundle import make_bundle  # noqa: PLC0415 - YAML only when needed
+
+        return self.plan_packed(
+            lambda shared: make_bundle(workflow, params, shared=shared),
+            engine_parameters=engine_parameters,
+            timeout=timeout,
+        )
+
+    def plan_packed(
+        self,
+        pack: Callable[[bool], Bundle],
+        *,
+        engine_parameters: Mapping[str, str] | None = None,
+        timeout: float = PLAN_TIMEOUT,
+    ) -> dict[str, Any]:
+        """Plan what ``pack(shared)`` packs; see :meth:`plan` and :meth:`submit_packed`."""
+
+        def ask(shared: bool) -> dict[str, Any]:
+            body = _run_request(pack(shared), None, engine_parameters, ("CWL", None, None, None))
+            return self._post("/runs/plan", body, timeout)
+
+        try:
+            return ask(self.shares_files())
+        except WESError as error:
+            if error.status_code in (404, 405):
+                raise WESError(f"{self.url} cannot plan: it is not a wes-bridge, or too old", 404) from error
+            raise
 
     def runs(
         self, *, page_size: int | None = None, limit: int | None = None, **filters: Any
@@ -362,6 +398,32 @@ class WESClient:
             last, token = token, page.get("next_page_token") or ""
             if not token or token == last or not items:
                 return
+
+
+def _run_request(
+    bundle: Bundle,
+    tags: Mapping[str, str] | None,
+    engine_parameters: Mapping[str, str] | None,
+    kind: tuple[str, str | None, str | None, str | None],
+) -> Multipart:
+    """The form of a submission; ``kind`` is the workflow's type and version, and the engine's."""
+    workflow_type, version, engine, engine_version = kind
+    fields = [
+        ("workflow_params", json.dumps(bundle.params, ensure_ascii=False)),
+        ("workflow_type", workflow_type),
+        ("workflow_type_version", version or bundle.version or "v1.2"),
+        ("workflow_url", bundle.workflow_url),
+    ]
+    if engine:
+        fields.append(("workflow_engine", engine))
+    if engine_version:
+        fields.append(("workflow_engine_version", engine_version))
+    if tags:
+        fields.append(("tags", json.dumps(dict(tags))))
+    if engine_parameters:
+        fields.append(("workflow_engine_parameters", json.dumps(dict(engine_parameters))))
+    files = [("workflow_attachment", item.name, item.content) for item in bundle.attachments]
+    return Multipart(fields, files)
 
 
 def poll_delay(elapsed: float, timeout: float | None = None) -> float:

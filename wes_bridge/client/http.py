@@ -125,8 +125,9 @@ class Http:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
         stream: bool = False,
+        timeout: float | None = None,
     ) -> requests.Response:
-        """Send a request; credentials only to the service's own host.
+        """Send a request; credentials only to the service's own host. ``timeout`` replaces the usual one.
 
         Raises:
             WESConnectionError: no connection, or it broke.
@@ -141,7 +142,7 @@ class Http:
                 data=data,
                 headers={"Accept": "application/json", **(headers or {})},
                 auth=self._auth if _origin(full) == self._origin else None,
-                timeout=self._timeout,
+                timeout=timeout or self._timeout,
                 stream=stream,
             )
         except requests.RequestException as error:

@@ -49,6 +49,11 @@ class Incoming:
         self._file: int | None = None
         self._again: str | None = None  # the name, while an attachment comes a second time
 
+    @property
+    def folder(self) -> Path:
+        """Where they are before they are published, in a folder called ``attachments``."""
+        return self._base
+
     def begin(self, name: str) -> None:
         """Start the attachment called ``name`` (relative; sub-folders are made).
 

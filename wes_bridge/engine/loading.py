@@ -25,7 +25,7 @@ from cwltool.load_tool import (
     resolve_overrides,
 )
 from cwltool.process import Process, add_sizes, fill_in_defaults, get_schema, shortname
-from cwltool.update import ORIGINAL_CWLVERSION
+from cwltool.update import INTERNAL_VERSION, ORIGINAL_CWLVERSION
 from cwltool.utils import (
     adjustDirObjs,
     normalizeFilesDirs,
@@ -96,9 +96,13 @@ VERSIONS = ("v1.2", "v1.1", "v1.0")
 
 
 def preload(version: str) -> None:
-    """Read the schemas of a CWL version: half a second and more that no run should wait for."""
-    with _lock:
-        get_schema(version)
+    """Read the schemas of a CWL version, and of the one that cwltool brings all documents to.
+
+    Half a second and more that no run should wait for.
+    """
+    for name in (version, INTERNAL_VERSION):
+        with _lock:
+            get_schema(name)
 
 
 def _context(policy: Policy) -> LoadingContext:

@@ -65,9 +65,24 @@ class Federation:
         self._patience = patience
         self._lost_after = lost_after
 
-    async def close(self) -> None:
-        """Give up what is under way beside the steps: late answers, offers being given back."""
-        await self._asker.close()
+    async def close(self, wait: float = 1.0) -> None:
+        """Give up, after ``wait`` seconds, what is under way beside the steps: late answers, offers being
+        given back."""
+        await self._asker.close(wait)
+
+    async def offers(self, plan: StepPlan, since: datetime) -> list[Reply]:
+        """What all brokers say to a step, for those who only want to know; see :meth:`give_back`.
+
+        Args:
+            plan: the step.
+            since: when nodes were first asked for it.
+        """
+        return await self._ask(plan, since)
+
+    def give_back(self, replies: list[Reply]) -> None:
+        """Reject the offers of :meth:`offers`, soon; :meth:`close` waits for it."""
+        for reply in replies:
+            self._asker.give_back(reply.broker, [candidate.url for candidate in reply.candidates])
 
     def use(self, brokers: list[Broker]) -> None:
         """Ask these from now on; sessions of others are followed to their end."""

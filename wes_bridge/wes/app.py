@@ -21,6 +21,7 @@ from wes_bridge.wes.document import BASE_PATH, load_document
 from wes_bridge.wes.errors import HANDLED, error_answers
 from wes_bridge.wes.files import FileHandlers
 from wes_bridge.wes.pages import PageHandlers
+from wes_bridge.wes.planning import PlanHandlers
 from wes_bridge.wes.runs import RunHandlers
 from wes_bridge.wes.service import Service
 from wes_bridge.wes.service_info import ServiceInfoHandlers
@@ -40,6 +41,7 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
         An ASGI application with lifespan; the API is below ``/ga4gh/wes/v1``, its Swagger UI at ``ui/``.
     """
     service = Service(config, database, wake)
+    plans = PlanHandlers(service)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
@@ -47,6 +49,7 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
         try:
             yield
         finally:
+            await plans.close()
             await service.stop()
 
     document = load_document()
@@ -58,7 +61,7 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
     app.add_url_rule("/", "home", pages.home)
     app.add_url_rule("/docs", "docs", pages.docs)
     app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
-    app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service)))
+    app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
     asgi: ASGIApp = app
     return asgi
 
@@ -75,7 +78,7 @@ def _middlewares(on_error: object) -> list[object]:
     ]
 
 
-def _table(service: Service) -> dict[str, Handler]:
+def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
     """The handler of each operation of the document."""
     info, submit = ServiceInfoHandlers(service), SubmitHandlers(service)
     runs, tasks, files = RunHandlers(service), TaskHandlers(service), FileHandlers(service)
@@ -83,6 +86,7 @@ def _table(service: Service) -> dict[str, Handler]:
         "GetServiceInfo": info.get,
         "ListRuns": runs.list,
         "RunWorkflow": submit.post,
+        "PlanRun": plans.post,
         "GetRunLog": runs.get,
         "DeleteRun": runs.delete,
         "GetRunStatus": runs.status,

@@ -86,7 +86,7 @@ def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]
     def pack(shared: bool) -> Bundle:
         return make_bundle(workflow, job, arguments=words, shared=shared)
 
-    tags, engine = _pairs(given["tags"], "--tag"), _pairs(given["engine"], "--engine")
+    tags, engine = pairs(given["tags"], "--tag"), pairs(given["engine"], "--engine")
     with _service(given) as place:
         if not given["wes"]:
             pack(True)  # mistakes are told without waiting for the service
@@ -138,11 +138,12 @@ def _show_steps(tasks: list[dict[str, Any]]) -> None:
         click.echo("\t".join(row), err=True)
 
 
-def _pairs(texts: tuple[str, ...], name: str) -> dict[str, str]:
-    pairs = {}
+def pairs(texts: tuple[str, ...], name: str) -> dict[str, str]:
+    """``KEY=VALUE`` options as a mapping."""
+    found = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r}: give it as KEY=VALUE", param_hint=name)
-        pairs[key] = value
-    return pairs
+        found[key] = value
+    return found

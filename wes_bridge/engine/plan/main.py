@@ -1,0 +1,111 @@
+"""A process that makes one plan: ``python -m wes_bridge.engine.plan.main``.
+
+It reads a :class:`Job` as JSON from standard input and writes a :class:`Result` as JSON to standard output. A
+process of its own, since a workflow is untrusted input: whatever it does to its planner, the service answers
+on, and a planner that takes too long is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from wes_bridge.config import ServiceConfig
+from wes_bridge.data.workspace import RunFolder
+from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine.loading import preload
+from wes_bridge.engine.plan.planner import RunPlanner
+from wes_bridge.federation.asking import REJECT_TIMEOUT
+from wes_bridge.federation.brokers import make_broker
+from wes_bridge.federation.client import http_session
+from wes_bridge.federation.discovery import Directory
+from wes_bridge.federation.placing import Federation
+from wes_bridge.model.run_plan import PlanError, RunPlan
+
+VERSIONS = ("v1.0", "v1.1", "v1.2")
+_KILL_AFTER = 5.0
+"""Seconds after its time that a planner ends itself, should nobody have killed it."""
+
+
+_SPARE_LIFE = 600.0
+"""Seconds a planner waits for its job."""
+
+
+class Job(BaseModel):
+    """What to plan: a checked ``RunRequest``, and the folder that holds its attachments."""
+
+    config: ServiceConfig
+    request: dict[str, Any]
+    run_id: str
+    folder: Path
+
+
+class Result(BaseModel):
+    """A plan; or, in words for the user, why there is none."""
+
+    plan: RunPlan | None = None
+    error: str | None = None
+    unsupported: bool = False
+
+
+def prepare(version: str | None = None) -> None:
+    """Put our parts into cwltool, once per process; and read the schema of a CWL version ahead."""
+    os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
+    javascript.install()
+    speedups.install()
+    runlog.install()
+    if version in VERSIONS:
+        for needed in dict.fromkeys((version, "v1.0")):  # cwltool takes some types from v1.0
+            preload(needed)
+
+
+async def make_plan(job: Job) -> Result:
+    """Plan with the configuration's brokers and those of its listings. All offers are given back."""
+    engine = job.config.engine
+    with ThreadPoolExecutor(1, thread_name_prefix="plan") as threads:
+        async with http_session() as http:
+            brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
+            federation = Federation(brokers, engine.offer_deadline, 0.0, engine.offer_grace)
+            directory = Directory(brokers, job.config.listings, http, federation.use)
+            await directory.start()
+            try:
+                planner = RunPlanner(job.config, federation, threads)
+                plan = await planner.plan(job.request, job.run_id, RunFolder(job.folder))
+                return Result(plan=plan)
+            except PlanError as error:
+                return Result(error=str(error), unsupported=error.unsupported)
+            finally:
+                await directory.stop()
+                await federation.close(REJECT_TIMEOUT)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    gc.disable()  # for one plan there is no need to look for cycles: a sixth of its time
+    prepare("v1.2")
+    waiting = select.select([sys.stdin], [], [], _SPARE_LIFE)[0]
+    text = sys.stdin.buffer.read() if waiting else b""
+    if not text:  # nobody wants a plan any more
+        return
+    job = Job.model_validate_json(text)
+    signal.setitimer(signal.ITIMER_REAL, job.config.engine.plan_timeout + _KILL_AFTER)  # its end: SIGALRM
+    logging.basicConfig(
+        level=job.config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    result = asyncio.run(make_plan(job))
+    sys.stdout.write(result.model_dump_json(exclude_none=True))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
