@@ -14,6 +14,7 @@ import requests
 import yaml
 
 from tests.service.conftest import ROOT, Service, Starter
+from wes_bridge.client.errors import WaitTimeoutError
 
 QUOTES: dict[str, dict[str, Any]] = {
     "thrifty": {
@@ -63,7 +64,10 @@ def placed(service: Service, document: Any, **parameters: str) -> list[dict[str,
     run_id = service.client.submit(
         document, engine_parameters={k.replace("__", "."): v for k, v in parameters.items()}
     )
-    service.client.wait(run_id, timeout=120)
+    try:
+        service.client.wait(run_id, timeout=60)
+    except WaitTimeoutError:
+        pytest.fail(f"still going on: {json.dumps(tasks_of(service, run_id), indent=1)}")
     return tasks_of(service, run_id)
 
 

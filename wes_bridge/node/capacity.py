@@ -57,7 +57,7 @@ class Capacity:
         return Amount(self.cores, self.memory, storage, self.gpus, self.sessions)
 
 
-SHORTEST_WAIT = 1.5
+SHORTEST_WAIT = 3.0
 """Seconds that a session waits at least where nothing is free: an idle node must look earlier than a busy
 one, however quick sessions were of late."""
 
