@@ -8,10 +8,12 @@ order of precedence, lowest first) is ``cli.settings``. It must not import any r
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import tempfile
-from pathlib import Path
-from typing import Annotated, Literal
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +22,8 @@ from wes_bridge.model.preferences import Preferences
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Period = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=3660))]
+"""An ISO 8601 duration (PT15M), or seconds."""
 _SOCKET_FOLDER = 80
 """Bytes of a folder's path that leave room for the names of sockets in it."""
 
@@ -45,6 +49,31 @@ class Quotes(_Section):
     io_throughput: Range | None = Field(None, description="MB/s")
 
 
+class BookingConfig(_Section):
+    """When a node lets sessions run, and how far ahead it promises to."""
+
+    mode: Literal["queue", "slots"] = Field(
+        "queue", description="queue: as soon as free, nothing is promised; slots: a calendar of bookings"
+    )
+    slot: Period = Field(timedelta(hours=1), description="bookings start on multiples of this, or at once")
+    horizon: Period = Field(timedelta(hours=24), description="bookings end within this time from now")
+    offers: Annotated[int, Field(gt=0, le=100)] = Field(4, description="alternatives offered to a request")
+    default_duration: Period = Field(
+        timedelta(hours=2), description="length of a booking when the request names none; its end is enforced"
+    )
+    advance: bool = Field(
+        True, description="who took the earliest offer starts sooner when room is freed before its time"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.slot > self.horizon:
+            raise ValueError("slot must not be longer than horizon")
+        if self.mode == "slots" and self.default_duration > self.horizon:
+            raise ValueError("default_duration must not be longer than horizon")
+        return self
+
+
 class NodeConfig(_Section):
     """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
 
@@ -62,6 +91,11 @@ class NodeConfig(_Section):
     images: dict[str, str] = Field(default_factory=dict, description="image name in requests -> image here")
     cores: Annotated[int, Field(gt=0)] | None = Field(None, description="to offer; default: all")
     memory_gib: Annotated[float, Field(gt=0)] | None = Field(None, description="to offer; default: all")
+    storage_gib: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="of scratch space to hand out; default: what is free on the disk, for each request"
+    )
+    gpus: Annotated[int, Field(ge=0)] = Field(0, description="to hand out; they are counted, not assigned")
+    booking: BookingConfig = BookingConfig()
     max_running: Annotated[int, Field(gt=0)] | None = Field(
         None, description="sessions at once; default: by cores"
     )
@@ -72,6 +106,25 @@ class NodeConfig(_Section):
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+
+    @property
+    def shows_all_files(self) -> str | None:
+        """What is wrong when other machines can reach it and nobody said which files are for them."""
+        if "data" in self.model_fields_set or _is_loopback(self.host):
+            return None
+        return (
+            f"{self.host or 'every address'} can be reached from other machines, and by default a node stages"
+            " every file that the node's user can read, for anyone who asks; list what may be staged and"
+            " written (data: [file:///srv/shared/, 'https://', 'data:'], or --data for each), or listen on"
+            " 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class CredentialsConfig(_Section):
@@ -124,9 +177,20 @@ class BrokerTraits(_Section):
 
 
 class BrokerConfig(BrokerTraits):
-    """An ExecutionBroker the service asks for offers."""
+    """An ExecutionBroker the service asks for offers; what is here a listing cannot say."""
 
     credentials: CredentialsConfig | None = None
+    shared: dict[Path, PurePosixPath] = Field(
+        default_factory=dict,
+        description="reference: folders here that its container engine sees too, and their names there",
+    )
+    max_sessions: int = Field(8, gt=0, description="reference: sessions at once of each engine worker")
+
+    @model_validator(mode="after")
+    def _absolute(self) -> BrokerConfig:
+        if not all(path.is_absolute() for pair in self.shared.items() for path in pair):
+            raise ValueError(f"broker {self.name}: shared folders must be absolute paths")
+        return self
 
 
 class ListingConfig(_Section):
@@ -145,6 +209,65 @@ class ListingConfig(_Section):
         if (self.file is None) == (self.url is None):
             raise ValueError("give either file or url: where the listing is")
         return self
+
+
+class ImageDetails(_Section):
+    """What an aggregator knows of a container image that requests name."""
+
+    digest: str | None = Field(None, description="sha256:...; for requests that give none")
+    locations: list[str] = Field(
+        default_factory=list, description="where it can be pulled from, best first; default: as named"
+    )
+
+
+class Replica(_Section):
+    """One copy of a collection of data."""
+
+    url: str = Field(description="what stands here instead of the logical prefix")
+    brokers: list[Name] = Field(default_factory=list, description="who can read it; default: all")
+
+
+class DataReplicas(_Section):
+    """Where data lives whose URLs have a logical prefix."""
+
+    prefix: str = Field(min_length=1, description="start of logical URLs in requests")
+    replicas: list[Replica] = Field(min_length=1, description="the first a broker can read is used")
+
+
+class RequestDefaults(_Section):
+    """What a request gets that does not say."""
+
+    cores: Annotated[int, Field(gt=0)] | None = Field(None, description="cores, at least")
+    memory_gib: Annotated[int, Field(gt=0)] | None = Field(None, description="GiB of memory, at least")
+    duration: str | None = Field(None, description="how long it may run, ISO 8601: PT2H")
+
+
+class AggregatorConfig(_Section):
+    """An ExecutionBroker that asks others (``wes-bridge aggregate``, or part of ``serve``)."""
+
+    name: Name = "aggregator"
+    host: str = "127.0.0.1"
+    port: Port = Field(0, description="0 picks a free port")
+    state_dir: Path | None = Field(None, description="its database; default: below the service's")
+    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
+    trusted_proxies: list[str] = Field(
+        ["127.0.0.0/8", "::1"],
+        description="addresses or networks (CIDR) whose Forwarded and X-Forwarded-* headers are believed",
+    )
+    brokers: list[BrokerConfig] = Field(
+        default_factory=list, description="who is asked; in serve, when empty: all nodes and brokers of it"
+    )
+    deadline: Seconds = Field(4.0, description="seconds brokers have to make offers")
+    offers: int = Field(10, gt=0, description="offers passed on, the best ones")
+    max_hops: int = Field(8, gt=0, description="aggregators a request may have come through")
+    images: dict[str, ImageDetails] = Field(default_factory=dict, description="by the name in requests")
+    data: list[DataReplicas] = Field(default_factory=list, description="the longest prefix counts")
+    defaults: RequestDefaults = RequestDefaults()
+    max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
+    max_answer: int = Field(64 * 1024**2, gt=0, description="bytes of a broker's answer, streams aside")
+    keep_sessions: Seconds = Field(
+        7 * 86400.0, description="seconds sessions are remembered after they were last asked for"
+    )
 
 
 class FetchConfig(_Section):
@@ -202,7 +325,25 @@ class ServiceConfig(_Section):
     engine: EngineConfig = EngineConfig()
     nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
+    aggregator: AggregatorConfig | None = Field(None, description="an embedded aggregator; default: none")
     listings: list[ListingConfig] = Field(default_factory=list, description="where more brokers are listed")
+
+    @model_validator(mode="after")
+    def _workspace_is_shared(self) -> ServiceConfig:
+        for broker in self.brokers:
+            if broker.dialect == "reference" and not broker.shared:
+                raise ValueError(
+                    f"broker {broker.name}: the reference dialect needs shared, e.g."
+                    " {/srv/data: /srv/data};"
+                    " such a broker gives nothing back but what is written to a folder that both it"
+                    " and we see"
+                )
+            if broker.shared and not any(self.workspace_dir.is_relative_to(path) for path in broker.shared):
+                raise ValueError(
+                    f"broker {broker.name}: the workspace {self.workspace_dir} is in none of its shared"
+                    " folders; steps there could not give their outputs back"
+                )
+        return self
 
     @property
     def database_url(self) -> str:

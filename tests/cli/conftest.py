@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wes_bridge.cli.embedded import EmbeddedService
+from wes_bridge.cli.embedded import READY
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,17 +26,26 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def service_url(environment: dict[str, str]) -> Iterator[str]:
+def service_url(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running service that shares files."""
     for module in ("wes_bridge.wes.app", "wes_bridge.node.main", "wes_bridge.engine.worker"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not here")
-    patch = pytest.MonkeyPatch()
-    for name, text in environment.items():
-        patch.setenv(name, text)
-    with EmbeddedService() as service:
-        yield service.url()
-    patch.undo()
+    state = tmp_path_factory.mktemp("service")
+    words = ["serve", "--port=0", f"--state={state}", "--log-level=warning", "--quiet", "--exit-with-parent"]
+    shared = {"WES_BRIDGE_FETCH__FILES": "/", "WES_BRIDGE_FETCH__PRIVATE_HOSTS": "any"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "wes_bridge.cli.main", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment | shared,
+    ) as service:
+        assert service.stdout is not None
+        line = service.stdout.readline()
+        assert line.startswith(READY)
+        yield line.removeprefix(READY).strip()
+        service.terminate()
 
 
 @pytest.fixture

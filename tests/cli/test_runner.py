@@ -1,5 +1,7 @@
 """The cwl-runner's command line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,20 @@ def test_tool_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_exit_codes(run: dict[str, object], code: int) -> None:
     assert exit_code(run) == code
+
+
+def test_the_way_to_a_service_imports_little(tmp_path: Path) -> None:
+    """A submission of JSON inputs takes a fraction of a second, which is nearly all imports."""
+    (tmp_path / "t.cwl").write_text(TOOL)
+    (tmp_path / "job.json").write_text('{"n": 1}')
+    script = (
+        "import sys; from wes_bridge.cli import runner; from wes_bridge.bundle.build import make_bundle;"
+        "import wes_bridge.cli.flow, wes_bridge.client.outputs;"
+        "make_bundle('t.cwl', 'job.json', shared=True);"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    heavy = {"aiohttp", "click", "connexion", "cwltool", "pydantic", "rich", "ruamel", "sqlalchemy", "yaml"}
+    assert heavy & set(done.stdout.split()) == set()

@@ -1,10 +1,15 @@
 """Configuration: precedence, and every mistake told with its place."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from wes_bridge.cli.configure import dump, node_config, service_config
+from wes_bridge.cli.main import cli
 from wes_bridge.cli.settings import SettingsError
 from wes_bridge.config import ServiceConfig
 
@@ -126,6 +131,7 @@ def test_all_mistakes_at_once_with_their_places(tmp_path: Path) -> None:
         ("nodes: [{name: 'a b'}]\n", "c.yaml:1: nodes[0].name: must be of letters"),
         ("brokers: [{name: b}]\n", "brokers[0].url: is missing"),
         ("port: 80\nnodes: [{port: 80}]\n", "c.yaml:2: nodes[0].port: 80 is the port of the service too"),
+        ("nodes: [{host: 0.0.0.0}]\n", "c.yaml:1: nodes[0].host: 0.0.0.0 can be reached from other machines"),
         ("state_dir: /dev/null/x\n", "state_dir: /dev/null is not a folder"),
         ("nodes: [{container_engine: no-such-engine}]\n", "no program 'no-such-engine' here"),
     ],
@@ -158,3 +164,44 @@ def test_node(tmp_path: Path) -> None:
     assert (config.name, config.port, config.cores) == ("a", 7, 2)
     with pytest.raises(SettingsError, match="--cores: cores: must be"):
         node_config(None, {("cores",): ("x", "--cores")}, {})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "node.example.org", ""])
+def test_a_node_others_can_reach_must_be_told_which_data_is_theirs(host: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        node_config(None, {("host",): (host, "--host")}, {})
+    [problem] = caught.value.problems
+    assert str(problem).startswith("--host: host: ")
+    assert "every file that the node's user can read" in str(problem)
+    assert "data" in str(problem)
+    file = write(tmp_path / "node.yaml", f"host: '{host}'\ndata: ['file:///srv/shared/', 'https://']\n")
+    assert node_config(file, {}, {}).data == ["file:///srv/shared/", "https://"]
+    assert node_config(None, {}, {"WES_BRIDGE_NODE_HOST": host, "WES_BRIDGE_NODE_DATA": '["data:"]'}).data
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_a_node_of_ones_own_reads_what_one_can_read_oneself(host: str) -> None:
+    assert node_config(None, {("host",): (host, "--host")}, {}).data[0] == "file:///"
+
+
+def test_the_flag_for_a_nodes_data() -> None:
+    words = ["node", "--host", "0.0.0.0", "--data", "file:///srv/", "--data", "https://", "--print-config"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert yaml.safe_load(done.output)["data"] == ["file:///srv/", "https://"]
+    done = CliRunner().invoke(cli, ["node", "--host", "0.0.0.0"])
+    assert done.exit_code == 2
+    assert "--data" in done.output
+
+
+def test_the_nodes_own_command_line_refuses_too(tmp_path: Path) -> None:
+    words = ["--config-json", '{"host": "0.0.0.0"}', "--state-dir", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "wes_bridge.node.main", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "can be reached from other machines" in done.stderr

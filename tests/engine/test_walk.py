@@ -155,7 +155,15 @@ steps:
 @pytest.mark.parametrize(
     ("text", "params", "said"),
     [
-        ("class: Workflow", {}, "cwlVersion"),
+        ("class: Workflow", {}, "w.cwl.*cwlVersion"),
+        ("cwlVersion: v9\nclass: Workflow", {}, "w.cwl.*v1.2"),
+        ("cwlVersion: v1.2\n$graph: []", {}, "w.cwl.*graph"),
+        ("", {}, "w.cwl.*mapping"),
+        ("# nothing", {}, "w.cwl.*mapping"),
+        ("null", {}, "w.cwl.*mapping"),
+        ("3", {}, "w.cwl.*mapping"),
+        ("\x00", {}, "w.cwl"),
+        ("cwlVersion: v1.2\nclass: [1]\n", {}, "w.cwl"),
         ("cwlVersion: v1.2\nclass: Wrkflow\n", {}, "Wrkflow"),
         (SCATTER.replace("source", "src").replace("outputSource", "outputSrc"), {"xs": []}, "w.cwl:"),
         (SCATTER, {}, "Missing required input parameter 'xs'"),

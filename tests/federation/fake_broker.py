@@ -25,6 +25,7 @@ class FakeBroker:
         exit_code: told with the final phase.
         delay: seconds before each answer to a request for offers.
         raw: when set, the answer to a request for offers: (status, body).
+        raw_session: when set, the answer to each GET.
         refuse: message of a NO.
         accept_as: phase that accepting leads to.
         forget: polls of sessions are answered 404.
@@ -43,6 +44,7 @@ class FakeBroker:
         self.exit_code: int | None = 0
         self.delay = 0.0
         self.raw: tuple[int, bytes] | None = None
+        self.raw_session: tuple[int, bytes] | None = None
         self.refuse: str | None = None
         self.accept_as = "ACCEPTED"
         self.forget = False
@@ -132,6 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.broker.closing.is_set():  # a kept connection outlives the server
             self.close_connection = True
+            return
+        if self.broker.raw_session:
+            self._answer(*self.broker.raw_session)
             return
         if self.broker.forget:
             self._answer(404, b"")

@@ -1,11 +1,14 @@
 """The circuit breaker: opens after failures, backs off, probes with one request, closes."""
 
+from datetime import timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.federation.conftest import place
 from tests.federation.fake_broker import FakeBroker
 from wes_bridge.federation.health import LONGEST_BREAK, TOLERATED, Circuit, Health
+from wes_bridge.model.units import format_instant, utcnow
 
 
 def opened(now: float = 0.0) -> Health:
@@ -76,7 +79,7 @@ def test_whatever_happens_it_is_asked_again_in_the_end(events: list[tuple[str, f
             health.broke_down("x", now)
         else:
             health.let_go()
-        assert 0 <= health.wait(now) <= LONGEST_BREAK
+        assert 0 <= health.wait(now) <= LONGEST_BREAK + 1e-6  # moments are rounded
     health.let_go()
     assert health.may_ask(now + LONGEST_BREAK)
 
@@ -95,6 +98,15 @@ def test_a_request_it_cannot_take_says_nothing_against_a_broker(alpha: FakeBroke
     alpha.raw = (400, b'{"message": "unknown kind"}')
     place(alpha, beta, times=5)
     assert len(alpha.requests) == 5
+
+
+def test_the_grace_does_not_end_before_the_best_offer_would_start(
+    alpha: FakeBroker, beta: FakeBroker
+) -> None:
+    alpha.delay = 0.5
+    beta.start = format_instant(utcnow() + timedelta(hours=1))
+    _, seen = place(alpha, beta, grace=0.05, deadline=20.0)
+    assert [entry["offers"] for entry in seen[0].placement.asked] == [1, 1]
 
 
 def test_a_late_broker_is_not_broken_and_gets_its_offers_back(alpha: FakeBroker, beta: FakeBroker) -> None:

@@ -1,6 +1,7 @@
 """Placing a step on brokers that behave and brokers that do not."""
 
 import asyncio
+import json
 import threading
 from datetime import timedelta
 
@@ -11,6 +12,8 @@ from tests.federation.fake_broker import FakeBroker
 from wes_bridge.federation.client import Broker, http_session
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
+from wes_bridge.model.execution_broker import DOCKER_CONTAINER, OFFERSET, SIMPLE_STORAGE
+from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepOutcome
 from wes_bridge.model.units import format_instant, utcnow
 
@@ -148,14 +151,29 @@ def test_a_required_image_does_not(alpha: FakeBroker) -> None:
     assert len(alpha.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("values", "unsupported"),
+    [({"kind": DOCKER_CONTAINER}, True), ({"kind": SIMPLE_STORAGE}, False), (None, False)],
+)
+def test_only_what_is_said_of_containers_makes_them_unsupported(
+    alpha: FakeBroker, values: dict[str, str] | None, unsupported: bool
+) -> None:
+    message = {"kind": "uri:unknown-type", "level": "WARN", "template": "Unknown kind", "values": values}
+    answer = {"kind": OFFERSET, "meta": {"messages": [message]}, "result": "NO"}
+    alpha.raw = (303, json.dumps(answer).encode())
+    outcome, _ = place(alpha, image="debian", image_required=True)
+    assert outcome.unsupported == unsupported
+
+
 def test_cancelling_the_step_cancels_the_session(alpha: FakeBroker) -> None:
     alpha.phases = ["RUNNING"]
 
     async def run() -> None:
         running = asyncio.Event()
 
-        async def report(_progress: Progress) -> None:
-            running.set()
+        async def report(progress: Progress) -> None:
+            if progress.session and progress.session.phase is Phase.RUNNING:  # before, it is still accepted
+                running.set()
 
         async with http_session() as http:
             federation = Federation([Broker("node0", alpha.url, http)], 2.0)

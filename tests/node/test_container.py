@@ -253,6 +253,79 @@ def test_engine_that_fails(start_node: Starter, image: str, tmp_path: Path) -> N
     assert "exitCode" not in session["executable"]
 
 
+WILD_WORDS = "echo 'Error: OCI runtime error: crun: made up' >&2; exit"
+
+
+def test_the_engines_failures_are_not_the_commands(boxes: NodeProcess, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("1\n")
+    failed = boxes.run(Request(container("true")).data("/proc/x", (tmp_path / "f").as_uri()))
+    assert (failed["phase"], session_kinds(failed)) == ("FAILED", {"urn:wes-bridge:platform-failed"})
+    assert "/proc" in texts(failed)
+    assert "exitCode" not in failed["executable"]
+    failed = boxes.run(Request(container("true")).data("/etc/passwd/x", (tmp_path / "f").as_uri()))
+    assert session_kinds(failed) == {"urn:wes-bridge:platform-failed"}
+    assert "exitCode" not in failed["executable"]
+
+
+@pytest.mark.parametrize("code", [125, 126, 127])
+def test_a_commands_own_failure_stays_its_own(boxes: NodeProcess, code: int) -> None:
+    failed = boxes.run(Request(sh(f"{WILD_WORDS} {code}")))
+    assert (failed["phase"], failed["executable"]["exitCode"]) == ("FAILED", code)
+    assert "urn:wes-bridge:platform-failed" not in session_kinds(failed)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("no-such-command", 127), ("/no/such", 127), ("./no-such", 127), ("/etc/passwd", 126), ("/etc", 126)],
+)
+def test_a_command_that_cannot_be_executed_is_the_commands_failure(
+    boxes: NodeProcess, command: str, code: int
+) -> None:
+    failed = boxes.run(Request(container(command)))
+    assert (failed["phase"], failed["executable"]["exitCode"]) == ("FAILED", code)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "is_engines"),
+    [
+        (
+            "docker: Error response from daemon: OCI runtime create failed: no\nSee 'docker run --help'.",
+            126,
+            True,
+        ),
+        ('docker: Error response from daemon: OCI runtime create failed: exec: "x": not found', 127, False),
+        ("Error: crun: executable file `x` not found in $PATH: No such file or directory", 127, False),
+        ("Error: crun: open executable: Permission denied: OCI permission denied", 126, False),
+        ("Error: OCI runtime error: crun: cgroups in hybrid mode not supported", 126, True),
+        ("sh: no-such: not found", 127, False),
+    ],
+)
+def test_an_engine_that_does_not_tell_whether_it_started_is_judged_by_its_words(
+    start_node: Starter, image: str, tmp_path: Path, said: str, code: int, is_engines: bool
+) -> None:
+    (tmp_path / "said").write_text(said + "\n")
+    fake = tmp_path / "docker"
+    fake.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = version ] && { echo Version: 20.10; exit 0; }\n'
+        '[ "$1" = run ] && {\n'
+        '  for word; do [ "$before" = --cidfile ] && echo 1 >"$word"; before=$word; done\n'
+        f"  cat {tmp_path}/said >&2; exit {code}\n"
+        "}\n"
+        f'exec {engine()} "$@"\n'
+    )
+    fake.chmod(0o755)
+    node = start_node(platforms=["container"], container_engine=str(fake))
+    failed = node.run(Request(container("true")))
+    assert failed["phase"] == "FAILED"
+    if is_engines:
+        assert session_kinds(failed) == {"urn:wes-bridge:platform-failed"}
+        assert said.splitlines()[0] in texts(failed)
+        assert "exitCode" not in failed["executable"]
+    else:
+        assert failed["executable"]["exitCode"] == code
+
+
 def test_no_engine(start_node: Starter) -> None:
     node = start_node(platforms=["container"], container_engine="no-such-engine")
     [message] = node.refused(Request(container("true")))

@@ -81,6 +81,13 @@ def test_success_codes(both: NodeProcess) -> None:
     assert both.run(Request(shell("exit 0", successCodes=[3])))["phase"] == "FAILED"
 
 
+def test_a_closed_pipe_ends_its_writer_quietly(both: NodeProcess) -> None:
+    """Python ignores SIGPIPE; what it starts must not."""
+    session = both.completed(Request(shell("yes | head -n 1")))
+    assert both.stream(session, "stdout") == "y\n"
+    assert both.stream(session, "stderr") == ""
+
+
 def test_death_by_signal(both: NodeProcess) -> None:
     session = both.run(Request(shell("kill -SEGV $$")))
     assert session["phase"] == "FAILED"
@@ -172,6 +179,15 @@ def test_streams_and_ranges_while_running(both: NodeProcess) -> None:
     assert both.stream(session) == "0123456789\n"
     offer = both.offer(Request(shell("true")))
     assert both.http.get(f"{both.url}/streams/{offer['meta']['uuid']}/stdout").status_code == 404
+
+
+def test_the_head_of_a_stream_and_of_a_session(node: NodeProcess) -> None:
+    session = node.completed(Request(shell("echo 12345")))
+    url = f"{node.url}/streams/{session['meta']['uuid']}/stdout"
+    whole, part = node.http.head(url), node.http.head(url, headers={"Range": "bytes=2-"})
+    assert (whole.status_code, whole.headers["content-length"], whole.content) == (200, "6", b"")
+    assert (part.status_code, part.headers["content-range"]) == (206, "bytes 2-5/6")
+    assert node.http.head(node.at(session)).headers["etag"]
 
 
 def test_large_stream(both: NodeProcess) -> None:

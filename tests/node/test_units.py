@@ -16,7 +16,7 @@ from sqlalchemy import inspect
 from wes_bridge.config import NodeConfig
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.model.states import Phase
-from wes_bridge.node import http
+from wes_bridge.model.units import utcnow
 from wes_bridge.node.capacity import Capacity, Need, Queue
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative, is_below
@@ -27,6 +27,7 @@ from wes_bridge.node.phases import client_may_move, may_move
 from wes_bridge.node.staging.literal import literal_bytes
 from wes_bridge.store.database import Database, migrate
 from wes_bridge.store.node_sessions import NODE, metadata
+from wes_bridge.surface import http
 
 PHASES = st.sampled_from(list(Phase))
 
@@ -67,8 +68,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.queue = Queue(Capacity(cores=4, memory=100, sessions=3))
         self.inside: dict[str, Need] = {}
-        self.line: list[tuple[str, Need, asyncio.Task[None]]] = []
+        self.line: list[tuple[str, Need, asyncio.Future[None]]] = []
         self.count = 0
+
+    async def line_up(self, name: str, need: Need) -> asyncio.Future[None]:
+        await asyncio.sleep(0)
+        return self.queue.line_up(name, need)
 
     def spin(self) -> None:
         for _ in range(3):
@@ -88,7 +93,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.queue.try_enter(name, need):
             self.inside[name] = need
         else:
-            self.line.append((name, need, self.loop.create_task(self.queue.enter(name, need))))
+            self.line.append((name, need, self.loop.run_until_complete(self.line_up(name, need))))
         self.spin()
 
     @rule(data=st.data())
@@ -249,3 +254,21 @@ def test_changes_that_follow_at_once_are_told_together() -> None:
         assert not live.watched
 
     asyncio.run(go())
+
+
+def test_a_busy_node_never_looks_as_early_as_an_idle_one() -> None:
+    """Also after many quick sessions, and the more the longer what runs has been running."""
+    now = [0.0]
+    queue = Queue(Capacity(cores=2, memory=100, sessions=2), lambda: now[0])
+    need = Need(2, 0, timedelta(hours=1))
+    for number in range(20):
+        assert queue.try_enter(str(number), need)
+        assert (queue.earliest(need) - utcnow()).total_seconds() > 1
+        now[0] += 0.05
+        queue.leave(str(number), 0.05)
+    assert (queue.earliest(need) - utcnow()).total_seconds() < 0.1
+    assert queue.try_enter("long", need)
+    now[0] += 600
+    assert 500 < (queue.earliest(need) - utcnow()).total_seconds() < 700
+    now[0] += 2700
+    assert (queue.earliest(need) - utcnow()).total_seconds() < 400

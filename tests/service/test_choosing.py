@@ -51,7 +51,11 @@ def federation(start_service: Starter) -> Service:
         {"name": name, "platforms": ["process"], "sandbox": "none", "quotes": quotes, "cores": 4}
         for name, quotes in QUOTES.items()
     ]
-    return start_service(nodes=nodes, engine={"lease": 3, "lost_after": 2}, fetch={"files": [str(ROOT)]})
+    return start_service(
+        nodes=nodes,
+        engine={"lease": 3, "offer_grace": 10, "offer_deadline": 30},
+        fetch={"files": [str(ROOT)]},
+    )
 
 
 def placed(service: Service, document: Any, **parameters: str) -> list[dict[str, Any]]:
@@ -217,7 +221,8 @@ def test_a_step_whose_node_is_killed_half_way_is_asked_for_elsewhere(
     service = start_service(nodes=nodes, engine={"lost_after": 1.0, "offer_deadline": 2.0})
     second = tmp_path / "second"
     mark = tmp_path / "mark"
-    script = f"if test -e {mark}; then touch {second}; else touch {mark}; until test -e {second}; do sleep 0.1; done; fi"
+    wait = f"until test -e {second}; do sleep 0.1; done"
+    script = f"if test -e {mark}; then touch {second}; else touch {mark}; {wait}; fi"
     path = tmp_path / "long.cwl"
     path.write_text(json.dumps(TOOL | {"baseCommand": ["sh", "-c", script]}))
     run_id = service.client.submit(path, engine_parameters={"policy": "cheapest"})

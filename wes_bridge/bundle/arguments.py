@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +102,8 @@ class _Reader:
             self.problems.append(f"{_flag(name)} needs a value ({type_name(kind)})")
 
     def _unknown(self, name: str) -> None:
+        import difflib  # noqa: PLC0415
+
         near = difflib.get_close_matches(name, self.kinds, 1)
         hint = f"; did you mean {_flag(near[0])}?" if near else ""
         known = ", ".join(_flag(item) for item in self.kinds) or "none"

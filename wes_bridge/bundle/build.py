@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,8 @@ from wes_bridge.bundle.inputs import Input, declared_inputs
 from wes_bridge.bundle.joborder import Packer, read_job
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import find_local, is_remote
+from wes_bridge.bundle.shape import looks_like_cwl, require_process, version_in
 
-_VERSION = re.compile(r"\bcwlVersion[\"']?\s*:\s*[\"']?([\w.\-]+)")
 _JOB_KEYS = ("cwl:tool",)
 FETCH_TIMEOUT = 10.0
 
@@ -90,6 +89,7 @@ def make_bundle(
         return _remote(place, params, arguments, extra, shared)
     closure = Closure(place.path)
     main = closure.documents[place.path]
+    require_process(main)
     inputs = declared_inputs(
         main.data, place.fragment, lambda target: closure.load(target, place.folder), version=None
     )
@@ -224,10 +224,11 @@ def _shared(place: Place, params: Params, arguments: Sequence[str]) -> Bundle:
         text = place.path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise BundleError(f"{place.path}: {error.strerror}") from error
+    if not looks_like_cwl(text):
+        require_process(read_document(place.path))
     packed, _ = _pack(place, params, arguments, inputs, None)
-    found = _VERSION.search(text)
     url = "file://" + quote(str(place.path)) + (f"#{place.fragment}" if place.fragment else "")
-    return Bundle(url, packed, [], found[1] if found else None)
+    return Bundle(url, packed, [], version_in(text))
 
 
 def _remote(

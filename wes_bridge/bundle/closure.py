@@ -14,8 +14,7 @@ from wes_bridge.bundle.inputs import read_inputs
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import Reference, find_local, is_expression, references
 from wes_bridge.bundle.secondary import Wanted, guessed_siblings, siblings
-
-_PROCESSES = ("CommandLineTool", "Workflow", "ExpressionTool", "Operation")
+from wes_bridge.bundle.shape import PROCESSES
 
 
 class Closure:
@@ -148,7 +147,7 @@ def _processes(value: Any) -> Iterator[dict[str, Any]]:
         for item in value:
             yield from _processes(item)
     elif isinstance(value, dict):
-        if value.get("class") in _PROCESSES and "inputs" in value:
+        if value.get("class") in PROCESSES and "inputs" in value:
             yield value
         for key in ("$graph", "steps", "run"):
             yield from _processes(value.get(key))

@@ -43,6 +43,7 @@ def _check_with_cwltool(workflow: str, params: dict[str, Any] | None) -> list[st
     from cwltool.errors import WorkflowException  # noqa: PLC0415
     from cwltool.load_tool import load_tool  # noqa: PLC0415
     from cwltool.workflow import default_make_tool  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
     from schema_salad.exceptions import ValidationException  # noqa: PLC0415
 
     warnings = _Warnings()
@@ -60,8 +61,11 @@ def _check_with_cwltool(workflow: str, params: dict[str, Any] | None) -> list[st
         process = load_tool(workflow, context)
         if params is not None:
             _check_job(process, params)
-    except (ValidationException, WorkflowException) as error:
-        return [str(error).replace("file://", "")]
+    except StopIteration:  # schema-salad's, on a text without any value
+        return [f"{workflow}: is empty; a CWL workflow or tool is needed here"]
+    except (ValidationException, WorkflowException, YAMLError, ValueError, TypeError) as error:
+        text = str(error).replace("file://", "")
+        return [text if Path(path).name in text else f"{workflow}: {text}"]
     except OSError as error:
         return [f"{workflow}: {error}"]
     return []

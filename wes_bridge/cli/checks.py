@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 from wes_bridge.cli.settings import Key
-from wes_bridge.config import NodeConfig, ServiceConfig
+from wes_bridge.config import AggregatorConfig, NodeConfig, ServiceConfig
+from wes_bridge.model.units import parse_duration
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
 
@@ -37,16 +38,57 @@ def check_service(config: ServiceConfig) -> Iterator[Finding]:
     yield from _names(config)
     yield from _ports(config)
     yield from _choosing(config)
-    if config.engine.workers and not config.nodes and not config.brokers and not config.listings:
+    aggregated = config.aggregator.brokers if config.aggregator else []
+    if config.engine.workers and not (config.nodes or config.brokers or config.listings or aggregated):
         yield ("nodes",), "nodes: there are no nodes and no brokers, so no step can run; add one of either"
     for index, node in enumerate(config.nodes):
         yield from ((("nodes", index, *key), text) for key, text in check_node(node, f"nodes[{index}]."))
+    if config.aggregator is not None:
+        findings = _check_aggregator(config.aggregator, "aggregator.")
+        yield from ((("aggregator", *key), text) for key, text in findings)
+
+
+def check_aggregator(config: AggregatorConfig) -> Iterator[Finding]:
+    """All findings about the configuration of an aggregator that runs by itself."""
+    if not config.brokers:
+        yield ("brokers",), "brokers: there are none to ask; give at least one, for example --broker jbo=URL"
+    yield from _check_aggregator(config)
+
+
+def _check_aggregator(config: AggregatorConfig, prefix: str = "") -> Iterator[Finding]:
+    if config.state_dir is not None:
+        yield from _folder(("state_dir",), config.state_dir, prefix)
+    names: dict[str, int] = {}
+    for index, broker in enumerate(config.brokers):
+        if broker.name in names:
+            text = f"{broker.name!r} is the name of brokers[{names[broker.name]}] too"
+            yield ("brokers", index, "name"), f"{prefix}brokers[{index}].name: {text}"
+        names.setdefault(broker.name, index)
+    for index, network in enumerate(config.trusted_proxies):
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            text = f"{network!r} is neither an address nor a network like 10.0.0.0/8"
+            yield ("trusted_proxies", index), f"{prefix}trusted_proxies[{index}]: {text}"
+    try:
+        parse_duration(config.defaults.duration or "PT1H")
+    except ValueError as error:
+        yield ("defaults", "duration"), f"{prefix}defaults.duration: {error}"
+    for index, entry in enumerate(config.data):
+        for place, replica in enumerate(entry.replicas):
+            for name in replica.brokers:
+                if config.brokers and name not in names:
+                    key: Key = ("data", index, "replicas", place, "brokers")
+                    where = f"{prefix}data[{index}].replicas[{place}].brokers"
+                    yield key, f"{where}: no broker is called {name!r}; known: {', '.join(names)}"
 
 
 def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
     """All findings about a node's configuration."""
     if config.state_dir is not None:
         yield from _folder(("state_dir",), config.state_dir, prefix)
+    if config.shows_all_files:
+        yield ("host",), f"{prefix}host: {config.shows_all_files}"
     engine = config.container_engine
     if engine is not None and shutil.which(engine) is None:
         yield (
@@ -142,10 +184,11 @@ def _names(config: ServiceConfig) -> Iterator[Finding]:
     named = (
         ("nodes", [node.name for node in config.nodes]),
         ("brokers", [broker.name for broker in config.brokers]),
+        ("aggregator", [config.aggregator.name] if config.aggregator else []),
     )
     for section, names in named:
         for index, name in enumerate(names):
-            here = f"{section}[{index}]"
+            here = section if section == "aggregator" else f"{section}[{index}]"
             if name in seen:
                 yield (section, index, "name"), f"{here}.name: {name!r} is the name of {seen[name]} too"
             seen.setdefault(name, here)

@@ -20,6 +20,8 @@ FIRST_DELAY, LAST_DELAY = 0.2, 30.0
 """Seconds before a crashed child is started again: the first time, and at most."""
 STEADY = 60.0
 """Seconds a child must have lived for its earlier crashes to be forgotten."""
+LAST_WORDS = 0.2
+"""Seconds that what an ended child has said is still waited for."""
 GRACE = 5.0
 """Seconds a child has to end after SIGTERM."""
 
@@ -114,7 +116,15 @@ class Child:
         if self._stopping:  # told to stop while it was being made
             process.kill()
         assert process.stdout is not None
-        async for line in process.stdout:
+        listening = asyncio.create_task(self._listen(process.stdout))
+        try:
+            return await process.wait()
+        finally:  # others may hold its output open for longer than it lives
+            await asyncio.wait({listening}, timeout=LAST_WORDS)
+            listening.cancel()
+
+    async def _listen(self, out: asyncio.StreamReader) -> None:
+        async for line in out:
             text = line.decode(errors="replace").rstrip()
             if text.startswith(self._ready_line):
                 _logger.debug("%s is ready", self.name)
@@ -122,4 +132,3 @@ class Child:
                     self._ready.set_result(None)
             elif text:
                 _logger.info("%s: %s", self.name, text)
-        return await process.wait()

@@ -10,11 +10,12 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel
 
-from wes_bridge.cli.checks import Finding, check_node, check_service
+from wes_bridge.cli.checks import Finding, check_aggregator, check_node, check_service
 from wes_bridge.cli.settings import PREFIX, Key, Problem, SettingsError, gather, validate
-from wes_bridge.config import NodeConfig, ServiceConfig
+from wes_bridge.config import AggregatorConfig, NodeConfig, ServiceConfig
 
 NODE_PREFIX = "WES_BRIDGE_NODE_"
+AGGREGATE_PREFIX = "WES_BRIDGE_AGGREGATE_"
 Flags = Mapping[Key, tuple[object, str]]
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -35,7 +36,8 @@ def service_config(
     environment = os.environ if environment is None else environment
     if file is None and environment.get(PREFIX + "CONFIG"):
         file = Path(environment[PREFIX + "CONFIG"])
-    environment = {name: text for name, text in environment.items() if not name.startswith(NODE_PREFIX)}
+    others = (NODE_PREFIX, AGGREGATE_PREFIX)
+    environment = {name: text for name, text in environment.items() if not name.startswith(others)}
     return _config(ServiceConfig, check_service, file, flags, environment, PREFIX)
 
 
@@ -45,6 +47,19 @@ def node_config(file: Path | None, flags: Flags, environment: Mapping[str, str] 
     if file is None and environment.get(NODE_PREFIX + "CONFIG"):
         file = Path(environment[NODE_PREFIX + "CONFIG"])
     return _config(NodeConfig, check_node, file, flags, environment, NODE_PREFIX)
+
+
+def aggregator_config(
+    file: Path | None, flags: Flags, environment: Mapping[str, str] | None = None
+) -> AggregatorConfig:
+    """An aggregator's configuration; variables begin with ``WES_BRIDGE_AGGREGATE_``.
+
+    See :func:`service_config`.
+    """
+    environment = os.environ if environment is None else environment
+    if file is None and environment.get(AGGREGATE_PREFIX + "CONFIG"):
+        file = Path(environment[AGGREGATE_PREFIX + "CONFIG"])
+    return _config(AggregatorConfig, check_aggregator, file, flags, environment, AGGREGATE_PREFIX)
 
 
 def _config(  # noqa: PLR0917

@@ -1,12 +1,14 @@
 """A private service for one workflow: started in a temporary folder, gone afterwards.
 
-Standard library only, so that the command that uses it starts at once; the service is its own process.
+Nothing beyond the standard library is imported, so that the command that uses it starts at once; the service
+is its own process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from wes_bridge.auth.private import VARIABLE
 
 READY = "wes-bridge is ready at "
 STOP_TIMEOUT = 15.0
@@ -35,12 +39,17 @@ class EmbeddedService:
     Args:
         state: folder to keep its state in; ``None``: a temporary one that is removed.
         log_level: of what it writes to ``serve.log`` in that folder.
+
+    Attributes:
+        token: what it wants to see (as bearer token) before it answers: it reads its user's files, and other
+            users of this machine can reach its port.
     """
 
     def __init__(self, state: Path | None = None, log_level: str = "warning") -> None:
         self._keep = state is not None
         self._state = state
         self._log_level = log_level
+        self.token = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[str] | None = None
         self._log: IO[str] | None = None
 
@@ -81,7 +90,7 @@ class EmbeddedService:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**_SETTINGS, **os.environ},
+            env={**_SETTINGS, **os.environ, VARIABLE: self.token},
             start_new_session=True,  # Ctrl-C is for us: the run is cancelled first
         )
 

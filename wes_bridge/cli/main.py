@@ -11,6 +11,7 @@ import click
 _COMMANDS = {
     "serve": "Run the service: API, engine workers and embedded nodes.",
     "node": "Run one ExecutionBroker node by itself.",
+    "aggregate": "Run an aggregator: many ExecutionBrokers behind one address.",
     "run": "Run a workflow and fetch its outputs.",
     "runs": "List runs.",
     "show": "Show one run and its steps.",

@@ -6,11 +6,14 @@ No service is needed: the plan is made in this process, for the user's own files
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from wes_bridge.auth.private import VARIABLE
 from wes_bridge.bundle import Bundle
 from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.configure import service_config
@@ -32,6 +35,7 @@ def plan_here(bundle: Bundle, parameters: dict[str, str], file: Path | None) -> 
         SettingsError: the configuration is wrong.
     """
     settings = service_config(file, {})
+    os.environ.setdefault(VARIABLE, secrets.token_hex(32))  # nobody else here may use these nodes
     folder = Path(tempfile.mkdtemp(prefix="wes-bridge-plan-"))
     try:
         return asyncio.run(_plan(_private(settings, folder), bundle, parameters, folder))
@@ -51,6 +55,7 @@ def _private(settings: ServiceConfig, folder: Path) -> ServiceConfig:
             "state_dir": folder,
             "database": None,
             "workspace": None,
+            "aggregator": None,
             "nodes": [node.model_copy(update=apart) for node in settings.nodes],
             "fetch": FetchConfig(**limits),
         }

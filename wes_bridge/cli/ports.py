@@ -1,4 +1,4 @@
-"""Ports of embedded nodes: chosen once for a state folder and kept.
+"""Ports of embedded nodes and of the aggregator: chosen once for a state folder and kept.
 
 Workers need a node's URL before it runs, and sessions are found again by their URL after everything was
 started anew: so the port must not change.
@@ -10,18 +10,30 @@ import contextlib
 import json
 import socket
 from pathlib import Path
+from typing import TypeVar
 
-from wes_bridge.config import NodeConfig
+from wes_bridge.config import AggregatorConfig, NodeConfig
+
+Listener = TypeVar("Listener", NodeConfig, AggregatorConfig)
 
 
-def keep_ports(nodes: list[NodeConfig], state_dir: Path) -> list[NodeConfig]:
-    """The nodes with a port each, the one they had last time if it is free."""
-    path = state_dir / "node-ports.json"
+def keep_ports(
+    nodes: list[Listener], state_dir: Path, name: str = "node-ports.json", others: set[int] | None = None
+) -> list[Listener]:
+    """The nodes with a port each, the one they had last time if it is free.
+
+    Args:
+        nodes: as configured.
+        state_dir: where the ports are noted.
+        name: of the file they are noted in.
+        others: ports that are somebody else's.
+    """
+    path = state_dir / name
     known: dict[str, int] = {}
     with contextlib.suppress(OSError, ValueError):
         known = {str(name): int(port) for name, port in json.loads(path.read_text()).items()}
-    taken = {node.port for node in nodes if node.port}
-    result = []
+    taken = {node.port for node in nodes if node.port} | (others or set())
+    result: list[Listener] = []
     for node in nodes:
         port = node.port or free_port(node.host, known.get(node.name, 0), taken)
         taken.add(port)

@@ -182,7 +182,9 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
         _say(f"ignored, as the service decides on it: {' '.join(call.ignored)}")
     url = call.options.get("--wes") or os.environ.get("WES_BRIDGE_URL")
     if url:
-        return _run(call, job, inputs, url)
+        from wes_bridge.cli.flow import credentials  # noqa: PLC0415
+
+        return _run(call, job, inputs, url, credentials())
     from pathlib import Path  # noqa: PLC0415
 
     from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService  # noqa: PLC0415
@@ -191,17 +193,16 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
     level = "debug" if call.options.get("--debug") else "warning"
     with EmbeddedService(Path(state) if state else None, level) as service:
         try:
-            return _run(call, job, inputs, service.url())
+            return _run(call, job, inputs, service.url(), {"token": service.token})
         except EmbeddedError as error:
             _say(f"error: {error}")
             return FAILURE
 
 
-def _run(call: Call, job: str | None, inputs: list[str], url: str) -> int:
+def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: dict[str, Any]) -> int:
     from wes_bridge.bundle.build import Bundle, make_bundle  # noqa: PLC0415
     from wes_bridge.cli.flow import (  # noqa: PLC0415
         InterruptedRunError,
-        credentials,
         exit_code,
         reasons,
         see_through,
@@ -218,7 +219,7 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str) -> int:
             bundle.params["cwltool:overrides"] = overrides
         return bundle
 
-    with WESClient(url, upload=bool(call.options.get("--upload")), **credentials()) as client:
+    with WESClient(url, upload=bool(call.options.get("--upload")), **credentials) as client:
         run_id = client.submit_packed(
             pack, tags=_pairs(call, "--tag"), engine_parameters=_pairs(call, "--engine")
         )

@@ -23,7 +23,7 @@ from wes_bridge.bundle.document import Document, read_document
 from wes_bridge.bundle.errors import BundleError
 
 PREFIX = "WES_BRIDGE_"
-CLIENT_VARIABLES = ("URL", "TOKEN", "AUTH", "CONFIG")
+CLIENT_VARIABLES = ("URL", "TOKEN", "AUTH", "CONFIG", "PRIVATE_TOKEN")
 """Variables with our prefix that are no settings of the service."""
 _KUBERNETES = re.compile(r"SERVICE_(HOST|PORT.*)|PORT_\d+_(TCP|UDP).*")
 """What Kubernetes puts into every pod beside a service called wes-bridge."""
@@ -267,7 +267,7 @@ def _explain(model: type[BaseModel], settings: Settings, error: dict[str, Any]) 
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "string_pattern_mismatch":
         message = "must be of letters, digits, '.', '_' and '-', and begin with a letter or digit"
-    shown = repr(error.get("input"))
+    shown = re.sub(r"//[^/@\s]*@", "//...@", repr(error.get("input")))  # no passwords in URLs
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return Problem(where, f"{dotted}: {message[:1].lower() + message[1:]}, not {shown}{_help(model, key)}")
 

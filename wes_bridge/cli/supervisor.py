@@ -26,9 +26,10 @@ from typing import Any, TextIO
 
 from pydantic import AnyHttpUrl
 
+from wes_bridge.auth.private import VARIABLE, bearer, guard, private_token
 from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.ports import base_url, keep_ports, listener
-from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
+from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 
 _logger = logging.getLogger("wes_bridge.serve")
 API = "/ga4gh/wes/v1"
@@ -85,6 +86,8 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
         sock = stack.enter_context(_listen(config))
         config = complete(config, sock.getsockname()[1])
         children = [node_child(node, config, options.throw_away) for node in config.nodes]
+        if config.aggregator is not None:
+            children.append(_aggregator(config.aggregator, config.state_dir))
         children += [_worker(number, config) for number in range(1, config.engine.workers + 1)]
         for child in children:
             stack.push_async_callback(child.stop)
@@ -190,23 +193,51 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
         node.model_copy(update={"state_dir": (node.state_dir or state / "nodes" / node.name).absolute()})
         for node in keep_ports(config.nodes, state)
     ]
+    secret = CredentialsConfig(env=VARIABLE) if private_token() else None
     brokers = [
         BrokerConfig(
             name=node.name,
             url=node.public_url or AnyHttpUrl(base_url(node.host, node.port)),
             holds=["file:///"],
             labels={"embedded": "yes"},
+            credentials=secret,
         )
         for node in nodes
     ]
+    brokers += config.brokers
+    aggregator = config.aggregator
+    if aggregator is not None:
+        aggregator = _complete_aggregator(aggregator, brokers, state, {node.port for node in nodes})
+        url = AnyHttpUrl(base_url(aggregator.host, aggregator.port))
+        itself = BrokerConfig(name=aggregator.name, url=url, credentials=secret)
+        brokers = [*brokers, itself] if config.aggregator and config.aggregator.brokers else [itself]
     return config.model_copy(
         update={
             "port": port,
             "state_dir": state,
             "nodes": nodes,
-            "brokers": brokers + list(config.brokers),
+            "brokers": brokers,
+            "aggregator": aggregator,
         }
     )
+
+
+def _complete_aggregator(
+    config: AggregatorConfig, brokers: list[BrokerConfig], state: Path, ports: set[int]
+) -> AggregatorConfig:
+    """The aggregator with its port and folder; with no brokers of its own it stands before all of ours."""
+    (kept,) = keep_ports([config], state, "aggregator-port.json", ports)
+    folder = (config.state_dir or state / "aggregator").absolute()
+    return kept.model_copy(update={"state_dir": folder, "brokers": config.brokers or brokers})
+
+
+def _aggregator(config: AggregatorConfig, state: Path) -> Child:
+    # By a file, not the command line, which all users of the machine can read.
+    path = state / "aggregator.json"
+    path.touch(mode=0o600)
+    path.write_text(config.model_dump_json())
+    arguments = ["-m", "wes_bridge.aggregator.main", "--config-json", f"@{path}", "--exit-with-parent"]
+    return Child(f"aggregator {config.name}", arguments, f"wes-bridge aggregator {config.name} is ready")
 
 
 def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
@@ -263,7 +294,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)
     server_config = uvicorn.Config(
-        create_app(config, database, waker.wake),
+        guard(create_app(config, database, waker.wake), private_token()),
         log_config=None,
         access_log=config.log_level == "debug",
         lifespan="on",
@@ -285,7 +316,10 @@ async def _warm(host: str, port: int) -> None:
     while True:
         try:
             reader, writer = await asyncio.open_connection(address, port)
-            writer.write(f"GET {API}/service-info HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            request = f"GET {API}/service-info HTTP/1.0\r\nHost: {address}\r\n"
+            if token := private_token():
+                request += f"Authorization: {bearer(token)}\r\n"
+            writer.write(f"{request}\r\n".encode())
             status = await reader.readline()
             await reader.read()
             writer.close()

@@ -4,8 +4,9 @@
 (filters, delete, logs by range) are used where a server has them.
 """
 
-from wes_bridge.client.api import FINAL_STATES, WESClient
+from wes_bridge.client.api import WESClient
 from wes_bridge.client.errors import DownloadError, WaitTimeoutError, WESConnectionError, WESError
+from wes_bridge.client.states import FINAL_STATES
 
 __all__ = [
     "FINAL_STATES",

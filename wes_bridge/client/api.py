@@ -13,13 +13,12 @@ from urllib.parse import quote
 from wes_bridge.client.errors import WaitTimeoutError, WESError
 from wes_bridge.client.http import Http
 from wes_bridge.client.multipart import Multipart
+from wes_bridge.client.states import FINAL_STATES
 from wes_bridge.client_host import shares_files
 
 if TYPE_CHECKING:
     from wes_bridge.bundle import Bundle
 
-FINAL_STATES = frozenset({"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED"})
-"""States that a run never leaves."""
 FIRST_POLL, LAST_POLL, POLL_SHARE = 0.005, 2.0, 0.1
 """Seconds between the first polls, seconds between the last, and the share of the time waited in between."""
 PLAN_TIMEOUT = 120.0

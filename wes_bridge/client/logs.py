@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from wes_bridge.client.errors import WESError
 from wes_bridge.client.http import Http
-
-if TYPE_CHECKING:
-    from wes_bridge.client.api import WESClient
+from wes_bridge.client.states import FINAL_STATES
 
 FOLLOW_DELAY = 0.5
 """Seconds between two looks at a log that is followed."""
 
 
+class Runs(Protocol):
+    """What is needed of ``WESClient``, which see."""
+
+    def status(self, run_id: str) -> str:
+        """A run's state."""
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """All about a run."""
+
+    def task(self, run_id: str, task_id: str) -> dict[str, Any]:
+        """One task of a run."""
+
+
 def read_log(
-    client: WESClient, http: Http, run_id: str, *, name: str, task: str | None, follow: bool
+    client: Runs, http: Http, run_id: str, *, name: str, task: str | None, follow: bool
 ) -> Iterator[bytes]:
     """See :meth:`wes_bridge.client.WESClient.log`."""
-    from wes_bridge.client.api import FINAL_STATES  # noqa: PLC0415
-
     offset = 0
     while True:
         ended = not follow or client.status(run_id) in FINAL_STATES
@@ -39,7 +48,7 @@ def read_log(
         time.sleep(FOLLOW_DELAY)
 
 
-def read_tail(client: WESClient, http: Http, run_id: str, *, name: str, task: str | None, size: int) -> bytes:
+def read_tail(client: Runs, http: Http, run_id: str, *, name: str, task: str | None, size: int) -> bytes:
     """See :meth:`wes_bridge.client.WESClient.log_tail`."""
     place = _place(client, run_id, name, task)
     if place is None:
@@ -52,7 +61,7 @@ def read_tail(client: WESClient, http: Http, run_id: str, *, name: str, task: st
     return tail
 
 
-def _place(client: WESClient, run_id: str, name: str, task: str | None) -> str | None:
+def _place(client: Runs, run_id: str, name: str, task: str | None) -> str | None:
     log: dict[str, Any]
     log = client.task(run_id, task) if task else client.run(run_id).get("run_log") or {}
     return log.get(name) or None

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cwltool.builder import INPUT_OBJ_VOCAB
 from cwltool.context import LoadingContext
-from cwltool.errors import WorkflowException
+from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.load_tool import (
     default_loader,
     fetch_document,
@@ -25,7 +25,7 @@ from cwltool.load_tool import (
     resolve_overrides,
 )
 from cwltool.process import Process, add_sizes, fill_in_defaults, get_schema, shortname
-from cwltool.update import INTERNAL_VERSION, ORIGINAL_CWLVERSION
+from cwltool.update import ORIGINAL_CWLVERSION
 from cwltool.utils import (
     adjustDirObjs,
     normalizeFilesDirs,
@@ -34,6 +34,7 @@ from cwltool.utils import (
     visit_files,
     visit_files_directories,
 )
+from ruamel.yaml.error import YAMLError
 from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import Loader
 from schema_salad.sourceline import cmap
@@ -50,6 +51,7 @@ from wes_bridge.engine.tools import make_process
 _lock = threading.Lock()
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
 _OVERRIDES = "http://commonwl.org/cwltool#overrides"
+_NO_MAPPING = "not a CWL document: its top level must be a mapping"
 JobOrder = dict[str, Any]
 
 
@@ -79,22 +81,24 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         with _lock:
             context = _context(policy)
             job_order = _resolve_params(params, base_url, context)
-            process = _load_process(workflow_url, job_order, context)
+            process = _named_load(workflow_url, job_order, context)
         return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
     except RecursionError as error:
         raise InvalidWorkflowError("the document is nested too deeply") from error
-    except (ValidationException, WorkflowException) as error:
-        if type(error).__name__ == "UnsupportedRequirement":
+    except (ValidationException, WorkflowException, YAMLError) as error:
+        if isinstance(error, UnsupportedRequirement):
             raise
         raise InvalidWorkflowError(str(error)) from error
 
 
-def preload(versions: Iterable[str] = ("v1.2", "v1.0", "v1.1")) -> None:
-    """Read the schemas of CWL versions, and of the one that cwltool brings all documents to: seconds of work
-    that no run should wait for."""
-    for version in (*versions, INTERNAL_VERSION):
-        with _lock:
-            get_schema(version)
+VERSIONS = ("v1.2", "v1.1", "v1.0")
+"""Of CWL, the one that workflows have most likely first."""
+
+
+def preload(version: str) -> None:
+    """Read the schemas of a CWL version: half a second and more that no run should wait for."""
+    with _lock:
+        get_schema(version)
 
 
 def _context(policy: Policy) -> LoadingContext:
@@ -124,6 +128,21 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _named_load(workflow_url: str, job_order: JobOrder, context: LoadingContext) -> Process:
+    """Load; whatever is wrong is told with the document's name, which cwltool often leaves out."""
+    try:
+        return _load_process(workflow_url, job_order, context)
+    except StopIteration as error:  # schema-salad's, on a text without any value
+        raise InvalidWorkflowError(f"{workflow_url} is empty, so {_NO_MAPPING}") from error
+    except (ValidationException, WorkflowException, YAMLError) as error:
+        name = Path(urlsplit(workflow_url).path).name
+        if isinstance(error, UnsupportedRequirement) or name in str(error):
+            raise
+        raise InvalidWorkflowError(f"{workflow_url}: {error}") from error
+    except (TypeError, ValueError) as error:  # schema-salad's, on a value where it never expects one
+        raise InvalidWorkflowError(f"{workflow_url} cannot be read as CWL: {error}") from error
+
+
 def _load_process(workflow_url: str, job_order: JobOrder, context: LoadingContext) -> Process:
     overrides = job_order.pop(_OVERRIDES, None)
     if overrides:
@@ -131,7 +150,7 @@ def _load_process(workflow_url: str, job_order: JobOrder, context: LoadingContex
         context.overrides_list = resolve_overrides(document, workflow_url, workflow_url)
     context, document, url = fetch_document(workflow_url, context)
     if not isinstance(document, dict):
-        raise ValidationException(f"{workflow_url} is not a CWL document: its top level must be a mapping")
+        raise ValidationException(f"{workflow_url} is {_NO_MAPPING}")
     context, url = resolve_and_validate_document(context, document, url)
     process = make_tool(url, context)
     process.visit(_refuse_operation)

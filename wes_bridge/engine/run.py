@@ -28,6 +28,7 @@ from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.jobs import BridgeJob
+from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.runlog import RunLog
@@ -38,7 +39,8 @@ from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.states import Phase, State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
-from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_tasks, set_run_state
+from wes_bridge.store.database import Database
+from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer
 
@@ -60,6 +62,7 @@ class Services:
     federation: Federation
     writer: Writer
     tasks: TaskLog
+    database: Database
     threads: Executor
 
 
@@ -94,6 +97,9 @@ class Run:
         self._steps: dict[asyncio.Task[None], str] = {}
         self._finished: list[Finished] = []
         self._changed = asyncio.Event()
+        self._journal = Journal()
+        self._left = False
+        self._lost = False
         self._task_count = 0
         self._worst: State | None = None
         self._problems: list[str] = []
@@ -108,8 +114,17 @@ class Run:
             step.cancel()
         self._changed.set()
 
+    def leave(self) -> None:
+        """Stop following; what runs goes on, for the worker that takes the run up."""
+        self._left = True
+        for step in self._steps:
+            step.cancel()
+
     async def live(self) -> None:
-        """Take the run from claimed to its end. Returns early if another worker took it over."""
+        """Take the run from claimed to its end. Returns early if another worker took it over.
+
+        Cancelling the calling task leaves the run where it is.
+        """
         self._log.activate()
         try:
             ending = await self._ending()
@@ -123,6 +138,10 @@ class Run:
             self._log.info(f"run ended {ending.state}")
         except LeaseLostError:
             self._log.info("another worker has taken this run over")
+            self.leave()
+        except asyncio.CancelledError:
+            self.leave()
+            raise
         finally:
             for step in self._steps:
                 step.cancel()
@@ -131,11 +150,11 @@ class Run:
     async def _ending(self) -> Ending:
         try:
             await self._set_state(State.INITIALIZING, start_time=time.time())
-            if self._fence > 1:  # taken over from another worker: begin again
-                await self._services.writer(lambda connection: delete_tasks(connection, self.run_id))
+            await self._take_up()
             walk = await self._in_thread(self._load)
             await self._set_state(State.RUNNING)
             await self._walk(walk)
+            await self._cancel_sessions(self._journal.open_sessions())
             return await self._in_thread(functools.partial(self._end, walk))
         except LeaseLostError:
             raise
@@ -147,6 +166,28 @@ class Run:
             return self._failed(State.SYSTEM_ERROR, _os_problem(error), None)
         except Exception as error:
             return self._failed(State.SYSTEM_ERROR, f"unexpected: {type(error).__name__}: {error}", None)
+
+    async def _take_up(self) -> None:
+        """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
+        if self._fence > 1:
+            self._journal = await self._in_thread(
+                lambda: Journal(journal(self._services.database, self.run_id))
+            )
+            self._task_count = self._journal.last_seq
+            self._log.info(f"taken up again: {self._task_count} steps were begun before")
+        if self._canceling:
+            await self._cancel_sessions(self._journal.open_sessions())
+            self._journal = Journal()
+
+    async def _cancel_sessions(self, rows: list[TaskRow]) -> None:
+        """End sessions that no step follows."""
+
+        async def cancel(row: TaskRow) -> None:
+            await self._services.federation.cancel(str(row.node), str(row.session_url))
+            ended = replace(row, state=State.CANCELED, end_time=time.time(), fence=self._fence)
+            await self._services.tasks.put(ended)
+
+        await asyncio.gather(*(cancel(row) for row in rows))
 
     def _failed(self, state: State, message: str, exit_code: int | None) -> Ending:
         if self._canceling:
@@ -177,6 +218,7 @@ class Run:
         """Advance the graph until it has ended or cannot go on."""
         limit = self._services.config.engine.max_steps
         while not self._canceling:
+            self._check_lease()
             finished, self._finished = self._finished, []
             room = min(_PULL, limit - len(self._steps))
             self._changed.clear()
@@ -190,33 +232,41 @@ class Run:
             await self._changed.wait()
         while self._steps:
             await asyncio.wait(self._steps)
+            self._check_lease()
+
+    def _check_lease(self) -> None:
+        if self._lost:
+            raise LeaseLostError(self.run_id)
 
     def _begin(self, job: BridgeJob) -> None:
         if self._canceling:
             return
-        self._task_count += 1
-        step = asyncio.create_task(self._step(job, self._task_count), name=f"{self.run_id}/{job.key}")
+        step = asyncio.create_task(self._step(job), name=f"{self.run_id}/{job.key}")
         self._steps[step] = job.key
         step.add_done_callback(self._on_step_done)
 
     def _on_step_done(self, step: asyncio.Task[None]) -> None:
         del self._steps[step]
-        if not step.cancelled() and step.exception() is not None:
-            self._note(State.SYSTEM_ERROR, f"{step.get_name()}: unexpected: {step.exception()!r}")
+        error = None if step.cancelled() else step.exception()
+        if isinstance(error, LeaseLostError):
+            self._lost = True
+        elif error is not None:
+            self._note(State.SYSTEM_ERROR, f"{step.get_name()}: unexpected: {error!r}")
         self._changed.set()
 
-    async def _step(self, job: BridgeJob, number: int) -> None:
+    async def _step(self, job: BridgeJob) -> None:
         """One step from plan to outputs; its result goes to the next advance of the graph."""
-        task = TaskRow(run_id=self.run_id, task_id=task_id(job.key), seq=number, key=job.key, name=job.key)
+        task = self._journal.take(job.key) or self._new_task(job)
+        task.fence = self._fence
         try:
             plan = self._plan(job, task)
-            outcome = await self._services.federation.run(plan, functools.partial(self._on_progress, task))
-            outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
-            if outcome.unsupported:
-                self._unsupported = f"{task.name}: {outcome.problem}"
-            await self._end_task(task, plan, outcome, status)
+            if await self._is_done(task, plan):
+                outputs, status = self._remember(task)
+            else:
+                outputs, status = await self._place(job, task, plan)
         except asyncio.CancelledError:
-            await self._services.tasks.put(replace(task, state=State.CANCELED, end_time=time.time()))
+            if not self._left:
+                await self._services.tasks.put(replace(task, state=State.CANCELED, end_time=time.time()))
             raise
         except UnsupportedRequirement as error:
             self._unsupported = str(error)
@@ -225,11 +275,55 @@ class Run:
             problem = _os_problem(error) if isinstance(error, OSError) else str(error)
             state = State.SYSTEM_ERROR if isinstance(error, OSError) else State.EXECUTOR_ERROR
             self._note(state, f"{job.key}: {problem}")
+            outputs, status = {}, "permanentFail"
+            task.outcome = outcome_record(outputs, status)
             await self._services.tasks.put(
                 replace(task, state=state, end_time=time.time(), system_logs=[problem])
             )
-            outputs, status = {}, "permanentFail"
         self._finished.append(Finished(job, outputs, status))
+
+    def _new_task(self, job: BridgeJob) -> TaskRow:
+        self._task_count += 1
+        return TaskRow(self.run_id, task_id(job.key), seq=self._task_count, key=job.key, name=job.key)
+
+    async def _is_done(self, task: TaskRow, plan: StepPlan) -> bool:
+        """Whether an earlier worker finished this step; one that is not what it was begins anew."""
+        digest = inputs_hash(plan)
+        was, task.inputs_hash = task.inputs_hash, digest
+        if was == digest:
+            if task.outcome is None:
+                return False
+            if self._journal.has_kept(task.key):
+                return True
+            self._log.info(f"{task.name}: its outputs are gone; it is run again")
+        elif was is None and task.session_url is None:
+            return False  # it was never begun
+        if is_open(task):
+            await self._services.federation.cancel(str(task.node), str(task.session_url))
+        await self._services.writer(lambda connection: delete_task(connection, task.run_id, task.task_id))
+        _begin_anew(task)
+        return False
+
+    async def _place(self, job: BridgeJob, task: TaskRow, plan: StepPlan) -> tuple[dict[str, Any], str]:
+        """Run a step in a session, or follow the one it has; what came of it is stored before it is used."""
+        report = functools.partial(self._on_progress, task)
+        outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
+        outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+        if outcome.unsupported:
+            self._unsupported = f"{task.name}: {outcome.problem}"
+        task.outcome = outcome_record(outputs, status, outcome)
+        await self._end_task(task, plan, outcome, status)
+        return outputs, status
+
+    def _remember(self, task: TaskRow) -> tuple[dict[str, Any], str]:
+        """How a step ended that was finished before."""
+        outcome = task.outcome or {}
+        if outcome.get("unsupported"):
+            self._unsupported = f"{task.name}: {outcome['unsupported']}"
+        if outcome["status"] != "success":
+            for problem in task.system_logs or ["it failed"]:
+                self._note(task.state, f"{task.name}: {problem}")
+        return outcome["outputs"], outcome["status"]
 
     def _plan(self, job: BridgeJob, task: TaskRow) -> StepPlan:
         out = self._folder.task_out(task.task_id)
@@ -317,6 +411,15 @@ class Run:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._services.threads, functools.partial(context.run, work))
+
+
+def _begin_anew(task: TaskRow) -> None:
+    """Forget what an earlier worker did for a task."""
+    task.state, task.outcome, task.exit_code = State.QUEUED, None, None
+    task.node = task.session_url = task.placement = None
+    task.start_time = task.end_time = None
+    task.system_logs = []
+    task.created = time.time()
 
 
 def _set_streams(task: TaskRow, plan: StepPlan) -> None:

@@ -9,12 +9,12 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import signal
 import sys
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
@@ -23,7 +23,8 @@ from sqlalchemy import Connection
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
-from wes_bridge.engine.loading import preload
+from wes_bridge.engine.identity import is_gone, own_name
+from wes_bridge.engine.loading import VERSIONS, preload
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
@@ -31,7 +32,7 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
-from wes_bridge.store.runs import cancel_requests, claim_runs, release_runs, renew_leases
+from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.wakeup import Sleeper
@@ -40,6 +41,8 @@ from wes_bridge.store.writer import Writer
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
 """Seconds between looks at the database when nobody calls."""
+_PRELOAD_PAUSE = 5.0
+"""Seconds between reading the schemas of one version of CWL and those of the next."""
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
@@ -56,7 +59,7 @@ class Worker:
     def __init__(self, config: ServiceConfig, database: Database) -> None:
         self._config = config
         self._database = database
-        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._name = own_name()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
 
@@ -71,7 +74,10 @@ class Worker:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
                 engine = self._config.engine
-                brokers = [make_broker(broker, http, broker.credentials) for broker in self._config.brokers]
+                brokers = [
+                    make_broker(broker, http, broker.credentials, engine.default_image)
+                    for broker in self._config.brokers
+                ]
                 federation = Federation(
                     brokers, engine.offer_deadline, engine.patience, engine.offer_grace, engine.lost_after
                 )
@@ -82,14 +88,16 @@ class Worker:
                     federation=federation,
                     writer=writer,
                     tasks=TaskLog(writer),
+                    database=self._database,
                     threads=threads,
                 )
-                threads.submit(preload)
+                preloading = asyncio.create_task(_preload(threads))
                 try:
                     await directory.start()
                     await self._loop(services, sleeper)
                 finally:
                     sleeper.close()
+                    preloading.cancel()
                     await directory.stop()
                     await self._leave(writer)
                     await federation.close()
@@ -151,6 +159,7 @@ class Worker:
 
     def _write_beat(self, lease: float, reports: Reports, connection: Connection) -> None:
         now = time.time()
+        release_the_dead(connection)
         renew_leases(connection, self._name, lease, now)
         forget_brokers(connection, now - 10 * lease)
         put_brokers(connection, self._name, reports, now)
@@ -163,6 +172,21 @@ class Worker:
         with contextlib.suppress(Exception):
             await writer(lambda connection: release_runs(connection, self._name))
             await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+
+
+async def _preload(threads: ThreadPoolExecutor) -> None:
+    """Read the schemas: the usual ones at once, others when runs that were waiting are under way."""
+    loop = asyncio.get_running_loop()
+    for version in VERSIONS:
+        await loop.run_in_executor(threads, preload, version)
+        await asyncio.sleep(_PRELOAD_PAUSE)
+
+
+def release_the_dead(connection: Connection) -> None:
+    """Give back the leases of workers of this machine that are no more, rather than wait for their end."""
+    for worker in holders(connection):
+        if is_gone(worker):
+            release_runs(connection, worker)
 
 
 async def _main(config: ServiceConfig) -> None:
@@ -202,6 +226,7 @@ def main() -> None:
     javascript.install()
     speedups.install()
     runlog.install()
+    gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
     uvloop.run(_main(config))
 

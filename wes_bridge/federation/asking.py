@@ -16,11 +16,12 @@ from typing import Any
 
 from wes_bridge.federation.choosing import Candidate
 from wes_bridge.federation.client import Broker, BrokerError, BrokerShutError
-from wes_bridge.federation.dialects import Requests
+from wes_bridge.federation.dialect import BusyError, CannotAskError
 from wes_bridge.federation.figures import figures_of
 from wes_bridge.federation.limits import over_limit
 from wes_bridge.federation.profile import to_move, unfit
-from wes_bridge.model.execution_broker import OfferSet, Session
+from wes_bridge.federation.requests import Requests
+from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Message, OfferSet, Session
 from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepPlan
 from wes_bridge.model.units import utcnow
@@ -29,6 +30,12 @@ REJECT_TIMEOUT = 15.0
 """Seconds for giving an offer back."""
 OUR_FAULT = frozenset({400, 406, 413, 415, 422})
 """Statuses that are about this one request, and say nothing against the broker."""
+BROKER_SILENT = "urn:wes-bridge:broker-silent"
+"""Kind of the message with which an aggregator says that one of its brokers did not answer."""
+NO_SLOT = "urn:wes-bridge:no-slot"
+"""Kind of the message with which our own node says that it could run the step, but is booked up."""
+UNKNOWN_KIND = "uri:unknown-type"
+"""Kind of the message with which a broker says that it has nothing for a component of some kind."""
 MOST_OFFERS = 100
 """Offers of one broker that are looked at."""
 
@@ -44,6 +51,9 @@ class Reply:
         candidates: offers that can be taken.
         spare: offers that cannot, to be given back.
         silent: it did not answer: asking again may help.
+        busy: all it says against the step is that it is booked up: asking again will help, some time.
+        no_containers: it says that it has no platform for them.
+        unasked: its dialect has no request for the step (or, when busy, not now).
     """
 
     broker: Broker
@@ -51,6 +61,9 @@ class Reply:
     candidates: list[Candidate] = field(default_factory=list)
     spare: list[str] = field(default_factory=list)
     silent: bool = False
+    busy: bool = False
+    no_containers: bool = False
+    unasked: bool = False
 
 
 class Asker:
@@ -138,8 +151,10 @@ class Asker:
                 if not done:
                     break
                 replies |= {tasks[task]: task.result() for task in done}
-                if until is None and any(replies[tasks[task]].candidates for task in done):
-                    until = min(clock() + self._grace, max(clock(), begun + self._deadline))
+                soonest = min((_start(c) for task in done for c in task.result().candidates), default=None)
+                if soonest is not None:  # nothing is lost by waiting for as long as the offer would
+                    wait = clock() + max(self._grace, soonest)
+                    until = min(wait, max(clock(), begun + self._deadline), until or wait)
         except BaseException:
             for task in pending:
                 task.cancel()
@@ -167,7 +182,11 @@ class Asker:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
-            answer = await broker.request_offers(requests.for_broker(broker.profile), self._deadline)
+            answer = await broker.request_offers(requests.for_broker(broker), self._deadline)
+        except CannotAskError as error:
+            broker.health.let_go()
+            entry = _none(broker, f"not asked: {error}") | {"kinds": []}
+            return Reply(broker, entry, busy=isinstance(error, BusyError), unasked=True)
         except BrokerShutError as error:
             return _silent(broker, str(error))
         except BrokerError as error:
@@ -207,11 +226,20 @@ class Asker:
             messages = answer.meta.messages or []
             words = [message.text() for message in messages if message.text()]
             reply.entry["reason"] = "; ".join(words) or "; ".join(dict.fromkeys(refused)) or _NO_REASON
+            kinds = {message.kind for message in messages if message.level in (None, "ERROR")}
             reply.entry["kinds"] = [message.kind for message in messages]
+            reply.silent = BROKER_SILENT in kinds
+            reply.busy = kinds == {NO_SLOT}
+            reply.no_containers = any(_is_about_containers(message) for message in messages)
         return reply
 
 
 _NO_REASON = "no offers, no reason given"
+
+
+def _is_about_containers(message: Message) -> bool:
+    """The message's kind alone does not say it: it may as well be about some storage or data."""
+    return message.kind == UNKNOWN_KIND and (message.values or {}).get("kind") == DOCKER_CONTAINER
 
 
 def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> Reply | None:
@@ -224,6 +252,10 @@ def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> 
     wait, error = broker.health.wait(now), broker.health.last_error
     when = f"it is asked again in {wait:.0f} s" if wait else "it is being tried"
     return _silent(broker, f"not asked: it failed too often just now ({error}); {when}")
+
+
+def _start(candidate: Candidate) -> float:
+    return candidate.figures.start or 0.0
 
 
 def _none(broker: Broker, reason: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,55 @@ class Attempts:
         self.attempt += 1
         if self.attempt > 1:
             self.plan = _elsewhere(self.plan, self.first, self.attempt)
-        return Placement(attempt=self.attempt, earlier=list(self.earlier), plan=self.plan)
+        return Placement(
+            attempt=self.attempt, earlier=list(self.earlier), plan=self.plan, left=self._left() or None
+        )
+
+    def restore(self, journalled: Mapping[str, Any]) -> Placement:
+        """The attempt that was under way when the engine was last heard of.
+
+        Args:
+            journalled: its placement, as the task's log has it.
+        """
+        left = journalled.get("left") or {}
+        self.attempt = int(journalled.get("attempt") or 1)
+        self.earlier = list(journalled.get("earlier") or [])
+        self.losses = int(left.get("losses", 0))
+        self.retries = int(left.get("retries", self.retries))
+        self.memory_retries = int(left.get("memory_retries", self.memory_retries))
+        self.set_back = Counter(left.get("set_back") or {})
+        if "memory" in left:
+            least, most = left["memory"]
+            resources = replace(self.plan.resources, memory_min=least, memory_max=most)
+            self.plan = replace(self.plan, resources=resources)
+        if self.attempt > 1:
+            self.plan = _elsewhere(self.plan, self.first, self.attempt)
+        return Placement(
+            asked=list(journalled.get("asked") or []),
+            node=journalled.get("node"),
+            session_url=journalled.get("session_url"),
+            reason=journalled.get("reason"),
+            choice=journalled.get("choice"),
+            attempt=self.attempt,
+            earlier=list(self.earlier),
+            left=self._left() or None,
+            notes=list(journalled.get("notes") or []),
+            plan=self.plan,
+        )
+
+    def _left(self) -> dict[str, Any]:
+        """What differs from how the step began, as plain JSON types."""
+        if self.attempt <= 1 and not self.losses:
+            return {}
+        left: dict[str, Any] = {
+            "losses": self.losses,
+            "retries": self.retries,
+            "memory_retries": self.memory_retries,
+            "set_back": dict(self.set_back),
+        }
+        if self.plan.resources != self.first.resources:
+            left["memory"] = [self.plan.resources.memory_min, self.plan.resources.memory_max]
+        return left
 
     def lost(self, placement: Placement, problem: str) -> None:
         """An attempt came to nothing, by the node's fault: it is set back."""

@@ -6,16 +6,20 @@ from collections.abc import Iterable
 
 import aiohttp
 
-from wes_bridge.config import BrokerTraits, CredentialsConfig, ImageConfig
+from wes_bridge.config import BrokerConfig, BrokerTraits, CredentialsConfig, ImageConfig
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.credentials import Credentials
-from wes_bridge.federation.dialects import image_of
+from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.profile import Profile
+from wes_bridge.federation.reference import Reference, Shared
 from wes_bridge.model.execution_broker import Image
 
 
 def make_broker(
-    traits: BrokerTraits, http: aiohttp.ClientSession, credentials: CredentialsConfig | None = None
+    traits: BrokerTraits,
+    http: aiohttp.ClientSession,
+    credentials: CredentialsConfig | None = None,
+    default_image: str | None = None,
 ) -> Broker:
     """A broker as configured or listed.
 
@@ -23,15 +27,16 @@ def make_broker(
         traits: what is known of it.
         http: shared by all brokers of a process.
         credentials: where its secret is; None: it wants none.
+        default_image: for steps that name none, where only containers run.
     """
     secret = Credentials(credentials) if credentials is not None else None
-    return Broker(traits.name, str(traits.url), http, profile_of(traits), secret)
+    dialect = dialect_of(traits, default_image)
+    return Broker(traits.name, str(traits.url), http, profile_of(traits), secret, dialect=dialect)
 
 
 def profile_of(traits: BrokerTraits) -> Profile:
     """What a broker can do, as configured."""
     return Profile(
-        dialect=traits.dialect,
         data=_prefixes(traits.data),
         holds=tuple(traits.holds),
         images={name: _image(image) for name, image in traits.images.items()},
@@ -41,12 +46,27 @@ def profile_of(traits: BrokerTraits) -> Profile:
     )
 
 
+def dialect_of(traits: BrokerTraits, default_image: str | None = None) -> Dialect:
+    """How a broker is spoken to.
+
+    Which of our folders it shares with us is not a listing's to say: one that is only listed shares none, and
+    steps say so.
+    """
+    if traits.dialect == "native":
+        return NATIVE
+    default = _image(traits.images.get(default_image, default_image)) if default_image else None
+    if not isinstance(traits, BrokerConfig):
+        return Reference(Shared({}), default_image=default)
+    return Reference(Shared(traits.shared), traits.max_sessions, default)
+
+
 def _prefixes(values: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
 
 
 def _image(image: str | ImageConfig) -> Image:
-    if isinstance(image, str):
-        return image_of(image)
-    first = image_of(image.locations[0], image.digest)
-    return Image(locations=list(image.locations), digest=first.digest)
+    """An image as people write it, ``registry/name:tag`` or ``registry/name@sha256:...``, or with details."""
+    locations = [image] if isinstance(image, str) else list(image.locations)
+    digest = None if isinstance(image, str) else image.digest
+    _, _, in_name = locations[0].partition("@")
+    return Image(locations=locations, digest=digest or in_name)

@@ -16,6 +16,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from wes_bridge.federation.credentials import Credentials, CredentialsError
+from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.health import Health
 from wes_bridge.federation.profile import Profile
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
@@ -80,6 +81,7 @@ class Broker:
         http: shared by all brokers of a process (see :func:`http_session`).
         profile: what the site says of it.
         credentials: sent with each request to its own host, and to no other.
+        dialect: how it is spoken to.
 
     Attributes:
         health: how it has been answering.
@@ -92,10 +94,13 @@ class Broker:
         http: aiohttp.ClientSession,
         profile: Profile = Profile(),  # noqa: B008  # it is frozen
         credentials: Credentials | None = None,
+        *,
+        dialect: Dialect = NATIVE,
     ) -> None:
         self.name = name
         self.url = url.rstrip("/")
         self.profile = profile
+        self.dialect = dialect
         self.health = Health()
         self._credentials = credentials
         self._origin = _origin(self.url)

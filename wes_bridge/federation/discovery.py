@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from wes_bridge.config import BrokerTraits, ListingConfig
-from wes_bridge.federation.brokers import make_broker, profile_of
+from wes_bridge.federation.brokers import dialect_of, make_broker, profile_of
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.listing import MAX_LISTING, Listing, ListingError, parse_listing
 
@@ -80,7 +80,7 @@ class Directory:
         for traits in listing.brokers:
             old = known.get(traits.name)
             if old is not None and old.url == str(traits.url).rstrip("/"):
-                old.profile = profile_of(traits)
+                old.profile, old.dialect = profile_of(traits), dialect_of(traits)
                 made[traits.name] = old
                 continue
             host = traits.url.host or ""

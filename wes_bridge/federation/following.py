@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
 from wes_bridge.model.execution_broker import Message, Session
-from wes_bridge.model.states import Phase
-from wes_bridge.model.step_plan import StepOutcome
+from wes_bridge.model.states import LifecyclePhase, Phase
+from wes_bridge.model.step_plan import StepOutcome, StepPlan
 
 ACTION_TIMEOUT = 15.0
 """Seconds for accepting, rejecting, cancelling."""
@@ -21,7 +21,7 @@ BACKWARDS = 3
 HELD = 1.0
 """Seconds after which an answer counts as held by the node: it may be asked again at once."""
 MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
-COMMAND_LIMITS = {"urn:wes-bridge:time-limit", MEMORY_LIMIT}
+COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:booking-ended", MEMORY_LIMIT}
 """Kinds of messages that say the command itself went over what it asked for."""
 NOT_ACCEPTED = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})
 """Phases of a session that was never accepted."""
@@ -44,34 +44,49 @@ class Following:
 
     Args:
         accepted: the session.
-        report: told the session whenever its phase goes on.
+        plan: the step it runs.
+        report: told the session whenever its phase goes on, or its command begins to run.
         lost_after: seconds the node may be silent.
+        leave: whether the session goes on when the calling task is cancelled.
     """
 
     def __init__(
-        self, accepted: Accepted, report: Callable[[Session], Awaitable[None]], lost_after: float
+        self,
+        accepted: Accepted,
+        plan: StepPlan,
+        report: Callable[[Session], Awaitable[None]],
+        lost_after: float,
+        leave: Callable[[], bool],
     ) -> None:
         self._accepted = accepted
+        self._plan = plan
         self._report = report
         self._lost_after = lost_after
+        self._leave = leave
         self._furthest = accepted.session.phase
+        self._runs = _runs(accepted.session)
         self._backwards = 0
 
-    async def outcome(self, success_codes: list[int]) -> StepOutcome | str:
+    async def outcome(self) -> StepOutcome | str:
         """The outcome; or, as text, why another session should be tried.
 
-        Cancelling the calling task cancels the session at its node first.
+        Cancelling the calling task cancels the session at its node first, unless it is to be left.
         """
+        broker, url = self._accepted.broker, self._accepted.url
         try:
             session = await self._last()
+            told = await broker.dialect.outcome(self._plan, session)
         except asyncio.CancelledError:
-            await asyncio.shield(cancel(self._accepted.broker, self._accepted.url))
+            if not self._leave():
+                await asyncio.shield(cancel(broker, url))
             raise
         except SessionGoneError:
             return "the session is not known to the node any more"
         except BrokerError as error:
             return str(error)
-        return _outcome(session, success_codes)
+        finally:
+            broker.dialect.release(url)
+        return _outcome(session, self._plan.success_codes) if told is None else told
 
     async def _last(self) -> Session:
         """Poll until the session has ended; report each change.
@@ -85,7 +100,7 @@ class Following:
         if not session.phase.is_final:
             await self._report(session)
         heard, pause = clock(), 0.05
-        while not session.phase.is_final:
+        while not (session.phase.is_final or await broker.dialect.ended(self._plan, session)):
             begun = clock()
             try:
                 news, etag = await broker.poll(self._accepted.url, etag)
@@ -115,9 +130,17 @@ class Following:
             if self._backwards > BACKWARDS or news.phase in NOT_ACCEPTED:
                 await cancel(self._accepted.broker, self._accepted.url, patience=0.0)
                 raise BrokerError(f"its session went back from {self._furthest} to {news.phase}")
-        elif news.phase is not self._furthest and not news.phase.is_final:
-            self._furthest = news.phase
+        elif not news.phase.is_final and (news.phase, _runs(news)) != (self._furthest, self._runs):
+            self._furthest, self._runs = news.phase, _runs(news)
             await self._report(news)
+
+
+def _runs(session: Session) -> bool:
+    """Whether the command runs in a session that is PREPARING still: some brokers never say it otherwise."""
+    compute = session.compute
+    return (
+        session.phase is Phase.PREPARING and compute is not None and compute.phase is LifecyclePhase.RUNNING
+    )
 
 
 async def cancel(broker: Broker, url: str, patience: float = LOST_AFTER) -> None:
@@ -126,18 +149,35 @@ async def cancel(broker: Broker, url: str, patience: float = LOST_AFTER) -> None
     Args:
         broker: whose it is.
         url: of the session.
-        patience: seconds to wait for its end once the node has been told.
+        patience: seconds to wait for its end; a node that does not answer is told again until then.
     """
     with contextlib.suppress(BrokerError, TimeoutError):
-        session, etag = await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
-        clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(patience):
-            while not session.phase.is_final:
+        async with asyncio.timeout(max(patience, ACTION_TIMEOUT)):
+            session, etag = await _told(broker, url, patience)
+            await broker.dialect.stop(session)
+            clock = asyncio.get_running_loop().time
+            until = clock() + patience
+            while not session.phase.is_final and clock() < until:
                 begun = clock()
                 news, etag = await broker.poll(url, etag, wait=10)
                 session = news or session
                 if not session.phase.is_final and clock() - begun < HELD:
                     await asyncio.sleep(0.2)
+    broker.dialect.release(url)
+
+
+async def _told(broker: Broker, url: str, patience: float) -> tuple[Session, str | None]:
+    clock = asyncio.get_running_loop().time
+    until = clock() + patience
+    while True:
+        try:
+            return await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
+        except SessionGoneError:
+            raise
+        except BrokerError:
+            if clock() >= until:
+                raise
+            await asyncio.sleep(1.0)
 
 
 def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:

@@ -22,6 +22,8 @@ class Placement:
         choice: the policy, and the figures of the offers in order of preference.
         attempt: 1 for the first session of the step.
         earlier: what became of the attempts before: node, session and problem.
+        left: how many tries the step has left (see :class:`~wes_bridge.federation.attempts.Attempts`).
+        notes: what the node does otherwise than the step asks.
         plan: what runs, which a retry may have changed; not part of the log.
     """
 
@@ -32,6 +34,8 @@ class Placement:
     choice: dict[str, Any] | None = None
     attempt: int = 0
     earlier: list[dict[str, Any]] = field(default_factory=list)
+    left: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
     plan: StepPlan | None = None
 
     def to_json(self) -> dict[str, Any]:

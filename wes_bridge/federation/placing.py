@@ -10,14 +10,15 @@ streams: a session that was given up may still be writing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from wes_bridge.federation.asking import Asker, Reply
 from wes_bridge.federation.attempts import Attempts
-from wes_bridge.federation.choosing import Candidate, Choice, choose
-from wes_bridge.federation.client import Broker, BrokerError
+from wes_bridge.federation.choosing import Choice, choose
+from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
 from wes_bridge.federation.following import (
     ACTION_TIMEOUT,
     LOST_AFTER,
@@ -28,6 +29,7 @@ from wes_bridge.federation.following import (
 )
 from wes_bridge.federation.placement import Placement, Progress, Report
 from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 
 MAX_ATTEMPTS = 4
@@ -35,8 +37,6 @@ MAX_ATTEMPTS = 4
 not count."""
 ACCEPT_WAIT = 10.0
 """Seconds a node is asked to hold the answer to an acceptance, for a quick command's end to be in it."""
-UNKNOWN_KIND = "uri:unknown-type"
-"""Kind of the message with which a node says that it has no platform for an executable."""
 Reports = dict[str, tuple[str, dict[str, Any]]]
 """URL and health by broker's name."""
 
@@ -93,25 +93,43 @@ class Federation:
         now = asyncio.get_running_loop().time()
         return {broker.name: (broker.url, broker.health.report(now)) for broker in self.brokers}
 
-    async def run(self, plan: StepPlan, report: Report) -> StepOutcome:
+    async def run(
+        self,
+        plan: StepPlan,
+        report: Report,
+        journalled: Mapping[str, Any] | None = None,
+        leave: Callable[[], bool] = lambda: False,
+    ) -> StepOutcome:
         """Run a step somewhere.
 
         Cancelling the calling task cancels the session at its node before the cancellation goes on.
+
+        Args:
+            plan: the step.
+            report: told how it goes; an offer is accepted only when it has returned.
+            journalled: the placement reported last by an engine that is no more: its session is taken up.
+            leave: whether, when the task is cancelled, the session is left running instead.
         """
         step = Attempts(plan)
+        resumed = step.restore(journalled) if journalled and journalled.get("session_url") else None
         while step.losses < MAX_ATTEMPTS:
-            placement = step.begin()
-            candidates = await self._ask_patiently(step.plan, placement, step.since)
-            if not candidates:
-                await report(Progress(placement, None))
-                unsupported = plan.image_required and _all_lack_containers(placement)
-                return StepOutcome(problem=_nobody(placement, step.failures), unsupported=unsupported)
-            choice = choose(candidates, plan.wish, plan.name, step.set_back)
-            accepted = await self._accept(choice, placement, step, report)
+            if resumed is not None:
+                placement, resumed = resumed, None
+                accepted = await self._take_up(placement, step, leave)
+            else:
+                placement = step.begin()
+                replies = await self._ask_patiently(step.plan, placement, step.since)
+                candidates = [candidate for reply in replies for candidate in reply.candidates]
+                if not candidates:
+                    await report(Progress(placement, None))
+                    unsupported = plan.image_required and _all_lack_containers(replies)
+                    return StepOutcome(problem=_nobody(placement, step.failures), unsupported=unsupported)
+                choice = choose(candidates, step.plan.wish, plan.name, step.set_back)
+                accepted = await self._accept(choice, placement, step, report, leave)
             if accepted is None:
                 step.losses += 1
                 continue
-            outcome = await self._follow(accepted, placement, report)
+            outcome = await self._follow(accepted, placement, step.plan, report, leave)
             if isinstance(outcome, str):
                 step.lost(placement, outcome)
             elif not step.again(placement, outcome):
@@ -120,40 +138,119 @@ class Federation:
             problem=f"given up after {MAX_ATTEMPTS} attempts: " + "; ".join(dict.fromkeys(step.failures))
         )
 
-    async def _ask_patiently(self, plan: StepPlan, placement: Placement, since: datetime) -> list[Candidate]:
-        """Offers; asked again for a while when there are none and a broker did not answer."""
+    async def cancel(self, node: str, session_url: str) -> None:
+        """Cancel a session that nobody follows, and wait until it has ended or its node is given up."""
+        broker = self._broker(node)
+        if broker is not None:
+            await cancel(broker, session_url)
+
+    def _broker(self, name: str) -> Broker | None:
+        return next((broker for broker in self.brokers if broker.name == name), None)
+
+    async def _take_up(
+        self, placement: Placement, step: Attempts, leave: Callable[[], bool]
+    ) -> Accepted | None:
+        """The session of an earlier engine, accepted if it was not; None when another must be found."""
+        node, url = str(placement.node), str(placement.session_url)
+        broker = self._broker(node)
+        if broker is None:
+            step.not_accepted(placement, node, f"{node}: no longer among the configured brokers")
+            return None
+        broker.dialect.hold(url)
+        try:
+            session, etag = await self._found(broker, url)
+            if session.phase is Phase.OFFERED:
+                await broker.dialect.prepare(step.plan, session)
+                session, etag = await broker.accept(url, ACTION_TIMEOUT, ACCEPT_WAIT)
+        except asyncio.CancelledError:
+            if not leave():
+                await asyncio.shield(cancel(broker, url))
+            raise
+        except BrokerError as error:
+            problem = f"{node}: its session could not be taken up again: {error}"
+        else:
+            if session.phase not in NOT_ACCEPTED:
+                return Accepted(broker, url, session, etag)
+            await broker.dialect.stop(session)
+            problem = f"{node}: the offer became {session.phase}"
+        broker.dialect.release(url)
+        step.not_accepted(placement, node, problem)
+        return None
+
+    async def _found(self, broker: Broker, url: str) -> tuple[Session, str | None]:
+        """The session as it is; a node that does not answer is given as long as one that falls silent."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._lost_after
+        while True:
+            try:
+                session, etag = await broker.poll(url, None, wait=0)
+            except SessionGoneError:
+                raise
+            except BrokerError:
+                if clock() > until:
+                    raise
+                await asyncio.sleep(min(1.0, self._lost_after / 4))
+                continue
+            if session is None:
+                raise BrokerError(f"{broker.name} says that nothing has changed, but was asked for all of it")
+            return session, etag
+
+    async def _ask_patiently(self, plan: StepPlan, placement: Placement, since: datetime) -> list[Reply]:
+        """All brokers' replies; they are asked again when nobody offers anything: for a while if one did not
+        answer, and as long as it takes if all one says is that it is booked up."""
         loop = asyncio.get_running_loop()
         pause, until = 0.5, loop.time() + self._patience
         while True:
             replies = await self._ask(plan, since)
             placement.asked = [reply.entry for reply in replies]
-            candidates = [candidate for reply in replies for candidate in reply.candidates]
-            if candidates or not any(reply.silent for reply in replies) or loop.time() + pause > until:
-                return candidates
+            silent = any(reply.silent for reply in replies) and loop.time() + pause <= until
+            offered = any(reply.candidates for reply in replies)
+            if offered or not (silent or any(reply.busy for reply in replies)):
+                return replies
             await asyncio.sleep(pause)
             pause = min(pause * 2, 8.0)
 
     async def _ask(self, plan: StepPlan, since: datetime) -> list[Reply]:
         """All brokers' replies; an image that is only a hint is left out when nobody can run it."""
-        replies = await self._asker.ask(self.brokers, plan, plan.image, since)
+        replies = await self._ask_with(plan, plan.image, self.brokers, since)
+        if not plan.image or plan.image_required or any(reply.candidates for reply in replies):
+            return replies
+        again = [reply.broker for reply in replies if not reply.unasked]
+        without = await self._ask_with(replace(plan, image=None), None, again, since)
+        by_broker = {reply.broker: reply for reply in replies + without}
+        return list(by_broker.values())
+
+    async def _ask_with(
+        self, plan: StepPlan, image: str | None, brokers: list[Broker], since: datetime
+    ) -> list[Reply]:
+        replies = await self._asker.ask(brokers, plan, image, since)
         for reply in replies:
             if reply.spare:
                 self._asker.give_back(reply.broker, reply.spare)
-        if plan.image and not plan.image_required and not any(reply.candidates for reply in replies):
-            return await self._ask(replace(plan, image=None), since)
         return replies
 
-    async def _follow(self, accepted: Accepted, placement: Placement, report: Report) -> StepOutcome | str:
+    async def _follow(
+        self,
+        accepted: Accepted,
+        placement: Placement,
+        plan: StepPlan,
+        report: Report,
+        leave: Callable[[], bool],
+    ) -> StepOutcome | str:
         """The outcome; or, as text, why another session should be tried."""
 
         async def on_news(session: Session) -> None:
             await report(Progress(placement, session))
 
-        codes = placement.plan.success_codes if placement.plan else [0]
-        return await Following(accepted, on_news, self._lost_after).outcome(codes)
+        return await Following(accepted, plan, on_news, self._lost_after, leave).outcome()
 
     async def _accept(
-        self, choice: Choice, placement: Placement, step: Attempts, report: Report
+        self,
+        choice: Choice,
+        placement: Placement,
+        step: Attempts,
+        report: Report,
+        leave: Callable[[], bool],
     ) -> Accepted | None:
         """Accept the best offer that can be; reject those of other brokers.
 
@@ -165,28 +262,34 @@ class Federation:
             if candidate is not choice.ranked[0]:
                 placement.reason = f"the better ones could not be accepted; {choice.reason}"
             placement.node, placement.session_url = broker.name, candidate.url
+            placement.notes = broker.dialect.notes(step.plan)
             await report(Progress(placement, candidate.offer))
             others = [c for c in choice.ranked if c.broker is not broker]
             wait = 0.0 if others else ACCEPT_WAIT  # others wait for their rejection
+            broker.dialect.hold(candidate.url)
             try:
+                await broker.dialect.prepare(step.plan, candidate.offer)
                 session, etag = await broker.accept(candidate.url, ACTION_TIMEOUT, wait)
             except asyncio.CancelledError:
-                await asyncio.shield(cancel(broker, candidate.url))
+                if not leave():
+                    await asyncio.shield(cancel(broker, candidate.url))
                 raise
-            except BrokerError as error:
-                problem = str(error)
+            except BrokerError as error:  # it may have been accepted all the same: it must not run then
+                session, problem = candidate.offer, str(error)
             else:
                 if session.phase not in NOT_ACCEPTED:
                     for other in others:
                         self._asker.give_back(other.broker, [other.url])
                     return Accepted(broker, candidate.url, session, etag)
                 problem = f"{broker.name}: the offer became {session.phase}"
+            await broker.dialect.stop(session)
+            broker.dialect.release(candidate.url)
             step.not_accepted(placement, broker.name, problem)
         return None
 
 
-def _all_lack_containers(placement: Placement) -> bool:
-    return bool(placement.asked) and all(UNKNOWN_KIND in entry.get("kinds", []) for entry in placement.asked)
+def _all_lack_containers(replies: list[Reply]) -> bool:
+    return bool(replies) and all(reply.no_containers for reply in replies)
 
 
 def _nobody(placement: Placement, failures: list[str]) -> str:

@@ -18,7 +18,6 @@ class Profile:
     """What is known of a broker.
 
     Attributes:
-        dialect: how requests are written for it: ``native`` or ``reference``.
         data: URL prefixes of inputs and outputs that it can reach; None: all.
         holds: URL prefixes of data that is there already and need not be moved.
         images: images by the name that workflows use.
@@ -27,7 +26,6 @@ class Profile:
         hosts: other hosts (``host`` or ``host:port``) that its sessions may be at; never sent credentials.
     """
 
-    dialect: str = "native"
     data: tuple[str, ...] | None = None
     holds: tuple[str, ...] = ()
     images: Mapping[str, Image] = field(default_factory=dict)

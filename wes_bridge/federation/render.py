@@ -30,7 +30,7 @@ from wes_bridge.model.units import format_duration, gib_ceil
 _OUTPUT = "output"
 
 
-def native_request(plan: StepPlan, *, image: str | None) -> ExecutionRequest:
+def native_request(plan: StepPlan, *, image: Image | None) -> ExecutionRequest:
     """The request for a node of wes-bridge's own kind.
 
     Args:
@@ -54,7 +54,7 @@ def native_request(plan: StepPlan, *, image: str | None) -> ExecutionRequest:
     )
 
 
-def _executable(plan: StepPlan, image: str | None) -> Executable:
+def _executable(plan: StepPlan, image: Image | None) -> Executable:
     streams = Streams(
         stdin=Stream(path=plan.stdin) if plan.stdin else None,
         stdout=_kept(plan.stdout, plan.stdout_url),
@@ -63,7 +63,7 @@ def _executable(plan: StepPlan, image: str | None) -> Executable:
     return Executable(
         kind=DOCKER_CONTAINER if image else PROCESS,
         meta=Meta(name=plan.name),
-        image=Image(locations=[image], digest="") if image else None,
+        image=image,
         command=plan.argv,
         environment=plan.environment,
         network=Network(access=plan.network),

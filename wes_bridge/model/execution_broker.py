@@ -171,11 +171,15 @@ class Volume(_Part):
 
 
 class Compute(Component):
-    """Cores, memory (GiB) and mounts (``SimpleComputeResource``)."""
+    """Cores, memory (GiB) and mounts (``SimpleComputeResource``).
+
+    Native: ``gpus``, a number of devices; version 1.0 of the standard has cores and memory only.
+    """
 
     kind: str = SIMPLE_COMPUTE
     cores: MinMax | None = None
     memory: MinMax | None = None
+    gpus: MinMax | None = None
     volumes: list[Volume] | None = None
 
 
@@ -290,7 +294,10 @@ class ExecutionRequest(_Part):
 
 
 class Session(_Part):
-    """An offer, and once accepted a session (``ScheduledExecutionSession``)."""
+    """An offer, and once accepted a session (``ScheduledExecutionSession``).
+
+    Native: ``advance``, told by the node: it starts sooner when room is freed before its time.
+    """
 
     kind: str = SCHEDULED_SESSION
     meta: Meta = Field(default_factory=Meta)
@@ -303,6 +310,7 @@ class Session(_Part):
     schedule: Schedule | None = None
     costs: list[CostOrMetric] | None = None
     metrics: list[CostOrMetric] | None = None
+    advance: bool | None = None
     connectors: list[dict[str, Any]] | None = None
 
 

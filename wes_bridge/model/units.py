@@ -6,6 +6,7 @@ always UTC.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from datetime import UTC, datetime, timedelta
@@ -24,9 +25,11 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+@functools.lru_cache(maxsize=1024)
 def format_instant(when: datetime) -> str:
     """Write an aware datetime as ISO 8601 UTC with milliseconds: ``2026-01-01T10:00:00.000Z``."""
-    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    utc = when if when.tzinfo is UTC else when.astimezone(UTC)
+    return f"{utc.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def format_second(when: datetime) -> str:

@@ -10,25 +10,26 @@ from starlette.responses import Response
 
 from wes_bridge.model.execution_broker import ExecutionRequest, Session, Update
 from wes_bridge.model.states import Phase
-from wes_bridge.node import http
+from wes_bridge.node.admin import Admin
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.live import LiveSession, as_uuid
 from wes_bridge.node.node import LiveOfferSet, Node
 from wes_bridge.node.phases import may_move
+from wes_bridge.surface import http
 
 _FINDS = 4
 """Times a stream's file is looked for: it has at most three places in its life."""
 
 
-class Api:
-    """Handlers.
+class Api(Admin):
+    """Handlers, those of :class:`Admin` too.
 
     Args:
         node: what they work on.
     """
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        super().__init__(node)
         self._limit = node.config.max_body
         self._public = str(node.config.public_url) if node.config.public_url else None
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from wes_bridge.model.units import utcnow
+from wes_bridge.node.calendar import NOTHING, Amount
+
+UNCOUNTED = 2**62
+"""Bytes of storage there are when nobody counts them."""
 
 
 @dataclass(frozen=True)
@@ -18,20 +24,42 @@ class Need:
         cores: processors.
         memory: bytes.
         duration: how long it may take.
+        storage: bytes of scratch space.
+        gpus: devices.
     """
 
     cores: int
     memory: int
     duration: timedelta
+    storage: int = 0
+    gpus: int = 0
+
+    @property
+    def amount(self) -> Amount:
+        """What it holds, without for how long."""
+        return Amount(self.cores, self.memory, self.storage, self.gpus)
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a node has: processors, bytes, and sessions at once."""
+    """What a node has: processors, bytes, sessions at once, bytes of storage (None: not counted), GPUs."""
 
     cores: int
     memory: int
     sessions: int
+    storage: int | None = None
+    gpus: int = 0
+
+    @property
+    def amount(self) -> Amount:
+        """All of it."""
+        storage = UNCOUNTED if self.storage is None else self.storage
+        return Amount(self.cores, self.memory, storage, self.gpus, self.sessions)
+
+
+SHORTEST_WAIT = 1.5
+"""Seconds that a session waits at least where nothing is free: an idle node must look earlier than a busy
+one, however quick sessions were of late."""
 
 
 class Queue:
@@ -39,14 +67,17 @@ class Queue:
 
     Args:
         capacity: what there is.
+        clock: seconds.
     """
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity = capacity
+        self._clock = clock
         self._running: dict[str, Need] = {}
+        self._since: dict[str, float] = {}
         self._line: deque[tuple[str, Need, asyncio.Future[None]]] = deque()
-        self._cores = 0
-        self._memory = 0
+        self._all = capacity.amount
+        self._used = NOTHING
         self._ahead = 0.0
         self._typical: float | None = None
 
@@ -63,7 +94,12 @@ class Queue:
     @property
     def free_cores(self) -> int:
         """Processors nobody holds."""
-        return self.capacity.cores - self._cores
+        return self.capacity.cores - self._used.cores
+
+    @property
+    def used(self) -> Amount:
+        """What is held now."""
+        return self._used
 
     def try_enter(self, uuid: str, need: Need) -> bool:
         """Take a place if one is free and nobody is in the line."""
@@ -72,20 +108,18 @@ class Queue:
         self._enter(uuid, need)
         return True
 
-    async def enter(self, uuid: str, need: Need) -> None:
-        """Wait for a place and take it. Cancelling the wait gives up the place in the line."""
-        turn = asyncio.get_running_loop().create_future()
+    def line_up(self, uuid: str, need: Need) -> asyncio.Future[None]:
+        """Join the line.
+
+        Returns:
+            Done once the place is taken; who cancels it before gives up the place in the line.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((uuid, need, turn))
         self._ahead += self._weight(need)
-        try:
-            self._admit()
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.leave(uuid)
-            turn.cancel()
-            self._admit()
-            raise
+        turn.add_done_callback(lambda done: self._admit() if done.cancelled() else None)
+        self._admit()
+        return turn
 
     def force(self, uuid: str, need: Need) -> None:
         """Take a place for what is running already, whether or not there is one."""
@@ -101,8 +135,8 @@ class Queue:
         need = self._running.pop(uuid, None)
         if need is None:
             return
-        self._cores -= need.cores
-        self._memory -= need.memory
+        del self._since[uuid]
+        self._used = self._used.minus(need.amount)
         if took is not None:
             self._typical = took if self._typical is None else 0.9 * self._typical + 0.1 * took
         self._admit()
@@ -112,8 +146,19 @@ class Queue:
         now = utcnow()
         if not self._line and self._fits(need):
             return now
-        running = sum(self._weight(need) for need in self._running.values()) / 2
-        return now + timedelta(seconds=(running + self._ahead) / self.capacity.cores)
+        running = sum(self._left(uuid, need) for uuid, need in self._running.items())
+        wait = (running + self._ahead) / self.capacity.cores
+        return now + timedelta(seconds=max(SHORTEST_WAIT, wait))
+
+    def _left(self, uuid: str, need: Need) -> float:
+        """Core-seconds a running session is expected to need yet.
+
+        One that has taken longer than is usual is expected to take as long again, if it may.
+        """
+        so_far = self._clock() - self._since[uuid]
+        expected = self._weight(need) / need.cores
+        left = expected - so_far if so_far < expected else min(so_far, need.duration.total_seconds() - so_far)
+        return need.cores * max(0.0, left)
 
     def _weight(self, need: Need) -> float:
         """Core-seconds a session is expected to take: what it asked for, or what sessions took of late."""
@@ -121,16 +166,12 @@ class Queue:
         return need.cores * (seconds if self._typical is None else min(seconds, self._typical))
 
     def _fits(self, need: Need) -> bool:
-        return (
-            len(self._running) < self.capacity.sessions
-            and self._cores + need.cores <= self.capacity.cores
-            and self._memory + need.memory <= self.capacity.memory
-        )
+        return self._used.plus(need.amount).within(self._all)
 
     def _enter(self, uuid: str, need: Need) -> None:
         self._running[uuid] = need
-        self._cores += need.cores
-        self._memory += need.memory
+        self._used = self._used.plus(need.amount)
+        self._since[uuid] = self._clock()
 
     def _admit(self) -> None:
         while self._line:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from datetime import timedelta
 from urllib.parse import unquote
 
 from wes_bridge.model.execution_broker import (
@@ -22,6 +24,9 @@ from wes_bridge.node.messages import message
 from wes_bridge.node.staging.file import file_path
 from wes_bridge.node.staging.plan import resources, volume_path
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
+
+LONGEST = timedelta(days=36525)
+"""No session takes longer; a hundred years from now is still a date."""
 
 
 def check_values(request: ExecutionRequest) -> None:
@@ -45,10 +50,20 @@ def _check_schedule(request: ExecutionRequest) -> None:
     try:
         if requested.duration and parse_duration(requested.duration).total_seconds() <= 0:
             raise ValueError(f"not a positive duration: {requested.duration}")
+        if requested.duration and parse_duration(requested.duration) > LONGEST:
+            raise ValueError(f"longer than {LONGEST.days} days: {requested.duration}")
         if requested.start:
-            parse_interval(requested.start)
+            _check_interval(requested.start)
     except (ValueError, OverflowError) as error:
         raise BadRequestError(f"schedule.requested: {error}") from error
+
+
+def _check_interval(text: str) -> None:
+    start, end = parse_interval(text)
+    if end < start:
+        raise ValueError(f"the interval ends before it starts: {text!r}")
+    if start.year < 1900 or end.year > 9000:
+        raise ValueError(f"not a time anything can run at: {text!r}")
 
 
 def _check_executable_paths(executable: Executable) -> None:
@@ -151,10 +166,15 @@ def _starts(location: str, prefix: str) -> bool:
             path = str(file_path(location))
         except ValueError:
             return False
-        allowed = os.path.normpath(unquote(prefix.partition("://")[2]))
+        allowed = _folder(prefix)
         return path == allowed or path.startswith(allowed.rstrip("/") + "/")
     head = len(scheme_of(prefix))
     return location[:head].lower() == prefix[:head] and location[head:].startswith(prefix[head:])
+
+
+@functools.lru_cache
+def _folder(prefix: str) -> str:
+    return os.path.normpath(unquote(prefix.partition("://")[2]))
 
 
 def _check_names(request: ExecutionRequest) -> list[Message]:

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.node import messages
+from wes_bridge.surface.errors import BadRequestError
+
+__all__ = [
+    "BadRequestError",
+    "CommandNotFoundError",
+    "NodeError",
+    "PlatformError",
+    "ReleaseError",
+    "StagingError",
+]
 
 
 class NodeError(Exception):
@@ -59,11 +69,3 @@ class CommandNotFoundError(NodeError):
         template = "command " + what + ": {command}"
         super().__init__(messages.message(messages.COMMAND_NOT_FOUND, template, command=command))
         self.exit_code = exit_code
-
-
-class BadRequestError(Exception):
-    """The request cannot be understood: answered with ``status`` and the text."""
-
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status

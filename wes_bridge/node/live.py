@@ -29,11 +29,11 @@ class LiveSession:
     Attributes:
         uuid: the session's.
         stop: the final phase a client asked for, once it has.
-        stopping: set when it has.
     """
 
     __slots__ = (
         "_encoded",
+        "_released",
         "_version",
         "_waiters",
         "boot",
@@ -41,7 +41,6 @@ class LiveSession:
         "offerset",
         "session",
         "stop",
-        "stopping",
         "uuid",
     )
 
@@ -54,7 +53,7 @@ class LiveSession:
         self.boot = boot
         self.expires = session.expires.timestamp() if session.expires else None
         self.stop: Phase | None = None
-        self.stopping: asyncio.Event | None = None
+        self._released = False
         self._version = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self._encoded: tuple[str, int, bytes] | None = None
@@ -116,8 +115,13 @@ class LiveSession:
         self.session.meta.modified = utcnow()
         self.wake()
 
+    def release(self) -> None:
+        """Let go of who waits, without a change: the node is going down."""
+        self._released = True
+        self.wake()
+
     def wake(self) -> None:
-        """Wake who waits without a change: the node is going down."""
+        """Let who waits look again."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -126,14 +130,14 @@ class LiveSession:
         """Return once the version is not ``seen`` and things have settled, or after ``seconds``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        if self.etag == seen and not self.phase.is_final:
+        if self.etag == seen and not self.phase.is_final and not self._released:
             await self._next(seconds)
-        while self.phase is Phase.WAITING and (left := deadline - loop.time()) > 0:
+        while self.phase is Phase.WAITING and not self._released and (left := deadline - loop.time()) > 0:
             await self._next(left)  # to wait for one's turn is no news to who knows it is accepted
         if self.etag == seen:
             return
         settled = min(deadline, loop.time() + SETTLE)
-        while not self.phase.is_final and (left := settled - loop.time()) > 0:
+        while not (self.phase.is_final or self._released) and (left := settled - loop.time()) > 0:
             await self._next(left)
 
     async def _next(self, seconds: float) -> None:
@@ -191,6 +195,8 @@ def decode(body: str, phase: str) -> Session:
     """A session from its stored wire form, in the phase its row says."""
     session = Session.model_validate_json(body)
     session.phase = Phase(phase)
+    if session.phase not in _NO_STREAMS:
+        session.expires = None
     return session
 
 

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import ctypes
+import gc
 import logging
-import os
-import signal
-import socket
-import stat
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-import uvicorn
-
+from wes_bridge.auth.private import guard, private_token
 from wes_bridge.config import NodeConfig
-from wes_bridge.node.server import NodeApp, create_app
+from wes_bridge.node.server import create_app
+from wes_bridge.surface.process import exit_with_parent, keep_descriptors, serve
 
-_PR_SET_PDEATHSIG = 1
+GC_THRESHOLDS = (10_000, 20, 20)
+"""Looks for cycles less often than Python's default, which takes a twentieth of a busy node's time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,118 +42,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(0.001)  # file and database threads hand over to the loop sooner
     text = options.config_json
     config = NodeConfig.model_validate_json(Path(text[1:]).read_text() if text.startswith("@") else text)
+    if config.shows_all_files:
+        parser.error(config.shows_all_files)
     state = options.state_dir or config.state_dir
     if state is None:
         parser.error("where should sessions be kept? give --state-dir or state_dir in the configuration")
+    keep_descriptors()
     if options.exit_with_parent:
-        _exit_with_parent()
-    return serve(create_app(config, state, options.end_sessions_on_exit), config, options.log_level)
-
-
-def serve(app: NodeApp, config: NodeConfig, log_level: str = "warning") -> int:
-    """Listen and answer until SIGTERM or SIGINT.
-
-    Args:
-        app: the node.
-        config: where to listen.
-        log_level: of the server.
-
-    Returns:
-        The exit code: 1 when it could not start.
-    """
-    try:
-        listener = _listen(config.host, config.port)
-    except OSError as error:
-        print(f"cannot listen on {config.host}:{config.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return 1
-    server = _Server(
-        uvicorn.Config(
-            app,
-            loop="auto",
-            http="auto",
-            ws="none",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            log_level=log_level,
-            timeout_graceful_shutdown=10,
-            timeout_keep_alive=75,
-            backlog=2048,
-        ),
-        app,
-        config.name,
+        exit_with_parent()
+    app = create_app(config, state, options.end_sessions_on_exit)
+    title = f"node {config.name}"
+    guarded, address = guard(app, private_token()), (config.host, config.port)
+    return serve(
+        guarded,
+        address,
+        title,
+        app.node.release_waiters,
+        log_level=options.log_level,
+        on_ready=lambda url: _note_url(app.node.state, url),
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run([listener])
-    return 0 if server.started else 1
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that says when it is ready, and lets go of long polls when told to stop."""
-
-    def __init__(self, config: uvicorn.Config, app: NodeApp, name: str) -> None:
-        super().__init__(config)
-        self._app = app
-        self._name = name
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell the world."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-        if self.started and sockets:
-            host, port = sockets[0].getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            print(f"wes-bridge node {self._name} is ready at http://{shown}:{port}", flush=True)  # noqa: T201
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop, and count having been told to as a good end."""
-        await super().shutdown(sockets)
-        self._captured_signals.clear()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM and SIGINT."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._app.node.release_waiters)
-        super().handle_exit(sig, frame)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _exit_with_parent() -> None:
-    """Stop (SIGTERM) when the parent is gone: when the pipe on standard input ends, else by prctl.
-
-    The pipe is surer: the kernel's signal comes when the *thread* ends that started this process.
-    """
-    kind = os.fstat(0).st_mode
-    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
-        threading.Thread(target=_await_end_of_input, daemon=True).start()
-        return
-    parent = os.getppid()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _await_end_of_input() -> None:
+def _note_url(state: Path, url: str) -> None:
+    """Leave word in the state folder of where the node answers on this machine."""
     with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    os.kill(os.getpid(), signal.SIGTERM)
+        (state / "url").write_text(f"{url}\n")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -31,14 +33,16 @@ from wes_bridge.model.execution_broker import (
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import GIB, utcnow
 from wes_bridge.node import messages
+from wes_bridge.node.booking import is_booked, reservations
 from wes_bridge.node.capacity import Capacity, Queue
 from wes_bridge.node.checks import check_request, check_values
+from wes_bridge.node.door import Door
 from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
 from wes_bridge.node.kinds import check_kinds
 from wes_bridge.node.live import LiveSession, decode
 from wes_bridge.node.messages import message
-from wes_bridge.node.offers import OfferMaker, QueuePlanner, check_limits
+from wes_bridge.node.offers import OfferMaker, check_limits
 from wes_bridge.node.phases import client_may_move
 from wes_bridge.node.platforms import load_platforms
 from wes_bridge.node.platforms.base import Platform
@@ -97,11 +101,32 @@ def _rows(offerset: LiveOfferSet) -> tuple[store.OfferSetRow, list[store.Session
     body = model.model_dump_json(by_alias=True, exclude_none=True)
     rows = [
         store.SessionRow(
-            live.uuid, offerset.uuid, live.phase.value, created + index / 1e6, live.expires, live.body()
+            live.uuid,
+            offerset.uuid,
+            live.phase.value,
+            created + index / 1e6,
+            live.expires,
+            live.body(),
+            ended=time.time() if live.phase.is_final else None,
         )
         for index, live in enumerate(offerset.offers)
     ]
     return store.OfferSetRow(offerset.uuid, created, body), rows
+
+
+def _accepted_rows(
+    rows: tuple[store.OfferSetRow, list[store.SessionRow]], uuid: str, now: float
+) -> tuple[store.OfferSetRow, list[store.SessionRow]]:
+    """The rows of an offer set once one offer is accepted; the bodies stay, a row's phase is what counts."""
+    offers = [
+        replace(row, phase=Phase.ACCEPTED.value, expires=None)
+        if row.uuid == uuid
+        else replace(row, phase=Phase.REJECTED.value, ended=now)
+        if row.phase == Phase.OFFERED.value
+        else row
+        for row in rows[1]
+    ]
+    return rows[0], offers
 
 
 class Node:
@@ -121,7 +146,9 @@ class Node:
         self.boot = token_hex(4)
         self.capacity = capacity_of(config)
         self.queue = Queue(self.capacity)
-        self.offers = OfferMaker(config, self.capacity, QueuePlanner(self.queue))
+        self.reservations = reservations(config, self.capacity, self.queue, self._save_soon)
+        self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
+        self.door = Door()
         self.schemes = default_schemes()
         self.closing = False
         self._platforms: dict[str, Platform] = {}
@@ -148,7 +175,15 @@ class Node:
             await platform.open()
             for kind in platform.kinds:
                 self._platforms.setdefault(kind, platform)
-        self.runner = Runner(self._folder, self.queue, self._platforms, self.schemes, self._on_ended)
+        await loop.run_in_executor(None, self.door.load, self.database)
+        self.runner = Runner(
+            self._folder,
+            self.queue,
+            self._platforms,
+            self.schemes,
+            reservations=self.reservations,
+            ended=self._on_ended,
+        )
         await self._resume()
         self._spawn(self._purge_now_and_then())
 
@@ -159,6 +194,7 @@ class Node:
             timer.cancel()
         for task in self._background:
             task.cancel()
+        self.reservations.close()
         await self.runner.close(self._end_sessions)
         for platform in set(self._platforms.values()):
             await platform.close()
@@ -172,7 +208,7 @@ class Node:
         """Answer all long polls now: the node is going down."""
         self.closing = True
         for live in self._sessions.values():
-            live.wake()
+            live.release()
 
     async def _resume(self) -> None:
         now = time.time()
@@ -185,6 +221,7 @@ class Node:
             if live.phase is not Phase.ACCEPTED:
                 live.session.phase = Phase.ACCEPTED
             live.say(message(messages.RESTARTED, "the node was restarted while it had this session", "INFO"))
+            self.reservations.restore(live)
             try:
                 self.runner.begin(live, resumed=True)
             except NodeError as error:
@@ -223,6 +260,7 @@ class Node:
         found = check_request(request, self.config.data, self.schemes)
         found += check_limits(request, self.capacity) + self._check_storage(request)
         found += await self._check_platform(request)
+        found += [refusal] if (refusal := self.door.refusal()) else []
         reasons = [note for note in found if note.level == "ERROR"]
         offers: list[Session] = []
         if not reasons:
@@ -338,7 +376,30 @@ class Node:
             "cores": {"total": self.capacity.cores, "free": max(0, self.queue.free_cores)},
             "sessions": {"running": self.queue.running, "waiting": self.queue.waiting},
             "kinds": sorted(self._platforms),
+            "draining": self.door.draining is not None,
         }
+
+    # ---- administration ----------------------------------------------------------------------------
+
+    async def drain(self, cancel_booked: bool = False) -> int:
+        """Take nothing new; what was accepted goes on.
+
+        Args:
+            cancel_booked: whether to cancel the sessions that have not begun.
+
+        Returns:
+            How many were cancelled.
+        """
+        await self.door.drain(self.writer)
+        booked = [live for live in self._sessions.values() if cancel_booked and is_booked(live)]
+        for live in booked:
+            live.say(message(messages.DRAINING, "cancelled: this node is being drained", "WARN"))
+            await self._move(live, Phase.CANCELLED)
+        return len(booked)
+
+    async def reopen(self) -> None:
+        """Take new sessions again."""
+        await self.door.open(self.writer)
 
     # ---- updates -----------------------------------------------------------------------------------
 
@@ -373,13 +434,19 @@ class Node:
         offerset = self._sets.get(live.offerset)
         others = offerset.offers if offerset else []
         siblings = [other for other in others if other is not live and other.phase is Phase.OFFERED]
+        before = itertools.takewhile(lambda other: other is not live, others)
+        first = all(other.phase is not Phase.OFFERED for other in before)
+        refused = self.door.refusal() or self.reservations.take(live, first)
+        if refused is not None:
+            await self._withdraw(live, refused)
+            return
         expires = live.session.expires
+        unwritten = self._unwritten.pop(live.offerset, None)
+        now = time.time()
+        new = _accepted_rows(_rows(unwritten), live.uuid, now) if unwritten else None
         live.move(Phase.ACCEPTED)
         for sibling in siblings:
             sibling.move(Phase.REJECTED)
-        now = time.time()
-        unwritten = self._unwritten.pop(live.offerset, None)
-        new = _rows(unwritten) if unwritten else None
         body = "" if new else live.body()
 
         def save(connection: Any) -> None:
@@ -392,6 +459,7 @@ class Node:
         try:
             await self.writer(save)
         except BaseException:
+            self.reservations.free(live.uuid)
             if unwritten:
                 self._unwritten[live.offerset] = unwritten
             live.session.expires = expires
@@ -403,12 +471,24 @@ class Node:
             self._forget_later(sibling, None)
         self.runner.begin(live)
 
+    async def _withdraw(self, offer: LiveSession, reason: Message) -> None:
+        """An offer that cannot be kept any more."""
+        offer.session.meta.messages = [*(offer.session.meta.messages or []), reason]
+        offer.move(Phase.EXPIRED)
+        await self._save(offer)
+        self._forget_later(offer, None)
+
+    def _save_soon(self, live: LiveSession) -> None:
+        body, phase = live.body(), live.phase
+        self.writer.soon(lambda connection: store.save_session(connection, live.uuid, phase, body, None))
+
     async def _save(self, live: LiveSession) -> None:
         body, phase = live.body(), live.phase
         ended = time.time() if phase.is_final else None
         await self.writer(lambda connection: store.save_session(connection, live.uuid, phase, body, ended))
 
     async def _on_ended(self, live: LiveSession) -> None:
+        self.reservations.free(live.uuid)
         await self._save(live)
         self._forget_later(live, None)
 
@@ -481,7 +561,8 @@ def capacity_of(config: NodeConfig) -> Capacity:
     """What a node has to offer: as configured, else what the machine has."""
     cores = config.cores or len(os.sched_getaffinity(0))
     memory = int(config.memory_gib * GIB) if config.memory_gib else psutil.virtual_memory().total
-    return Capacity(cores, memory, config.max_running or cores)
+    storage = int(config.storage_gib * GIB) if config.storage_gib else None
+    return Capacity(cores, memory, config.max_running or cores, storage, config.gpus)
 
 
 def _not_a_phase(update: Update) -> str | None:

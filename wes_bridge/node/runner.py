@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,8 +25,9 @@ from typing import TypeVar
 
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.states import Phase
-from wes_bridge.model.units import parse_duration, parse_interval, utcnow
+from wes_bridge.model.units import parse_duration, utcnow
 from wes_bridge.node import messages
+from wes_bridge.node.booking import EARLY, Reservations
 from wes_bridge.node.capacity import Need, Queue
 from wes_bridge.node.errors import (
     BadRequestError,
@@ -48,13 +51,15 @@ from wes_bridge.node.staging.schemes import Schemes
 log = logging.getLogger(__name__)
 
 _FILE_THREADS = 4
-"""Threads that stage, start and release: more would fight over the interpreter."""
+"""Threads that stage and release: more would fight over the interpreter."""
+_MOST_THREADS = 32
+"""Those and the ones that wait for quick commands."""
+QUICK = 0.1
+"""Seconds that the thread which started a command waits for its end: quick ones need no other."""
 CANCEL_GRACE = 2.0
 """Seconds a cancelled command has between SIGTERM and SIGKILL."""
 LIMIT_GRACE = 0.5
 """The same for one that went over a limit."""
-EARLY = 0.05
-"""Seconds before its time a session may start."""
 
 _T = TypeVar("_T")
 Ended = Callable[[LiveSession], Awaitable[None]]
@@ -70,11 +75,16 @@ class _Run:
     need: Need
     resumed: bool
     halt: Event = field(default_factory=Event)
+    waiting: asyncio.Future[None] | None = None
+    staged: asyncio.Future[Job] | None = None
     killed: Message | None = None
     job: Job | None = None
     queued: bool = False
     entered: float | None = None
+    started: float = 0.0
+    ended: bool = False
     released: bool = False
+    release_error: ReleaseError | None = None
 
 
 class _StopError(Exception):
@@ -89,6 +99,7 @@ class Runner:
         queue: who may run.
         platforms: by kind of executable.
         schemes: staging.
+        reservations: when they may run.
         ended: called when a session has reached its final phase.
     """
 
@@ -98,23 +109,36 @@ class Runner:
         queue: Queue,
         platforms: Mapping[str, Platform],
         schemes: Schemes,
+        *,
+        reservations: Reservations,
         ended: Ended,
     ) -> None:
         self._folder = folder
         self._queue = queue
         self._platforms = platforms
         self._schemes = schemes
+        self._reservations = reservations
         self._ended = ended
-        self._files = ThreadPoolExecutor(_FILE_THREADS, "wb-files")
+        threads = min(_MOST_THREADS, _FILE_THREADS + queue.capacity.sessions)
+        self._files = ThreadPoolExecutor(threads, "wb-files")
         self._watch = MemoryWatch()
         self._runs: dict[str, _Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._kills: set[asyncio.Task[None]] = set()
+        self._line: deque[_Run] = deque()
+        self._ahead: set[str] = set()
+        self._to_clean: list[_Run] = []
+        self._cleaner: asyncio.Future[None] | None = None
 
     @property
     def active(self) -> int:
         """Sessions accepted and not ended."""
         return len(self._runs)
+
+    @property
+    def sessions(self) -> list[LiveSession]:
+        """Those."""
+        return [run.live for run in self._runs.values()]
 
     def folder(self, uuid: str) -> SessionFolder:
         """The folder of a session."""
@@ -141,7 +165,7 @@ class Runner:
             live,
             self.folder(live.uuid),
             platform,
-            need_of(session.compute, duration or DEFAULT_DURATION),
+            need_of(session.compute, duration or DEFAULT_DURATION, session.storage),
             resumed,
         )
         self._runs[live.uuid] = run
@@ -151,12 +175,12 @@ class Runner:
     def stop(self, live: LiveSession, phase: Phase) -> None:
         """End a session as ``phase`` (CANCELLED or FAILED) as soon as its processes are gone."""
         live.stop = phase
-        if live.stopping is not None:
-            live.stopping.set()
         run = self._runs.get(live.uuid)
         if run is None:
             return
         run.halt.set()
+        if run.waiting is not None:
+            run.waiting.cancel()
         if live.phase is Phase.RUNNING:
             self._kill(run, CANCEL_GRACE)
 
@@ -208,6 +232,7 @@ class Runner:
             note = message(messages.INTERNAL, text, error=f"{type(error).__name__}: {error}")
         finally:
             self._leave(run)
+        await self._forget_staged(run)
         if live.stop is not None and phase is not live.stop:
             phase, note = self._stopped(run)
             part = None
@@ -220,7 +245,7 @@ class Runner:
         self._tasks.pop(live.uuid, None)
         try:
             await self._ended(live)
-            self._files.submit(_clean, run)
+            self._clean_soon(run)
         except Exception:
             log.exception("session %s has ended, but that could not be written down", live.uuid)
 
@@ -232,16 +257,16 @@ class Runner:
     async def _through(self, run: _Run) -> tuple[Phase, Message | None, str | None]:
         live = run.live
         job = await self._found(run) if run.resumed else None
-        started = _started(run.folder) if job is not None else 0.0
-        if job is None:
+        if job is not None:
+            self._set_running(run, job, _started(run.folder))
+        else:
             await self._wait_turn(run)
             live.move(Phase.PREPARING)
             await run.platform.prepare(live.session)
             job = await self._start(run)
-            started = time.time()
-        run.job = job
-        self._set_running(run, started)
-        code = await self._wait(run, job, started)
+        code = await (run.platform.wait(job) if run.ended else self._wait(run, job))
+        if live.session.executable is not None:
+            live.session.executable.finished = utcnow()
         self._leave(run)
         return await self._finish(run, job, code)
 
@@ -266,55 +291,94 @@ class Runner:
     async def _wait_turn(self, run: _Run) -> None:
         live = run.live
         self._check_stop(run)
-        delay = _due(live) - time.time()
+        self._reservations.check(live)
+        delay = self._reservations.due(live) - time.time()
         if delay <= EARLY and self._queue.try_enter(live.uuid, run.need):
             run.queued = True
         else:
             live.move(Phase.WAITING)
             if delay > EARLY:
-                await self._unless_stopped(run, asyncio.sleep(delay - EARLY))
-            await self._unless_stopped(run, self._queue.enter(live.uuid, run.need))
-            run.queued = True
+                due = asyncio.ensure_future(self._reservations.wait_due(live))
+                await self._unless_stopped(run, due)
+            await self._stand_in_line(run)
         run.entered = time.monotonic()
 
-    async def _unless_stopped(self, run: _Run, wait: Coroutine[None, None, None]) -> None:
-        live = run.live
-        live.stopping = asyncio.Event()
-        waiting = asyncio.ensure_future(wait)
-        stopping = asyncio.ensure_future(live.stopping.wait())
+    async def _stand_in_line(self, run: _Run) -> None:
+        turn = self._queue.line_up(run.live.uuid, run.need)
+        if not turn.done():
+            self._line.append(run)
+            self._stage_ahead()
+        try:
+            async with self._reservations.in_time(run.live):
+                await self._unless_stopped(run, turn)
+        finally:
+            run.queued = turn.done() and not turn.cancelled()
+            self._ahead.discard(run.live.uuid)
+            self._stage_ahead()
+
+    def _stage_ahead(self) -> None:
+        """Stage the inputs of those who are next in line, as many as may run at once."""
+        while self._line and len(self._ahead) < self._queue.capacity.sessions:
+            run = self._line.popleft()
+            if not run.queued and not run.halt.is_set():
+                self._ahead.add(run.live.uuid)
+                loop = asyncio.get_running_loop()
+                run.staged = loop.run_in_executor(self._files, self._stage, run)
+
+    async def _forget_staged(self, run: _Run) -> None:
+        """Wait for the end of staging that nobody needs any more."""
+        if run.staged is not None:
+            with contextlib.suppress(Exception):
+                await run.staged
+
+    async def _unless_stopped(self, run: _Run, wait: asyncio.Future[None]) -> None:
+        run.waiting = wait
         try:
             self._check_stop(run)
-            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                waiting.result()
-            else:
-                raise _StopError
+            await wait
+        except asyncio.CancelledError:
+            if wait.cancelled():
+                self._check_stop(run)
+            raise
         finally:
-            for task in (waiting, stopping):
-                task.cancel()
-            live.stopping = None
+            run.waiting = None
+            wait.cancel()
 
     def _check_stop(self, run: _Run) -> None:
         if run.live.stop is not None:
             raise _StopError
 
     async def _start(self, run: _Run) -> Job:
-        def stage_and_start() -> Job:
-            run.folder.root.mkdir(parents=True, exist_ok=True)
-            job = self._job(run)
-            place(job.tree, self._schemes, run.platform.links, run.halt)
+        """Stage, unless that was done ahead, and start the command; a quick one is released as well."""
+        loop = asyncio.get_running_loop()
+
+        def stage_and_start(staged: Job | None) -> Job:
+            job = staged or self._stage(run)
             if run.halt.is_set():
                 raise PlatformError("stopped")
-            share_streams(run.live.session, run.folder, final=False)
             run.platform.start(job)
+            _tell(loop, self._set_running, run, job, time.time())
+            if run.platform.ends_within(job, QUICK):
+                _tell(loop, self._leave, run)
+                run.ended = True
+                if not run.halt.is_set():
+                    self._release(run, job)
             return job
 
         self._check_stop(run)
         try:
-            return await self.in_thread(stage_and_start)
+            staged = await run.staged if run.staged is not None else None
+            return await self.in_thread(functools.partial(stage_and_start, staged))
         except NodeError:
             self._check_stop(run)
             raise
+
+    def _stage(self, run: _Run) -> Job:
+        run.folder.root.mkdir(parents=True, exist_ok=True)
+        job = self._job(run)
+        place(job.tree, self._schemes, run.platform.links, run.halt)
+        share_streams(run.live.session, run.folder, final=False)
+        return job
 
     def _job(self, run: _Run) -> Job:
         try:
@@ -323,25 +387,28 @@ class Runner:
             raise PlatformError(str(error)) from error
         return Job(run.live.uuid, run.live.session, run.folder, tree)
 
-    def _set_running(self, run: _Run, started: float) -> None:
+    def _set_running(self, run: _Run, job: Job, started: float) -> None:
         live = run.live
+        run.job, run.started = job, started
         if live.session.executable is not None:
             live.session.executable.started = datetime.fromtimestamp(started, UTC)
         live.move(Phase.RUNNING)
         if live.stop is not None:
             self._kill(run, CANCEL_GRACE)
 
-    async def _wait(self, run: _Run, job: Job, started: float) -> int | None:
+    async def _wait(self, run: _Run, job: Job) -> int | None:
+        """Wait for the command's end, under its limits."""
         live = run.live
         loop = asyncio.get_running_loop()
         executable = live.session.executable
         limit = executable.time_limit if executable else None
         timer = None
         if limit and limit > 0:
-            left = started + limit - time.time()
+            left = run.started + limit - time.time()
             text = "the command was ended after its time limit of {seconds} s"
             late = message(messages.TIME_LIMIT, text, seconds=limit)
             timer = loop.call_later(max(0.0, left), self._exceed, run, late)
+        ending = self._reservations.at_end(live, functools.partial(self._exceed, run))
         pid = run.platform.watched(job)
         memory = live.session.compute.memory if live.session.compute else None
         if pid is not None and memory is not None and memory.max_bytes:
@@ -349,12 +416,11 @@ class Runner:
         try:
             return await run.platform.wait(job)
         finally:
-            if timer is not None:
-                timer.cancel()
+            for handle in (timer, ending):
+                if handle is not None:
+                    handle.cancel()
             if pid is not None:
                 self._watch.remove(pid)
-            if live.session.executable is not None:
-                live.session.executable.finished = utcnow()
 
     def _too_big(self, run: _Run, used: int) -> None:
         memory = run.live.session.compute.memory if run.live.session.compute else None
@@ -394,26 +460,55 @@ class Runner:
             note, part = message(messages.LOST, text), "executable"
         elif code not in ((executable.success_codes if executable else None) or [0]):
             note, part = _exit_message(code), "compute"
-        try:
+        if not run.released and run.release_error is None:
             await self.in_thread(lambda: self._release(run, job))
-            run.released = True
-        except ReleaseError as error:
+        if run.release_error is not None:
             if note is None:
-                raise
-            live.say(error.message)
+                raise run.release_error
+            live.say(run.release_error.message)
         return (Phase.COMPLETED if note is None else Phase.FAILED), note, part
 
     def _release(self, run: _Run, job: Job) -> None:
+        """Transfer the outputs. Blocks; what goes wrong is noted in ``run``."""
         share_streams(job.session, run.folder, final=True)
-        release(job.tree, job.session, self._schemes, run.platform.links)
+        try:
+            release(job.tree, job.session, self._schemes, run.platform.links)
+            run.released = True
+        except ReleaseError as error:
+            run.release_error = error
 
     # ---- afterwards --------------------------------------------------------------------------------
 
     def _leave(self, run: _Run) -> None:
+        self._reservations.free(run.live.uuid)
         if run.queued:
             run.queued = False
             took = time.monotonic() - run.entered if run.entered is not None else None
             self._queue.leave(run.live.uuid, took)
+
+    def _clean_soon(self, run: _Run) -> None:
+        self._to_clean.append(run)
+        if self._cleaner is None:
+            batch, self._to_clean = self._to_clean, []
+            loop = asyncio.get_running_loop()
+            self._cleaner = loop.run_in_executor(self._files, _clean_all, batch)
+            self._cleaner.add_done_callback(self._clean_more)
+
+    def _clean_more(self, _done: asyncio.Future[None]) -> None:
+        self._cleaner = None
+        if self._to_clean:
+            self._clean_soon(self._to_clean.pop())
+
+
+def _tell(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: object) -> None:
+    """Have the loop do ``work``, from a thread; a loop that is closed does nothing any more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(work, *arguments)
+
+
+def _clean_all(runs: list[_Run]) -> None:
+    for run in runs:
+        _clean(run)
 
 
 def _clean(run: _Run) -> None:
@@ -423,14 +518,6 @@ def _clean(run: _Run) -> None:
             keep_streams(run.live.session, run.folder, run.job.tree)
         if run.released or run.live.phase is Phase.CANCELLED:
             shutil.rmtree(run.folder.fs, ignore_errors=True)
-
-
-def _due(live: LiveSession) -> float:
-    """The earliest start the client asked for, seconds since the epoch; 0 when it did not."""
-    requested = live.session.schedule.requested if live.session.schedule else None
-    if requested is None or not requested.start:
-        return 0.0
-    return parse_interval(requested.start)[0].timestamp()
 
 
 def _started(folder: SessionFolder) -> float:

@@ -57,7 +57,15 @@ sessions = Table(
     Index("sessions_by_end", "ended"),
 )
 
-NODE = Schema(metadata=metadata, migrations="node", head="0001")
+notes = Table(
+    "notes",
+    metadata,
+    Column("key", String(100), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What the node must remember about itself: that it is being drained."""
+
+NODE = Schema(metadata=metadata, migrations="node", head="0002")
 """A node's schema."""
 
 _LIVE = [
@@ -138,6 +146,13 @@ def set_stop(connection: Connection, uuid: str, phase: Phase) -> None:
     connection.execute(_STOP, {"key": uuid, "stop": phase.value})
 
 
+def set_note(connection: Connection, key: str, value: str | None) -> None:
+    """Remember something about the node; None forgets it."""
+    connection.execute(delete(notes).where(notes.c.key == key))
+    if value is not None:
+        connection.execute(insert(notes), {"key": key, "value": value})
+
+
 def expire_offers(connection: Connection, now: float) -> None:
     """Mark offers whose time is over as EXPIRED."""
     connection.execute(
@@ -184,6 +199,12 @@ def get_offerset(database: Database, uuid: str) -> tuple[OfferSetRow, list[Sessi
         query = select(sessions).where(sessions.c.offerset == uuid).order_by(sessions.c.created)
         offers = [_session(offer) for offer in connection.execute(query).mappings()]
     return OfferSetRow(**row), offers
+
+
+def get_note(database: Database, key: str) -> str | None:
+    """What was remembered with :func:`set_note`; None when nothing was."""
+    with database.read() as connection:
+        return connection.execute(select(notes.c.value).where(notes.c.key == key)).scalar()
 
 
 def live_sessions(database: Database) -> list[SessionRow]:

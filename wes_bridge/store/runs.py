@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
     Connection,
     Row,
+    RowMapping,
     Select,
     and_,
     delete,
@@ -33,6 +34,7 @@ from wes_bridge.store.database import Database
 from wes_bridge.store.tables import run_tags, runs, tasks
 
 _FINAL = [state.value for state in FINAL_STATES]
+_SHOWN = [column for column in tasks.columns if column.name not in ("inputs_hash", "outcome")]
 
 
 class LeaseLostError(Exception):
@@ -62,7 +64,11 @@ class RunFilter:
 
 @dataclass
 class TaskRow:
-    """One task as stored; times are seconds since the epoch. ``stdout``/``stderr`` are file URLs."""
+    """One task as stored; times are seconds since the epoch. ``stdout``/``stderr`` are file URLs.
+
+    ``fence`` is not stored: it is what the writer shows to prove that it still holds the run; None proves
+    nothing and is not asked to.
+    """
 
     run_id: str
     task_id: str
@@ -81,6 +87,9 @@ class TaskRow:
     created: float = field(default_factory=time.time)
     start_time: float | None = None
     end_time: float | None = None
+    inputs_hash: str | None = None
+    outcome: dict[str, Any] | None = None
+    fence: int | None = None
 
 
 # ---- the WES server's side -------------------------------------------------------------------------
@@ -190,14 +199,12 @@ def count_by_state(database: Database) -> dict[State, int]:
 def request_cancel(connection: Connection, run_id: str) -> None:
     """Mark a run to be cancelled and show CANCELING; one that has ended stays as it is.
 
-    A run that no worker holds is CANCELED at once: nothing of it runs anywhere.
+    A run that no worker ever held is CANCELED at once: nothing of it runs anywhere.
     """
     alive = and_(runs.c.run_id == run_id, runs.c.state.not_in(_FINAL))
     connection.execute(update(runs).where(alive).values(cancel_requested=True, state=State.CANCELING.value))
     connection.execute(
-        update(runs)
-        .where(alive, runs.c.worker.is_(None))
-        .values(state=State.CANCELED.value, end_time=time.time())
+        update(runs).where(alive, runs.c.fence == 0).values(state=State.CANCELED.value, end_time=time.time())
     )
 
 
@@ -216,7 +223,7 @@ def delete_run(connection: Connection, run_id: str) -> None:
 
 def list_tasks(database: Database, run_id: str, after: int, limit: int) -> Sequence[Row[Any]]:
     """Up to ``limit`` tasks of a run, in the order they came to be, with a ``seq`` above ``after``."""
-    query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.seq > after)
+    query = select(*_SHOWN).where(tasks.c.run_id == run_id, tasks.c.seq > after)
     with database.read() as connection:
         return connection.execute(query.order_by(tasks.c.seq).limit(limit)).all()
 
@@ -269,6 +276,12 @@ def renew_leases(connection: Connection, worker: str, lease: float, now: float) 
     )
 
 
+def holders(connection: Connection) -> list[str]:
+    """Workers that hold runs."""
+    query = select(runs.c.worker).where(runs.c.worker.is_not(None), runs.c.state.not_in(_FINAL)).distinct()
+    return [str(worker) for worker in connection.execute(query).scalars()]
+
+
 def release_runs(connection: Connection, worker: str) -> None:
     """Give back all leases of a worker that stops, so that another can claim its runs at once."""
     held = and_(runs.c.worker == worker, runs.c.state.not_in(_FINAL))
@@ -308,11 +321,26 @@ def set_run_state(connection: Connection, run_id: str, fence: int, state: State,
     return state
 
 
-def put_tasks(connection: Connection, rows: Iterable[TaskRow]) -> None:
-    """Insert or update tasks (by run_id and task_id); one that has ended keeps its final state."""
-    values = [_task_values(row) for row in rows]
+def put_tasks(connection: Connection, rows: Sequence[TaskRow]) -> frozenset[str]:
+    """Insert or update tasks (by run_id and task_id); one that has ended keeps its final state.
+
+    Returns:
+        Runs that another worker has taken over, or that are gone: their tasks were not written.
+    """
+    lost = _lost(connection, rows)
+    values = [_task_values(row) for row in rows if row.run_id not in lost]
     if values:
         connection.execute(_upsert(connection.dialect.name), values)
+    return lost
+
+
+def _lost(connection: Connection, rows: Iterable[TaskRow]) -> frozenset[str]:
+    shown = {row.run_id: row.fence for row in rows if row.fence is not None}
+    if not shown:
+        return frozenset()
+    query = select(runs.c.run_id, runs.c.fence).where(runs.c.run_id.in_(shown))
+    held = {row.run_id: row.fence for row in connection.execute(query.with_for_update(read=True))}
+    return frozenset(run_id for run_id, fence in shown.items() if held.get(run_id) != fence)
 
 
 @functools.cache
@@ -333,14 +361,22 @@ def _upsert(dialect: str) -> Any:
 def _task_values(row: TaskRow) -> dict[str, Any]:
     values: dict[str, Any] = dict(vars(row))
     values["state"] = row.state.value
+    del values["fence"]
     return values
 
 
-def delete_tasks(connection: Connection, run_id: str) -> None:
-    """Forget the tasks of a run that begins again."""
-    connection.execute(delete(tasks).where(tasks.c.run_id == run_id))
+def delete_task(connection: Connection, run_id: str, task_id: str) -> None:
+    """Forget a task that is to be run again with other inputs."""
+    connection.execute(delete(tasks).where(tasks.c.run_id == run_id, tasks.c.task_id == task_id))
 
 
-def task_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskRow]:
+def journal(database: Database, run_id: str) -> list[TaskRow]:
+    """All tasks of a run, in the order they came to be."""
+    query = select(tasks).where(tasks.c.run_id == run_id).order_by(tasks.c.seq)
+    with database.read() as connection:
+        return task_rows(connection.execute(query).mappings().all())
+
+
+def task_rows(rows: Iterable[RowMapping]) -> list[TaskRow]:
     """Database rows as :class:`TaskRow`."""
     return [TaskRow(**{**row, "state": State(row["state"])}) for row in rows]

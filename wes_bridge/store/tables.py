@@ -1,6 +1,8 @@
 """The service's tables: runs, their tags, their tasks, and what workers know of the brokers.
 
 Times are seconds since the epoch, UTC. ``runs.seq`` orders runs by submission and is what pages are cut by.
+``tasks`` is also the run's journal: ``key`` and ``inputs_hash`` say which step with which inputs a task is,
+``session_url`` where it was last placed, and ``outcome`` what came of it.
 """
 
 from __future__ import annotations
@@ -82,6 +84,8 @@ tasks = Table(
     Column("created", Float, nullable=False),
     Column("start_time", Float),
     Column("end_time", Float),
+    Column("inputs_hash", String(64)),
+    Column("outcome", JSON),
     Index("tasks_in_order", "run_id", "seq"),
 )
 
@@ -95,5 +99,5 @@ brokers = Table(
     Column("seen", Float, nullable=False),
 )
 
-SERVICE = Schema(metadata=metadata, migrations="service", head="0002")
+SERVICE = Schema(metadata=metadata, migrations="service", head="0003")
 """The service's schema."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
-from wes_bridge.store.runs import TaskRow, put_tasks
+from wes_bridge.store.runs import LeaseLostError, TaskRow, put_tasks
 from wes_bridge.store.writer import Writer
 
 
@@ -20,7 +20,7 @@ class TaskLog:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._changed: dict[tuple[str, str], TaskRow] = {}
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[frozenset[str]] | None = None
 
     def note(self, row: TaskRow) -> None:
         """Show a change soon; it may be lost in a crash, and be overtaken by a later one."""
@@ -31,25 +31,29 @@ class TaskLog:
         """Return when the row is durable.
 
         Raises:
+            LeaseLostError: another worker has the run now; nothing was written.
             Exception: what the database raised.
         """
         self._changed[row.run_id, row.task_id] = replace(row)
-        await asyncio.shield(self._flush())
+        lost = await asyncio.shield(self._flush())
+        if row.run_id in lost:
+            raise LeaseLostError(row.run_id)
 
-    def _flush(self) -> asyncio.Task[None]:
+    def _flush(self) -> asyncio.Task[frozenset[str]]:
         """The flush that will take all changes noted so far."""
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._write())
             self._flushing.add_done_callback(_seen)
         return self._flushing
 
-    async def _write(self) -> None:
+    async def _write(self) -> frozenset[str]:
         await asyncio.sleep(0)  # whoever is ready now comes along
         rows, self._changed, self._flushing = list(self._changed.values()), {}, None
-        await self._writer(lambda connection: put_tasks(connection, rows))
+        lost: frozenset[str] = await self._writer(lambda connection: put_tasks(connection, rows))
+        return lost
 
 
-def _seen(task: asyncio.Task[None]) -> None:
+def _seen(task: asyncio.Task[frozenset[str]]) -> None:
     """Nobody may be waiting for a flush of notes: its failure is told by the next durable write."""
     with contextlib.suppress(asyncio.CancelledError):
         task.exception()

@@ -1,7 +1,8 @@
 """Group commit: many small writes of one event loop become few transactions.
 
 A thread owns one connection; whatever has been asked for since its last commit goes into the next
-transaction, and each caller is told when its own write is durable. It must not know any table.
+transaction, and each caller is told when its own write is durable. Under load commits keep a distance, so
+that more fits into each; a few at a time are made at once. It must not know any table.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,10 @@ from wes_bridge.store.database import Database
 
 Work = Callable[[Connection], Any]
 _BATCH = 500
+SPACING = 0.02
+"""Seconds between commits, on average, when there are many."""
+BURST = 10
+"""Commits that may follow one another at once before that."""
 
 
 class Writer:
@@ -31,6 +37,7 @@ class Writer:
     def __init__(self, database: Database, name: str = "store-writer") -> None:
         self._database = database
         self._queue: queue.SimpleQueue[tuple[Work, asyncio.Future[Any] | None] | None] = queue.SimpleQueue()
+        self._due = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -63,6 +70,7 @@ class Writer:
 
     def _next_batch(self) -> tuple[list[tuple[Work, asyncio.Future[Any] | None]], bool]:
         item = self._queue.get()
+        self._keep_distance()
         batch = []
         while item is not None:
             batch.append(item)
@@ -70,6 +78,13 @@ class Writer:
                 return batch, True
             item = self._queue.get()
         return batch, False
+
+    def _keep_distance(self) -> None:
+        """Let more writes gather when the commits of late were many."""
+        now = time.monotonic()
+        self._due = max(self._due, now - BURST * SPACING) + SPACING
+        if self._due > now:
+            time.sleep(self._due - now)
 
     def _commit(self, batch: list[tuple[Work, asyncio.Future[Any] | None]]) -> None:
         try:

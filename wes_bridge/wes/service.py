@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.auth.identity import caller
+from wes_bridge.auth.private import bearer, private_token
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.attachments import remove_stale
 from wes_bridge.data.workspace import Workspace
@@ -51,7 +52,9 @@ class Service:
     def http(self) -> httpx.AsyncClient:
         """The client for what nodes hold; made on first use."""
         if self._http is None:
-            self._http = httpx.AsyncClient(timeout=httpx.Timeout(30.0, connect=5.0), follow_redirects=False)
+            self._http = httpx.AsyncClient(
+                timeout=httpx.Timeout(30.0, connect=5.0), follow_redirects=False, auth=_own_nodes(self.config)
+            )
         return self._http
 
     async def start(self) -> None:
@@ -124,3 +127,16 @@ def _run_id(request: Request) -> str:
 
 def _no_run(run_id: str) -> NotFoundError:
     return NotFoundError(f"there is no run {run_id[:80]!r}, or it is not yours")
+
+
+def _own_nodes(config: ServiceConfig) -> Callable[[httpx.Request], httpx.Request]:
+    """Adds a private service's token to requests to its own nodes, and to no others."""
+    token, own = private_token(), {node.name for node in config.nodes}
+    places = tuple(str(broker.url).rstrip("/") + "/" for broker in config.brokers if broker.name in own)
+
+    def authorize(request: httpx.Request) -> httpx.Request:
+        if token and str(request.url).startswith(places):
+            request.headers["Authorization"] = bearer(token)
+        return request
+
+    return authorize

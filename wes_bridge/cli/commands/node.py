@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from wes_bridge.cli.commands.node_admin import drain, open_node, status
+
 _SIMPLE = {
     "name": "name",
     "host": "host",
@@ -20,7 +22,7 @@ _SIMPLE = {
 }
 
 
-@click.command()
+@click.group(invoke_without_command=True, subcommand_metavar="[drain|open|status]")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings, as YAML; see --print-config.")
 @click.option("--name", help="Of the node, unique in the federation.  [default: local]")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
@@ -28,10 +30,13 @@ _SIMPLE = {
 @click.option("--state", type=click.Path(), help="Folder for sessions.  [default: wes-bridge-node-NAME]")
 @click.option("--public-url", help="What clients call it by, when behind a proxy.")
 @click.option("--platform", "platforms", multiple=True, help="process, container, ...; repeatable.")
+@click.option("--data", multiple=True, help="URL prefix it may stage and write; repeatable.  [default: all]")
 @click.option("--cores", help="Cores to offer.  [default: all]")
 @click.option("--memory", help="GiB of memory to offer.  [default: all]")
+@click.option("--booking", help="queue: as soon as free; slots: a calendar.  [default: queue]")
 @click.option("--print-config", is_flag=True, help="Print the configuration that would be used, and stop.")
-def node(config: Path | None, **given: Any) -> None:
+@click.pass_context
+def node(context: click.Context, /, config: Path | None, **given: Any) -> None:
     """Run one ExecutionBroker node: it makes offers for this machine and runs what is accepted.
 
     It knows nothing of workflows; any ExecutionBroker client can use it. A service is told of it with
@@ -39,7 +44,8 @@ def node(config: Path | None, **given: Any) -> None:
 
     \b
     Examples:
-      wes-bridge node --name jbo --host 0.0.0.0 --port 8081 --state /var/lib/jbo
+      wes-bridge node --port 8081
+      wes-bridge node --name jbo --host 0.0.0.0 --port 8081 --state /var/lib/jbo --data file:///shared/
       wes-bridge node --config node.yaml
 
     Settings are flags, environment variables (WES_BRIDGE_NODE_PORT=8081) or lines of the file
@@ -47,6 +53,15 @@ def node(config: Path | None, **given: Any) -> None:
 
     Exit codes: 0 stopped as asked; 1 it could not be started; 2 the configuration is wrong.
     """
+    if context.invoked_subcommand is None:
+        _run(config, given)
+
+
+for command in (drain, open_node, status):
+    node.add_command(command)
+
+
+def _run(config: Path | None, given: dict[str, Any]) -> None:
     from wes_bridge.cli.configure import dump, node_config  # noqa: PLC0415
     from wes_bridge.cli.settings import SettingsError  # noqa: PLC0415
 
@@ -55,8 +70,12 @@ def node(config: Path | None, **given: Any) -> None:
         for field, name in _SIMPLE.items()
         if given[name] is not None
     }
+    if given["booking"]:
+        flags["booking", "mode"] = given["booking"], "--booking"
     if given["platforms"]:
         flags["platforms",] = list(given["platforms"]), "--platform"
+    if given["data"]:
+        flags["data",] = list(given["data"]), "--data"
     try:
         settings = node_config(config, flags)
     except SettingsError as error:

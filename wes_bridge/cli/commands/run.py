@@ -43,10 +43,10 @@ def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
 
     \b
     Examples:
-      wes-bridge run workflow.cwl job.yml
-      wes-bridge run hello.cwl --message "Hello, sky"
-      wes-bridge run align.cwl job.yml --threads 8 --outdir results
-      wes-bridge run --wes https://wes.example.org workflow.cwl job.yml
+      wes-bridge run examples/tutorial/words.cwl examples/tutorial/words-job.yml
+      wes-bridge run examples/tutorial/hello.cwl --name "radio sky"
+      wes-bridge run examples/tutorial/chain.cwl examples/tutorial/chain-job.yml --count 2 --outdir results
+      wes-bridge run --wes http://127.0.0.1:8080 examples/tutorial/hello.cwl --name sky
 
     Ctrl-C cancels the run; once more leaves at once.
 
@@ -72,14 +72,14 @@ def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
 
 @contextlib.contextmanager
 def _service(given: dict[str, Any]) -> Iterator[Any]:
-    """Gives a function that returns the service's URL."""
+    """Gives a function that returns the service's URL and our credentials there."""
     if given["wes"]:
-        yield lambda: given["wes"]
+        yield lambda: (given["wes"], flow.credentials())
         return
     with EmbeddedService(given["state"]) as service:
         if not given["quiet"]:
             click.echo("starting a private service on this machine", err=True)
-        yield service.url
+        yield lambda: (service.url(), {"token": service.token})
 
 
 def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]) -> int:
@@ -87,10 +87,11 @@ def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]
         return make_bundle(workflow, job, arguments=words, shared=shared)
 
     tags, engine = pairs(given["tags"], "--tag"), pairs(given["engine"], "--engine")
-    with _service(given) as url:
+    with _service(given) as place:
         if not given["wes"]:
             pack(True)  # mistakes are told without waiting for the service
-        with WESClient(url(), upload=given["upload"], **flow.credentials()) as client:
+        url, credentials = place()
+        with WESClient(url, upload=given["upload"], **credentials) as client:
             run_id = client.submit_packed(pack, tags=tags, engine_parameters=engine)
             if given["detach"]:
                 click.echo(run_id)

@@ -17,8 +17,8 @@ def validate(workflow: str, inputs: tuple[str, ...], as_json: bool) -> None:
 
     \b
     Examples:
-      wes-bridge validate workflow.cwl
-      wes-bridge validate workflow.cwl job.yml
+      wes-bridge validate examples/tutorial/words.cwl
+      wes-bridge validate examples/tutorial/words.cwl examples/tutorial/words-job.yml
 
     Exit codes: 0 valid; 1 not valid.
     """

@@ -18,12 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cwltool.update import INTERNAL_VERSION
 from pydantic import BaseModel
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.engine import javascript, runlog, speedups
-from wes_bridge.engine.loading import preload
+from wes_bridge.engine.loading import VERSIONS, preload
 from wes_bridge.engine.plan.planner import RunPlanner
 from wes_bridge.federation.asking import REJECT_TIMEOUT
 from wes_bridge.federation.brokers import make_broker
@@ -32,7 +33,6 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.run_plan import PlanError, RunPlan
 
-VERSIONS = ("v1.0", "v1.1", "v1.2")
 _KILL_AFTER = 5.0
 """Seconds after its time that a planner ends itself, should nobody have killed it."""
 
@@ -65,7 +65,8 @@ def prepare(version: str | None = None) -> None:
     speedups.install()
     runlog.install()
     if version in VERSIONS:
-        preload(dict.fromkeys((version, "v1.0")))  # cwltool takes some types from v1.0
+        for needed in dict.fromkeys((version, "v1.0", INTERNAL_VERSION)):  # the last two: cwltool's own needs
+            preload(needed)
 
 
 async def make_plan(job: Job) -> Result:
@@ -73,7 +74,10 @@ async def make_plan(job: Job) -> Result:
     engine = job.config.engine
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as threads:
         async with http_session() as http:
-            brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
+            brokers = [
+                make_broker(broker, http, broker.credentials, engine.default_image)
+                for broker in job.config.brokers
+            ]
             federation = Federation(brokers, engine.offer_deadline, 0.0, engine.offer_grace)
             directory = Directory(brokers, job.config.listings, http, federation.use)
             await directory.start()

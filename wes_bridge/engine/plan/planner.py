@@ -32,12 +32,13 @@ from wes_bridge.engine.plan.timeline import schedule
 from wes_bridge.engine.run import task_id
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.choosing import Candidate, choose
-from wes_bridge.federation.dialects import Requests
+from wes_bridge.federation.dialect import CannotAskError
 from wes_bridge.federation.figures import Span
 from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.policies.registry import policy_names
-from wes_bridge.federation.profile import Profile
-from wes_bridge.model.execution_broker import dump
+from wes_bridge.federation.render import native_request
+from wes_bridge.federation.requests import Requests
+from wes_bridge.model.execution_broker import Image, dump
 from wes_bridge.model.preferences import Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY
 from wes_bridge.model.run_plan import (
@@ -219,16 +220,26 @@ def _step(group: Group, replies: list[Reply]) -> PlannedStep:
     step.reads = group.reads()
     step.answers = [Answer.model_validate(reply.entry) for reply in replies]
     candidates = [candidate for reply in replies for candidate in reply.candidates]
-    profile = Profile()
+    best: Candidate | None = None
     if candidates:
         choice = choose(candidates, plan.wish, plan.name)
         best = choice.ranked[0]
         step.chosen = _chosen(best, choice.reason, group.to_move(best.broker))
-        profile = best.broker.profile
         if plan.image and not plan.image_required and _is_process(best):
             step.image = None
-    step.request = dump(Requests(plan, step.image).for_broker(profile))
+    step.request = _request(plan, step.image, best)
     return step
+
+
+def _request(plan: StepPlan, image: str | None, best: Candidate | None) -> dict[str, Any] | None:
+    """What the chosen broker is asked; in our own node's dialect when none is chosen."""
+    if best is None:
+        named = Image(locations=[image], digest="") if image else None
+        return dump(native_request(plan, image=named))
+    try:
+        return dump(Requests(plan, image).for_broker(best.broker))
+    except CannotAskError:  # it has become busy since it was asked
+        return None
 
 
 def _is_process(best: Candidate) -> bool:

@@ -64,6 +64,16 @@ class Platform(Protocol):
             PlatformError, CommandNotFoundError: it cannot be started.
         """
 
+    def ends_within(self, job: Job, seconds: float) -> bool:
+        """Wait a little for the end of a command just started. Runs in a thread.
+
+        Quick commands are then done with in the thread that started them. A platform that cannot tell
+        without asking somebody says False at once.
+
+        Returns:
+            Whether it has ended; :meth:`wait` says how.
+        """
+
     async def find(self, uuid: str, folder: SessionFolder) -> bool:
         """Whether a session's command was ever started, perhaps by an earlier process of this node."""
 

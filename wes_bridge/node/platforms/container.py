@@ -17,6 +17,7 @@ from wes_bridge.node.errors import PlatformError
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.platforms import supervisor
 from wes_bridge.node.platforms.base import Job
+from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
 from wes_bridge.node.platforms.images import Images, last_line, run
 from wes_bridge.node.platforms.supervised import Supervised
 from wes_bridge.node.platforms.supervisor import MARKER, Launch
@@ -26,8 +27,6 @@ from wes_bridge.node.staging.plan import Entry, Kind, Tree
 LABEL = "wes-bridge.session"
 """Label of all containers of a node; its value is the session's UUID."""
 _ENGINE_TIMEOUT = 60.0
-_ENGINE_FAILED = 125
-_TAIL = 4096
 
 
 class ContainerPlatform(Supervised):
@@ -49,6 +48,7 @@ class ContainerPlatform(Supervised):
         self._images = Images(self._engine or "", config.pull_images, config.images)
         self._chosen: dict[str, str] = {}
         self._is_podman = "podman" in Path(self._engine or "").name
+        self._tells_when_started = False
         self._works: bool | None = None
         self._why_not = ""
 
@@ -60,6 +60,7 @@ class ContainerPlatform(Supervised):
             code, out, err = await run(self._engine, "version", timeout=_ENGINE_TIMEOUT)
             self._works = code == 0
             self._is_podman = self._is_podman or "podman" in out.lower()
+            self._tells_when_started = self._is_podman and tells_when_started(out)
             self._why_not = f"{self._engine} does not work: {last_line(err)}"
         return None if self._works else self._why_not
 
@@ -82,6 +83,8 @@ class ContainerPlatform(Supervised):
         stdin, out, err = self.streams(job)
         words = [self._engine, "run", "--rm", "--pull=never", "--log-driver=none", "--name", _name(job.uuid)]
         words += ["--label", f"{LABEL}={job.uuid}", "--cidfile", str(job.folder.root / "cid")]
+        if self._tells_when_started:
+            words += ["--pidfile", str(job.folder.root / "cpid")]
         words += self._user()
         words += _limits(job.session.compute)
         if stdin is not None:
@@ -102,6 +105,10 @@ class ContainerPlatform(Supervised):
         """The engine limits memory itself."""
         return None
 
+    def ends_within(self, job: Job, seconds: float) -> bool:
+        """No: an engine takes its time."""
+        return False
+
     async def wait(self, job: Job) -> int | None:
         """Wait for the container.
 
@@ -109,10 +116,10 @@ class ContainerPlatform(Supervised):
             PlatformError: it could not be made or started; in the engine's words.
         """
         code = await super().wait(job)
-        if code == _ENGINE_FAILED:
-            said = last_line(_tail(self.streams(job)[2]))
-            if said.startswith(("Error:", "docker:")) or not (job.folder.root / "cid").exists():
-                raise PlatformError(f"the container engine failed: {said or 'no reason given'}")
+        if code in AMBIGUOUS:
+            reason = engines_failure(self.streams(job)[2], await self._was_started(job))
+            if reason is not None:
+                raise PlatformError(f"the container engine failed: {reason}")
         if code is None and self._engine is not None:
             await run(self._engine, "rm", "--force", _name(job.uuid), timeout=_ENGINE_TIMEOUT)
         return code
@@ -129,6 +136,13 @@ class ContainerPlatform(Supervised):
             await supervisor.wait_gone(pid, 2.0)
         await run(self._engine, "rm", "--force", name, timeout=_ENGINE_TIMEOUT)
         await supervisor.kill_tree(folder, pid, uuid, 0.0)
+
+    async def _was_started(self, job: Job) -> bool | None:
+        """Whether the command was; None when this engine does not tell."""
+        if not (job.folder.root / "cid").exists():
+            return False
+        await self.unavailable()
+        return (job.folder.root / "cpid").exists() if self._tells_when_started else None
 
     def _user(self) -> list[str]:
         if self._is_podman and os.geteuid() != 0:
@@ -200,12 +214,3 @@ def _copy_in(tree: Tree, entry: Entry) -> None:
 
 def _refuse(entry: Entry) -> list[str]:
     raise PlatformError(f"{entry.path}: a name with both ':' and ',' cannot be mounted")
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""

@@ -21,6 +21,7 @@ class Supervised:
     def __init__(self) -> None:
         self._pids: dict[str, int] = {}
         self._started: set[str] = set()
+        self._codes: dict[str, int] = {}
         self._lock = Lock()
         self._on_cpu = dict.fromkeys(sorted(os.sched_getaffinity(0)), 0)
         self._pinned: dict[str, frozenset[int]] = {}
@@ -62,14 +63,23 @@ class Supervised:
         """Wait for the shim, then read what it noted."""
         pid = self._pids[job.uuid]
         try:
-            code = None
-            if job.uuid in self._started or supervisor.is_alive(job.folder, pid):
+            code = self._codes.pop(job.uuid, None)
+            if code is None and (job.uuid in self._started or supervisor.is_alive(job.folder, pid)):
                 _, code = await supervisor.wait_gone(pid)
             return supervisor.read_exit(job.folder) if code in (None, SHIM_FAILED) else code
         finally:
             self._pids.pop(job.uuid, None)
             self._started.discard(job.uuid)
             self._unpin(job.uuid)
+
+    def ends_within(self, job: Job, seconds: float) -> bool:
+        """Wait a little for the shim; :meth:`wait` then answers at once."""
+        ended, code = supervisor.wait_briefly(self._pids[job.uuid], seconds)
+        if ended:
+            self._started.discard(job.uuid)
+            if code is not None:
+                self._codes[job.uuid] = code
+        return ended
 
     async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
         """End the whole tree."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.platforms import spawning
 
 MARKER = "WES_BRIDGE_SESSION"
 """Environment variable by which processes that left the tree are found."""
@@ -76,12 +78,7 @@ def spawn(folder: SessionFolder, launch: Launch) -> int:
         try:
             if launch.cpus:
                 os.sched_setaffinity(0, launch.cpus)
-            actions = [
-                (os.POSIX_SPAWN_DUP2, into, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, err, 2),
-            ]
-            return os.posix_spawn(shim[0], shim, launch.env, file_actions=actions, setsid=True)
+            return spawning.spawn(shim, launch.env, into, out, err)
         finally:
             os.close(into)
             if before:
@@ -132,12 +129,33 @@ async def wait_gone(pid: int, seconds: float | None = None) -> tuple[bool, int |
     finally:
         loop.remove_reader(fd)
         os.close(fd)
+    return True, _reap(pid)
+
+
+def wait_briefly(pid: int, seconds: float) -> tuple[bool, int | None]:
+    """As :func:`wait_gone`, from a thread: for commands that end about as soon as they are started."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True, None
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            return False, None
+    finally:
+        os.close(fd)
+    return True, _reap(pid)
+
+
+def _reap(pid: int) -> int | None:
+    """End what is left of an ended shim's process group, and take its exit code if it is our child."""
     kill_group(pid)  # before the process id is given back
     try:
-        _, status = os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222
+        _, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return True, None
-    return True, os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        return None
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
 
 
 def _set(future: asyncio.Future[None]) -> None:

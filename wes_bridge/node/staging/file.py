@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -33,6 +34,7 @@ class FileScheme:
         return move(source, file_path(location))
 
 
+@functools.lru_cache(maxsize=4096)
 def file_path(location: str) -> Path:
     """The absolute path of a ``file:`` URL, ``..`` taken out.
 

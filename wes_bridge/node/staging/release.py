@@ -62,8 +62,10 @@ def stream_file(session: Session, folder: SessionFolder, tree: Tree, name: str) 
 
 def keep_streams(session: Session, folder: SessionFolder, tree: Tree) -> None:
     """Bring streams out of the session's file system, which is about to be removed."""
-    inside = {name: stream_file(session, folder, tree, name) for name in ("stdout", "stderr")}
-    for name, path in inside.items():
+    for name in ("stdout", "stderr"):
+        if stream_path(session, name) is None:
+            continue  # it is in the session's folder already
+        path = stream_file(session, folder, tree, name)
         if path is not None and path.is_relative_to(folder.fs):
             (folder.root / name).hardlink_to(path)
 
@@ -148,22 +150,14 @@ def _show_mounted(tree: Tree, output: str) -> None:
         target.symlink_to(entry.source)
 
 
-def _settle_links(tree: Tree, top: Path) -> None:
-    with os.scandir(top) as entries:
+def _settle_links(tree: Tree, top: Path, folder: Path | None = None) -> None:
+    """Make all links in ``folder`` (default: ``top``) and below good for when ``top`` has moved."""
+    with os.scandir(folder or top) as entries:
         for entry in list(entries):
             if entry.is_symlink():
                 _settle(tree, top, Path(entry.path))
             elif entry.is_dir(follow_symlinks=False):
-                _settle_below(tree, top, Path(entry.path))
-
-
-def _settle_below(tree: Tree, top: Path, folder: Path) -> None:
-    with os.scandir(folder) as entries:
-        for entry in list(entries):
-            if entry.is_symlink():
-                _settle(tree, top, Path(entry.path))
-            elif entry.is_dir(follow_symlinks=False):
-                _settle_below(tree, top, Path(entry.path))
+                _settle_links(tree, top, Path(entry.path))
 
 
 def _settle(tree: Tree, top: Path, link: Path) -> None:

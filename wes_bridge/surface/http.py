@@ -1,4 +1,4 @@
-"""HTTP as the node speaks it: bodies in JSON or YAML both ways, preferences, ranges, errors.
+"""HTTP as an ExecutionBroker speaks it: bodies in JSON or YAML both ways, preferences, ranges, errors.
 
 Bodies are read here and not by the framework, which would read all of one before refusing it.
 """
@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from wes_bridge.node.errors import BadRequestError
+from wes_bridge.surface.errors import BadRequestError
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -42,12 +43,7 @@ async def read_model(request: Request, model: type[_Model], limit: int) -> _Mode
     Raises:
         BadRequestError: 413 too large, 415 another media type, 400 not understood; the text says where.
     """
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if kind != JSON and not kind.endswith("+json") and kind not in _YAML_NAMES:
-        raise BadRequestError(f"cannot read {kind}; send {JSON} or {YAML}", 415)
-    body = await read_body(request, limit)
-    if not body.strip():
-        raise BadRequestError("the request has no body")
+    kind, body = await _typed_body(request, limit)
     try:
         if kind in _YAML_NAMES:
             return model.model_validate(_load_yaml(body))
@@ -57,6 +53,38 @@ async def read_model(request: Request, model: type[_Model], limit: int) -> _Mode
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         text = str(error) or "it is nested too deeply"
         raise BadRequestError(f"the body is not valid YAML: {text}") from error
+
+
+async def read_object(request: Request, model: type[BaseModel], limit: int) -> dict[str, Any]:
+    """Read a body and check it against a model, but keep it as it was sent: plain JSON types.
+
+    For who passes it on. Arguments and errors as of :func:`read_model`.
+    """
+    kind, body = await _typed_body(request, limit)
+    form = "YAML" if kind in _YAML_NAMES else "JSON"
+    try:
+        data = _load_yaml(body) if kind in _YAML_NAMES else from_json(body, allow_inf_nan=False)
+        json.dumps(data, allow_nan=False)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        text = str(error) or "it is nested too deeply"
+        raise BadRequestError(f"the body is not valid {form}: {text}") from error
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        raise BadRequestError(_explain(error)) from error
+    checked: dict[str, Any] = data
+    return checked
+
+
+async def _typed_body(request: Request, limit: int) -> tuple[str, bytes]:
+    """The body, which is not empty, and its media type, which is one of ours."""
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON and not kind.endswith("+json") and kind not in _YAML_NAMES:
+        raise BadRequestError(f"cannot read {kind}; send {JSON} or {YAML}", 415)
+    body = await read_body(request, limit)
+    if not body.strip():
+        raise BadRequestError("the request has no body")
+    return kind, body
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -196,7 +224,10 @@ async def _file_answer(request: Request, file: int | None) -> Response:
         start, end = wanted
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    if file is None or request.method == "HEAD" or end - start <= _CHUNK:
+    if request.method == "HEAD":
+        headers["Content-Length"] = str(end - start)
+        return Response(b"", status, headers, "application/octet-stream")
+    if file is None or end - start <= _CHUNK:
         content = b"" if file is None else await run_in_threadpool(os.pread, file, end - start, start)
         return Response(content, status, headers, "application/octet-stream")
     headers["Content-Length"] = str(end - start)

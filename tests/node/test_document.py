@@ -1,0 +1,32 @@
+"""A node against its own OpenAPI document."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.node.conftest import REPOSITORY, Starter
+
+DOCUMENT = REPOSITORY / "openapi" / "execution-broker.yaml"
+
+
+@pytest.mark.slow
+def test_no_request_makes_the_node_fail(start_node: Starter, tmp_path: Path) -> None:
+    """schemathesis: many requests made from the document, good and bad; none may end in a 5xx."""
+    program = Path(sys.executable).with_name("schemathesis")
+    if not program.exists():
+        pytest.skip("schemathesis is not installed")
+    # what is made up may ask for files to be read, written and run: it is kept in a folder
+    node = start_node(data=["data:", f"{tmp_path.as_uri()}/"], max_running=2)
+    command = [str(program), "run", str(DOCUMENT), "--url", node.url]
+    # "valid" data may be refused: which resources there are is not in it; and a 405 names some methods only
+    command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance,unsupported_method"]
+    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "20", "--max-time", "50"]
+    command += ["--exclude-path", "/admin/drain"]  # a drained node would refuse all that follows
+    command += ["--request-timeout", "30", "--suppress-health-check", "all", "--seed", "1", "--no-color"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert node.http.get(f"{node.url}/health").json()["status"] == "ok"

@@ -1,0 +1,193 @@
+"""Asking all brokers at once, under a deadline, and putting together what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from wes_bridge.aggregator.filling import fill_in
+from wes_bridge.aggregator.messages import GARBLED, SILENT, UNEXPLAINED, Json, message, named
+from wes_bridge.aggregator.ranking import order
+from wes_bridge.aggregator.rewriting import is_below, local_url
+from wes_bridge.aggregator.upstream import Answer, SilentError, Upstream
+from wes_bridge.config import AggregatorConfig
+from wes_bridge.federation.client import BrokerError
+from wes_bridge.model.execution_broker import OfferSet, Session, dump
+from wes_bridge.model.states import Phase
+from wes_bridge.model.units import utcnow
+
+log = logging.getLogger(__name__)
+
+LATEST = 30.0
+"""Seconds after which a broker's offers are not even rejected any more."""
+_SHARE = 0.8
+"""Of our time, what brokers are told to take at most: an aggregator among them must answer before that."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One broker's offer.
+
+    Attributes:
+        broker: who made it.
+        url: of the session there.
+        body: as told.
+        session: the same, parsed.
+        notes: what was filled in for it.
+    """
+
+    broker: str
+    url: str
+    body: Json
+    session: Session
+    notes: list[Json]
+
+
+@dataclass
+class Answers:
+    """What all brokers said.
+
+    Attributes:
+        offers: the best ones, the best first.
+        surplus: those that are not passed on; to be rejected.
+        reasons: why there are not more: messages that name who says so.
+    """
+
+    offers: list[Offer] = field(default_factory=list)
+    surplus: list[Offer] = field(default_factory=list)
+    reasons: list[Json] = field(default_factory=list)
+
+
+Reject = Callable[[Sequence[Offer]], None]
+
+
+class Asker:
+    """Asks.
+
+    Args:
+        brokers: whom.
+        config: deadline, number of offers, what is filled in.
+        reject: takes offers that are not needed.
+    """
+
+    def __init__(self, brokers: Sequence[Upstream], config: AggregatorConfig, reject: Reject) -> None:
+        self._brokers = brokers
+        self._config = config
+        self._reject = reject
+        self._late: set[asyncio.Task[Any]] = set()
+
+    async def ask(self, request: Json, deadline: float, via: str) -> Answers:
+        """Ask all brokers, wait for them until the deadline, and merge their answers.
+
+        Offers that come later are rejected.
+
+        Args:
+            request: as it came.
+            deadline: seconds.
+            via: the header.
+        """
+        headers = {"Via": via, "Prefer": f"wait={deadline * _SHARE:.3g}"}
+        tasks = {
+            broker.name: asyncio.create_task(self._ask(broker, request, headers)) for broker in self._brokers
+        }
+        self._late.update(tasks.values())
+        for task in tasks.values():
+            task.add_done_callback(self._late.discard)
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=deadline)
+        answers = Answers()
+        found: list[Offer] = []
+        for name, task in tasks.items():
+            if not task.done():
+                task.add_done_callback(self._too_late)
+                text = "{broker} did not answer within {seconds} s"
+                answers.reasons.append(message(SILENT, "WARN", text, broker=name, seconds=f"{deadline:g}"))
+                continue
+            offers, reasons = task.result()
+            found += offers
+            answers.reasons += reasons
+        ranked = [found[index] for index in order([offer.session for offer in found], utcnow())]
+        answers.offers, answers.surplus = ranked[: self._config.offers], ranked[self._config.offers :]
+        return answers
+
+    async def close(self) -> None:
+        """Stop waiting for late answers."""
+        late = list(self._late)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    def _too_late(self, task: asyncio.Task[tuple[list[Offer], list[Json]]]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._reject(task.result()[0])
+
+    async def _ask(
+        self, broker: Upstream, request: Json, headers: dict[str, str]
+    ) -> tuple[list[Offer], list[Json]]:
+        """A broker's usable offers, or its reasons; never an exception."""
+        filled, notes = fill_in(request, broker.name, self._config)
+        body = json.dumps(filled, allow_nan=False).encode()
+        try:
+            answer = await _request(broker, body, headers)
+            return _read(broker, *broker.parsed(answer, OfferSet), notes)
+        except SilentError as error:
+            return [], [message(SILENT, "WARN", str(error))]
+        except BrokerError as error:
+            return [], [message(GARBLED, "WARN", str(error))]
+        except Exception:
+            log.exception("%s: its answer cannot be worked with", broker.name)
+            return [], [message(GARBLED, "WARN", "{broker}: its answer cannot be used", broker=broker.name)]
+
+
+def _read(
+    broker: Upstream, data: Json, offerset: OfferSet, notes: list[Json]
+) -> tuple[list[Offer], list[Json]]:
+    """An offer set's usable offers, or its reasons."""
+    if offerset.result == "YES":
+        offers = _usable(broker, data, offerset, notes)
+        if offers:
+            return offers, []
+        text = "{broker} said YES, but made no offer that can be used"
+        return [], [message(GARBLED, "WARN", text, broker=broker.name)]
+    reasons = [dump(item) for item in offerset.meta.messages or []]
+    if not reasons:
+        return [], [message(UNEXPLAINED, "ERROR", "{broker}: no, and no reason given", broker=broker.name)]
+    return [], named(broker.name, broker.without_addresses(reasons, offerset.meta.url))
+
+
+async def _request(broker: Upstream, body: bytes, headers: dict[str, str]) -> Answer:
+    send = partial(broker.exchange, deadline=LATEST, headers=headers)
+    answer = await send("POST", f"{broker.url}/requests", body=body)
+    if answer.status == 303 and not answer.content.strip():
+        location = answer.headers.get("location", "")
+        if location.startswith("/"):
+            location = broker.url + location
+        if not is_below(location, broker.url):
+            raise BrokerError(
+                f"{broker.name} answered with a redirect that does not lead to an offer set of its own"
+            )
+        answer = await send("GET", location)
+    if answer.status in (301, 302, 307, 308):
+        raise BrokerError(
+            f"{broker.name} answered {answer.status}, a redirect to somewhere else:"
+            " its configured URL is not where the broker is"
+        )
+    if answer.status not in (200, 303):
+        raise BrokerError(broker.refusal(answer))
+    return answer
+
+
+def _usable(broker: Upstream, data: Json, offerset: OfferSet, notes: list[Json]) -> list[Offer]:
+    """Offers that can be accepted: each has a session of its own, and is open."""
+    found: dict[str, Offer] = {}
+    for body, session in zip(data.get("offers") or [], offerset.offers or [], strict=True):
+        uuid = str(session.meta.uuid) if session.meta.uuid else None
+        url = local_url(session.meta.url, uuid, broker.url)
+        if session.phase is Phase.OFFERED and url is not None:
+            found.setdefault(url, Offer(broker.name, url, body, session, notes))
+    return list(found.values())

@@ -1,0 +1,101 @@
+"""What a run has done already: read when it is taken up again, so that nothing is run twice.
+
+A step is known by its place in the workflow and a hash of what it does with which inputs; both are the same
+in every walk of the run, whatever the timing. It must not write: the run does, before it acts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from wes_bridge.data.workspace import url_path
+from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.store.runs import TaskRow
+
+_NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "name")
+_ROOT = "/wb-root"
+
+
+class Journal:
+    """The tasks of a run as an earlier worker left them.
+
+    Looks at the files of all that is finished at once: not for the event loop.
+
+    Args:
+        rows: all of them.
+    """
+
+    def __init__(self, rows: Iterable[TaskRow] = ()) -> None:
+        self._rows = {row.key: row for row in rows}
+        finished = [row for row in self._rows.values() if row.outcome is not None]
+        self._kept = {row.key for row in finished if is_still_there((row.outcome or {}).get("outputs"))}
+        self.last_seq = max((row.seq for row in self._rows.values()), default=0)
+
+    def take(self, key: str) -> TaskRow | None:
+        """The task of a step, given once; None when it was never begun."""
+        return self._rows.pop(key, None)
+
+    def has_kept(self, key: str) -> bool:
+        """Whether a step was finished and what it left is still there."""
+        return key in self._kept
+
+    def open_sessions(self) -> list[TaskRow]:
+        """Tasks not taken whose sessions may still be running."""
+        return [row for row in self._rows.values() if is_open(row)]
+
+
+def is_open(row: TaskRow) -> bool:
+    """Whether a task's session may still be running."""
+    return row.outcome is None and row.session_url is not None and not row.state.is_final
+
+
+def inputs_hash(plan: StepPlan) -> str:
+    """A hash of what a step does: its command, environment, files, resources and image.
+
+    Where its output goes and how its node is chosen do not count, nor does the session's own root.
+    """
+    parts = {name: value for name, value in vars(plan).items() if name not in _NOT_INPUTS}
+    parts["resources"] = vars(plan.resources)
+    parts["staged"] = [
+        (item.path, item.url, item.contents, item.directory, item.mode.value) for item in plan.staged
+    ]
+    text = json.dumps(parts, sort_keys=True).replace(plan.root, _ROOT)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def outcome_record(
+    outputs: dict[str, Any], status: str, outcome: StepOutcome | None = None
+) -> dict[str, Any]:
+    """What is kept of how a step ended, as plain JSON types."""
+    record: dict[str, Any] = {"outputs": outputs, "status": status}
+    if outcome is not None and outcome.unsupported:
+        record["unsupported"] = outcome.problem
+    return record
+
+
+def is_still_there(outputs: Any) -> bool:
+    """Whether all files of an output object are where it says; those elsewhere are believed to be."""
+    if isinstance(outputs, list):
+        return all(is_still_there(item) for item in outputs)
+    if not isinstance(outputs, dict):
+        return True
+    location = outputs.get("location")
+    if (
+        outputs.get("class") in ("File", "Directory")
+        and isinstance(location, str)
+        and location.startswith("file:")
+        and not _exists(url_path(location))
+    ):
+        return False
+    return all(is_still_there(value) for value in outputs.values() if isinstance(value, (dict, list)))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False

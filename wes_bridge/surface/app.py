@@ -1,0 +1,161 @@
+"""An ExecutionBroker as an ASGI application: the operations of our OpenAPI document, by a table."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # connexion imports starlette's test client, which warns
+    import connexion
+import yaml
+from connexion.exceptions import ProblemException
+from connexion.lifecycle import ConnexionResponse
+from connexion.middleware.exceptions import ExceptionMiddleware
+from connexion.middleware.lifespan import LifespanMiddleware
+from connexion.middleware.routing import RoutingMiddleware
+from connexion.middleware.server_error import ServerErrorMiddleware
+from connexion.resolver import Resolver
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wes_bridge.surface import http
+from wes_bridge.surface.errors import BadRequestError
+
+log = logging.getLogger(__name__)
+logging.getLogger("connexion.operations.openapi3").setLevel(logging.ERROR)  # warns of each YAML body
+
+Handler = Callable[[Request], Awaitable[Response]]
+AsgiApp = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
+    Awaitable[None],
+]
+Lifespan = Callable[[object], AbstractAsyncContextManager[None]]
+
+
+class BrokerApp:
+    """The ASGI application of an ExecutionBroker.
+
+    The operations of the document are dispatched here, by a table made from it: connexion would route,
+    check and work out arguments anew for every request, which costs more than what our handlers do (they
+    check their input themselves, with pydantic, and read bodies only as far as they may be long). What is no
+    operation, and the life cycle, is connexion's.
+
+    Args:
+        api: has a method for each ``operationId``.
+        lifespan: starts and stops what is behind it.
+        what: what it is, for the text of a failure: "node".
+        document: our OpenAPI document.
+    """
+
+    def __init__(self, api: object, lifespan: Lifespan, what: str, document: dict[str, Any]) -> None:
+        self._failed = f"the {what} failed; its log says more"
+        self._routes = _routes(document, api)
+        self._app = _connexion_app(api, lifespan, document, self._failed)
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """ASGI."""
+        handler = self._handler(scope) if scope["type"] == "http" else None
+        if handler is None:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await handler(request)
+        except BadRequestError as error:
+            response = _error(request, error)
+        except Exception as error:
+            log.error("%r", error, exc_info=error)
+            response = http.answer(request, http.error_body(self._failed), 500)
+        await response(scope, receive, send)
+
+    def _handler(self, scope: MutableMapping[str, Any]) -> Handler | None:
+        for method, path, handler in self._routes:
+            if method == scope["method"] and (found := path.fullmatch(scope["path"])):
+                scope["path_params"] = found.groupdict()
+                return handler
+        return None
+
+
+def _routes(document: dict[str, Any], api: object) -> list[tuple[str, re.Pattern[str], Handler]]:
+    """Method, path and handler of each operation of the document; what can be got has HEAD too."""
+    found = [
+        (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), _by_operation(api)(name))
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if isinstance(operation, dict) and (name := operation.get("operationId"))
+    ]
+    return found + [("HEAD", path, handler) for method, path, handler in found if method == "GET"]
+
+
+def _connexion_app(api: object, lifespan: Lifespan, document: dict[str, Any], failed: str) -> AsgiApp:
+    app = connexion.AsyncApp(
+        __name__,
+        lifespan=lifespan,
+        middlewares=[ServerErrorMiddleware, ExceptionMiddleware, RoutingMiddleware, LifespanMiddleware],
+    )
+
+    def on_error(_request: object, error: Exception) -> ConnexionResponse:
+        return _on_error(error, failed)
+
+    for kind in (ProblemException, HTTPException, BadRequestError, Exception):
+        app.add_error_handler(kind, on_error)
+    app.add_api(document, resolver=Resolver(_by_operation(api)))
+    result: AsgiApp = app
+    return result
+
+
+def _by_operation(api: object) -> Callable[[str], Handler]:
+    """Resolve an ``operationId`` to the method of that name."""
+
+    def resolve(operation_id: str) -> Handler:
+        handler: Handler = getattr(api, operation_id)
+        return handler
+
+    return resolve
+
+
+def _error(request: Request, error: BadRequestError) -> Response:
+    headers = {"Connection": "close"} if error.status == 413 else None
+    return http.answer(request, http.error_body(str(error)), error.status, headers)
+
+
+def _on_error(error: Exception, failed: str) -> ConnexionResponse:
+    status, headers = 500, {}
+    text = failed
+    if isinstance(error, ProblemException):
+        status, text = error.status, error.detail or error.title or str(error)
+    elif isinstance(error, HTTPException):
+        status, text, headers = error.status_code, error.detail, dict(error.headers or {})
+    elif isinstance(error, BadRequestError):
+        status, text = error.status, str(error)
+    if status >= 500:
+        log.error("%r", error, exc_info=error)
+    return ConnexionResponse(
+        status_code=status, mimetype=http.JSON, body=http.error_body(text), headers=headers
+    )
+
+
+def load_document(name: str) -> dict[str, Any]:
+    """One of our OpenAPI documents; the C parser takes a tenth of the time connexion's own loading does."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loaded: dict[str, Any] = yaml.load(document(name).read_text(), Loader=loader)  # noqa: S506
+    return loaded
+
+
+def document(name: str) -> Path:
+    """The path of one of our OpenAPI documents: in the package when installed, else in the repository."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "openapi" / name
+    return installed if installed.is_file() else package.parent / "openapi" / name
