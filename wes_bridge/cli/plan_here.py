@@ -35,6 +35,7 @@ def plan_here(bundle: Bundle, parameters: dict[str, str], file: Path | None) -> 
         SettingsError: the configuration is wrong.
     """
     settings = service_config(file, {})
+    os.environ.setdefault(VARIABLE, secrets.token_hex(32))  # nobody else here may use these nodes
     folder = Path(tempfile.mkdtemp(prefix="wes-bridge-plan-"))
     try:
         return asyncio.run(_plan(_private(settings, folder), bundle, parameters, folder))

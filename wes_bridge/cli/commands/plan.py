@@ -55,10 +55,10 @@ def plan(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
 
     \b
     Examples:
-      wes-bridge plan workflow.cwl job.yml
-      wes-bridge plan align.cwl --threads 8 --picture plan.svg
-      wes-bridge plan --wes https://wes.example.org workflow.cwl job.yml --engine policy=cheapest
-      wes-bridge plan --config site.yaml workflow.cwl job.yml --requests requests
+      wes-bridge plan examples/tutorial/words.cwl examples/tutorial/words-job.yml
+      wes-bridge plan --picture plan.svg examples/tutorial/hello.cwl --name sky
+      wes-bridge plan --wes http://127.0.0.1:8080 examples/tutorial/hello.cwl --name sky
+      wes-bridge plan --config scripts/demo.yaml --requests asked examples/tutorial/hello.cwl --name sky
 
     Without --wes it asks nodes that are started on this machine for it, or the brokers of --config.
 
