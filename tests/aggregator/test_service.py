@@ -47,7 +47,7 @@ outputs: {all: {type: File, outputSource: join/all}}
 """
 
 
-def run_words(service: Service, folder: Path) -> None:
+def run_words(service: Service, folder: Path) -> str:
     path = folder / "words.cwl"
     path.write_text(WORKFLOW)
     words = ["one", "two", "three"]
@@ -56,6 +56,7 @@ def run_words(service: Service, folder: Path) -> None:
     run = service.client.run(run_id)
     assert run["state"] == "COMPLETE", run["run_log"]["system_logs"]
     assert run["outputs"]["all"]["size"] == len("one\ntwo\nthree\n")
+    return str(run_id)
 
 
 def test_a_workflow_with_only_an_aggregator_to_ask(
@@ -64,7 +65,11 @@ def test_a_workflow_with_only_an_aggregator_to_ask(
     brokers = [{"name": node.config["name"], "url": node.url} for node in nodes]
     service = start_service(nodes=[], aggregator={"name": "site", "brokers": brokers})
     assert len(service.children("wes_bridge.aggregator.main")) == 1
-    run_words(service, tmp_path)
+    run_id = run_words(service, tmp_path)
+    made = {f"site/{node.config['name']}" for node in nodes}
+    shown = [task["node"] for task in service.client.tasks(run_id)]
+    assert shown
+    assert set(shown) <= made  # people see where it ran, not only whom we asked
 
 
 def test_an_aggregator_before_the_services_own_nodes(start_service: Any, tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ def _private(settings: ServiceConfig, folder: Path) -> ServiceConfig:
 
 
 async def _plan(settings: ServiceConfig, bundle: Bundle, parameters: dict[str, str], folder: Path) -> RunPlan:
-    os.environ.setdefault(VARIABLE, secrets.token_urlsafe(32))  # the nodes answer to nobody else
     config = complete(settings, 0)
     children: list[Child] = [node_child(node, config, True) for node in config.nodes]
     try:

@@ -341,7 +341,7 @@ class Run:
     async def _on_progress(self, task: TaskRow, progress: Progress) -> None:
         """Show where the task is: durable once it has a session, so that the session can be found again."""
         placement, session = progress.placement, progress.session
-        task.node, task.session_url = placement.node, placement.session_url
+        task.node, task.session_url = placement.shown_node, placement.session_url
         task.placement = placement.to_json()
         if placement.attempt > 1 and placement.plan is not None:
             _set_streams(task, placement.plan)

@@ -69,6 +69,7 @@ class Attempts:
         return Placement(
             asked=list(journalled.get("asked") or []),
             node=journalled.get("node"),
+            maker=journalled.get("maker"),
             session_url=journalled.get("session_url"),
             reason=journalled.get("reason"),
             choice=journalled.get("choice"),

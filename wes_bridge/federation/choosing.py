@@ -24,6 +24,7 @@ from wes_bridge.model.preferences import Wish
 from wes_bridge.model.quantities import COST_MONETARY
 
 _logger = logging.getLogger(__name__)
+_LONGEST_NAME = 200
 SHOWN = 10
 """Offers that a task's log shows figures of, and names when it says why."""
 
@@ -109,7 +110,7 @@ def _tie(candidate: Candidate, step: str) -> tuple[Any, ...]:
 
 def _reason(policy: Policy, ranked: list[Candidate], wish: Wish, set_back: Mapping[str, int]) -> str:
     best = ranked[0]
-    others = [f"{one.broker.name}: {policy.words(one.figures, wish)}" for one in ranked[1:SHOWN]]
+    others = [f"{_name(one)}: {policy.words(one.figures, wish)}" for one in ranked[1:SHOWN]]
     if len(ranked) > SHOWN:
         others.append(f"{len(ranked) - SHOWN} more")
     text = f"{policy.title(wish)} of {len(ranked)} offers: {policy.words(best.figures, wish)}"
@@ -119,4 +120,16 @@ def _reason(policy: Policy, ranked: list[Candidate], wish: Wish, set_back: Mappi
 
 
 def _shown(candidate: Candidate) -> dict[str, Any]:
-    return {"node": candidate.broker.name, **candidate.figures.to_json()}
+    return {"node": _name(candidate), **candidate.figures.to_json()}
+
+
+def _name(candidate: Candidate) -> str:
+    """Whose offer it is, with who made it where that is another (an aggregator passes offers on)."""
+    maker = maker_of(candidate.offer)
+    return f"{candidate.broker.name}/{maker}" if maker else candidate.broker.name
+
+
+def maker_of(offer: Session) -> str | None:
+    """Who made an offer that an aggregator passes on, as it says (native: ``meta.broker``)."""
+    maker = (offer.meta.model_extra or {}).get("broker")
+    return maker[:_LONGEST_NAME] if isinstance(maker, str) and maker else None

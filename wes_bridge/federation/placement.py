@@ -16,7 +16,8 @@ class Placement:
 
     Attributes:
         asked: one entry per broker: its name, the number of offers, the reason for none.
-        node: whose offer was accepted.
+        node: the broker whose offer was accepted.
+        maker: who made the offer, where that broker is an aggregator and says so.
         session_url: of the accepted session.
         reason: why that offer.
         choice: the policy, and the figures of the offers in order of preference.
@@ -29,6 +30,7 @@ class Placement:
 
     asked: list[dict[str, Any]] = field(default_factory=list)
     node: str | None = None
+    maker: str | None = None
     session_url: str | None = None
     reason: str | None = None
     choice: dict[str, Any] | None = None
@@ -37,6 +39,11 @@ class Placement:
     left: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     plan: StepPlan | None = None
+
+    @property
+    def shown_node(self) -> str | None:
+        """What people call the place: ``site/alpha`` for node alpha behind the aggregator of a site."""
+        return f"{self.node}/{self.maker}" if self.node and self.maker else self.node
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types; what is not there yet is left out."""

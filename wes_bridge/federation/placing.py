@@ -17,7 +17,7 @@ from typing import Any
 
 from wes_bridge.federation.asking import Asker, Reply
 from wes_bridge.federation.attempts import Attempts
-from wes_bridge.federation.choosing import Choice, choose
+from wes_bridge.federation.choosing import Choice, choose, maker_of
 from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
 from wes_bridge.federation.following import (
     ACTION_TIMEOUT,
@@ -145,7 +145,9 @@ class Federation:
             await cancel(broker, session_url)
 
     def _broker(self, name: str) -> Broker | None:
-        return next((broker for broker in self.brokers if broker.name == name), None)
+        """By its name, or by that of a place behind it (:attr:`Placement.shown_node`)."""
+        own = name.partition("/")[0]
+        return next((broker for broker in self.brokers if broker.name == own), None)
 
     async def _take_up(
         self, placement: Placement, step: Attempts, leave: Callable[[], bool]
@@ -262,6 +264,7 @@ class Federation:
             if candidate is not choice.ranked[0]:
                 placement.reason = f"the better ones could not be accepted; {choice.reason}"
             placement.node, placement.session_url = broker.name, candidate.url
+            placement.maker = maker_of(candidate.offer)
             placement.notes = broker.dialect.notes(step.plan)
             await report(Progress(placement, candidate.offer))
             others = [c for c in choice.ranked if c.broker is not broker]
