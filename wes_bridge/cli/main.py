@@ -20,6 +20,7 @@ _COMMANDS = {
     "cancel": "Cancel a run.",
     "delete": "Delete a run and its files.",
     "validate": "Check a workflow and its inputs without running them.",
+    "demo": "Watch a workflow find its way over three nodes, here and now.",
 }
 _MODULES = {"runs": "list_runs", "cancel": "change", "delete": "change"}
 
@@ -61,6 +62,7 @@ def cli() -> None:
     \b
     First steps:
       wes-bridge run WORKFLOW.cwl JOB.yml    run a workflow on this machine, nothing to set up
+      wes-bridge demo                        three nodes, three policies, a node that fails; half a minute
       wes-bridge serve                       a service for many runs and people
       wes-bridge run --wes URL ...           run it there
 
