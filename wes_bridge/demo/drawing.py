@@ -163,8 +163,8 @@ def write_png(sheet: Sheet, path: Path, scale: float = 1.5) -> None:
                 colours = {"facecolor": shape.fill, "edgecolor": shape.stroke, "linewidth": shape.line}
                 axes.add_patch(FancyBboxPatch(*box, boxstyle=style, zorder=order, **colours))
             case Line():
-                style = (0, (4, 3)) if shape.dashed else "-"
-                line = Line2D([shape.x1, shape.x2], [shape.y1, shape.y2], linestyle=style, zorder=order)
+                dashes = (0, (4, 3)) if shape.dashed else "-"
+                line = Line2D([shape.x1, shape.x2], [shape.y1, shape.y2], linestyle=dashes, zorder=order)
                 line.set(color=shape.stroke, linewidth=shape.line)
                 axes.add_line(line)
             case Text():

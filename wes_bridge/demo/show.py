@@ -35,10 +35,7 @@ WORKFLOW = Path(__file__).parent / "workflow" / "survey.cwl"
 _TIMEOUT = 10.0
 _ANYWAY = 0.75
 """Part of the steps after which a node is stopped even if nothing happens to run there."""
-
-
-class DemoError(Exception):
-    """The demonstration cannot go on; the text says why."""
+_NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
 @dataclass(frozen=True)
@@ -138,8 +135,11 @@ class Show:
             state = flow.see_through(client, run_id, follow, lambda text: self._say(f"  {text}"))
         tasks = flow.tasks_of(client, run_id)
         sessions = _sessions(session_urls(tasks), sites.token)
+        if stopper is not None:  # what the stopped node told last
+            ended = {url: told for url, told in stopper.sessions.items() if told.phase.is_final}
+            sessions = ended | sessions
         stopped = (victim, stopper.moment) if victim and stopper and stopper.moment else None
-        act = tell(policy, state, tasks, sessions, watch.seen(), stopped)
+        act = tell(policy, state, tasks, sessions, watch.seen(), stopped=stopped)
         first = not self._acts
         self._acts.append(act)
         self._tell_act(client, client.run(run_id), act, first)
@@ -211,7 +211,8 @@ class Show:
         if not self._options.picture:
             return
         count = len(self._options.policies)
-        title = f"One workflow, {count} polic{'y' if count == 1 else 'ies'}, {len(self._nodes)} nodes"
+        many = _NUMBERS.get(count, str(count))
+        title = f"One workflow, {many} polic{'y' if count == 1 else 'ies'}, three nodes"
         sheet = timeline(title, self._acts, {node.name: _caption(node) for node in self._nodes})
         drawn = folder / "timeline.svg"
         drawn.write_text(svg(sheet), encoding="utf-8")
@@ -242,6 +243,7 @@ class _Stopper:
         self._expected = max(1, expected)
         self.moment = 0.0
         self.words = ""
+        self.sessions: dict[str, Session] = {}
 
     def look(self, run_id: str) -> bool:
         """Look at the run; whether the node was stopped just now."""
@@ -254,6 +256,8 @@ class _Stopper:
         if part < 0.5 or (not running and part < _ANYWAY):
             return False
         self._watch.forget(self._victim)
+        there = [task for task in tasks if task.get("node") == self._victim]
+        self.sessions = _sessions(session_urls(there), self._sites.token)
         self.moment = time.time()
         self._sites.cut_off(self._victim)
         self.words = f"after {done} of {self._expected} steps"

@@ -120,6 +120,7 @@ def tell(
     tasks: Sequence[Task],
     sessions: Mapping[str, Session],
     seen: Mapping[str, Seen],
+    *,
     stopped: tuple[str, float] | None = None,
 ) -> Act:
     """One run's story.
@@ -139,7 +140,7 @@ def tell(
             glimpse = seen.get(uuid)
             pieces = _told(sessions[url]) if url in sessions else ()
             if not pieces and glimpse is not None:
-                end = stopped[1] if stopped and stopped[0] == node else glimpse.last
+                end = stopped[1] if lost and stopped and stopped[0] == node else glimpse.last
                 pieces = _glimpsed(glimpse, end)
             if pieces:
                 slot = glimpse.slots[0] if glimpse and glimpse.slots else _slot(sessions.get(url))

@@ -1,4 +1,4 @@
-"""The picture: for each run a panel with a row for each step, by node; phases as colours, bookings as outlines.
+"""The picture: a panel for each run, a row for each step, by node; phases as colours, bookings as outlines.
 
 Left in a panel are the seconds in which things happened, right the minutes that were booked. All panels have
 the same scales, so that runs can be compared by eye. Pure: from :mod:`story` to a :class:`drawing.Sheet`.
@@ -124,7 +124,7 @@ class _Panel:
         self._title(sheet, top + 18)
         first = y = top + _TITLE
         groups = _by_node(self.act, nodes)
-        for index, (name, rows) in enumerate(groups.items()):
+        for index, rows in enumerate(groups.values()):
             height = self.row * len(rows)
             left, right = self.across
             sheet.add(Rect(left, y, right - left, height, _BANDS[index % 2]))
@@ -140,7 +140,7 @@ class _Panel:
         act, (left, right) = self.act, self.across
         sheet.add(Text(left, y, act.title, 15, _LOST if act.stopped else _INK, bold=True))
         sheet.add(Text(right, y, " · ".join(_summary(act)), 11.5, _INK, "end"))
-        sheet.add(Text(self.minutes.left, y + 21, "the slots they booked", 10, _FAINT))
+        sheet.add(Text(self.minutes.left, y + 21, "the slots they booked, and when they ran", 10, _FAINT))
         sheet.add(Text(self.seconds.left, y + 21, "what happened", 10, _FAINT))
 
     def _grid(self, sheet: Sheet, top: float, bottom: float) -> None:
@@ -174,7 +174,7 @@ class _Panel:
             else:
                 self._bar(sheet, y, bar)
         if self.act.stopped and self.act.stopped[0] == name:
-            self._stop(sheet, top, self.row * len(rows), self.act.stopped[1])
+            self._stop(sheet, top, self.row * len(rows), self.act.stopped)
 
     def _bar(self, sheet: Sheet, y: float, bar: Bar) -> None:
         base, zero = y + self.row - 4.5, self.act.start
@@ -201,19 +201,11 @@ class _Panel:
             fill = _LOST if bar.lost else COLOURS[RUNNING]
             sheet.add(Rect(x, y + 2.5, max(2.5, right - x), height, fill))
 
-    def _stop(self, sheet: Sheet, top: float, height: float, moment: float) -> None:
+    def _stop(self, sheet: Sheet, top: float, height: float, stopped: tuple[str, float]) -> None:
+        name, moment = stopped
         x = self.seconds.at(moment - self.act.start)
         sheet.add(Line(x, top, x, top + height, _LOST, 1.6, dashed=True))
-        sheet.add(
-            Text(
-                x + 5,
-                top + 11.5,
-                f"{self.act.stopped[0] if self.act.stopped else ''} is gone",
-                10,
-                _LOST,
-                bold=True,
-            )
-        )
+        sheet.add(Text(x + 5, top + 11.5, f"{name} is gone", 10, _LOST, bold=True))
 
 
 def _summary(act: Act) -> Iterator[str]:
@@ -232,10 +224,10 @@ def _summary(act: Act) -> Iterator[str]:
 
 def _words(bar: Bar, zero: float) -> str:
     parts = [f"{bar.step} on {bar.node}"]
-    parts += [f"{_WORDS[phase]} {start - zero:.2f}–{end - zero:.2f} s" for phase, start, end in bar.pieces]
+    parts += [f"{_WORDS[phase]} {start - zero:.2f}-{end - zero:.2f} s" for phase, start, end in bar.pieces]
     if bar.slot:
         begin, end = ((moment - zero) / 60 for moment in bar.slot)
-        parts.append(f"booked for minutes {begin:.1f}–{end:.1f}")
+        parts.append(f"booked for minutes {begin:.1f}-{end:.1f}")
     if bar.lost:
         parts.append("lost with its node")
     return "; ".join(parts)

@@ -40,35 +40,41 @@ def reasons(act: Act) -> Iterator[str]:
         if node not in told and (reason := brief(task)):
             told.add(node)
             yield f"{task.get('name')} → {node}: {reason}"
-    moved = [task for task in act.tasks if (task.get("placement") or {}).get("earlier")]
-    after = [line for task in moved[:_REASONS] for line in _earlier(task)]
-    others = [line for line in steps.choices(act.tasks) if "attempt" not in line]
-    yield from after or [_clean(line) for line in others[:_REASONS]]
+    lost = [line for task in act.tasks for line in _lost(task)]
+    others = [_clean(line) for line in steps.choices(act.tasks) if "  not " in line]
+    yield from (lost or others)[:_REASONS]
 
 
 def brief(task: Task) -> str:
-    """Why a step is where it is: the best offer, and the best of each other node."""
-    reason = str((task.get("placement") or {}).get("reason") or "")
+    """Why a step is where it is: what its node offered, and the best of each other node."""
+    placement = task.get("placement") or {}
+    reason = str(placement.get("reason") or "").removeprefix("the better ones could not be accepted; ")
     head, bracket, rest = reason.partition(" (")
-    if not bracket:
+    offers = (placement.get("choice") or {}).get("offers") or []
+    title, colon, words = head.partition(": ")
+    if not (bracket and colon and offers):
         return _clean(reason)
-    heard = {str(task.get("node"))}
-    others = []
+    found = {str(offers[0].get("node")): words}
     for part in rest.rstrip(")").split("; "):
         node, colon, words = part.partition(": ")
-        if colon and node not in heard:
-            heard.add(node)
-            others.append(f"{node}: {words}")
-    return _clean(head + (f" ({'; '.join(others)})" if others else ""))
+        if colon:
+            found.setdefault(node, words)
+    chosen = found.pop(str(task.get("node")), "")
+    others = "; ".join(f"{node}: {words}" for node, words in found.items())
+    taken = [entry for entry in placement.get("earlier") or [] if not entry.get("session_url")]
+    late = ", ".join(dict.fromkeys(str(entry.get("node")) for entry in taken))
+    text = f"{title}: {chosen}" + (f" ({others})" if others else "")
+    return _clean(text + (f"; what {late} had offered, another step took first" if late else ""))
 
 
-def _earlier(task: Task) -> Iterator[str]:
+def _lost(task: Task) -> Iterator[str]:
     for entry in (task.get("placement") or {}).get("earlier") or []:
         if entry.get("session_url"):
             problem = _clean(str(entry.get("problem")))
-            yield f"{task.get('name')} was on {entry.get('node')} ({problem}), done on {task.get('node')}"
+            yield f"{task.get('name')} was lost on {entry.get('node')} ({problem}) → {task.get('node')}"
 
 
 def _clean(text: str) -> str:
-    """Without host names, in which nobody is interested here."""
-    return re.sub(r"https?://\S+", "…", " ".join(text.split()))
+    """On one line, with short numbers, without addresses, in which nobody is interested here."""
+    text = re.sub(r"\s*(at )?https?://\S+|\s*Cannot connect to host.*?\]", "", " ".join(text.split()))
+    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2g}", text)
