@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from wes_bridge.bundle import make_bundle
 from wes_bridge.cli import flow, steps
 from wes_bridge.cli.progress import Progress
 from wes_bridge.client import WESClient
@@ -88,6 +90,7 @@ class Show:
             OSError: the folder cannot be written.
             KeyboardInterrupt: Ctrl-C; by then all processes are gone.
         """
+        make_bundle(self._options.workflow or WORKFLOW, self._job())  # mistakes are told before the start
         self._options.workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="wes-bridge-demo-", ignore_cleanup_errors=True) as state:
             self._head("three nodes and a service, each a process of its own")
@@ -125,7 +128,7 @@ class Show:
             tags={"demo": policy},
         )
         stopper = _Stopper(client, sites, watch, victim, len(self._acts[-1].tasks)) if victim else None
-        with Progress(client, self._console.file) as progress:
+        with Progress(client, sys.stdout) as progress:
 
             def follow(now: dict[str, Any]) -> None:
                 progress.update(now)
@@ -173,10 +176,11 @@ class Show:
         self._say(f"\n[bold]== {escape(text)}[/bold]")
 
     def _introduce(self, sites: Sites) -> None:
-        table = _table("node", "is", "cores", "price/h", "kWh/h", "g CO2/h", "speed", "bookings")
+        table = _table("node", "is", "cores", "price/h", "kWh/h", "g CO2/h", "speed", "bookable")
         for node in self._nodes:
             table.add_row(node.name, node.words, *_quotes(node))
         self._console.print(table)
+        self._say("  what they quote is per hour of a booking; bookings begin on the minute, or at once")
         self._say(f"  the service is at {sites.url}; its brokers are {', '.join(sites.urls)}")
 
     def _conclude(self) -> None:
@@ -321,7 +325,7 @@ def _quotes(node: DemoNode) -> Iterator[str]:
     for span in (quotes.monetary, quotes.energy, quotes.carbon, quotes.compute_performance):
         yield f"{span.min:g}-{span.max:g}" if span else "?"
     horizon = config.booking.horizon.total_seconds() / 60
-    yield f"{config.booking.slot.total_seconds() / 60:g} min slots, {horizon:g} min ahead"
+    yield f"{horizon:g} min ahead"
 
 
 def _caption(node: DemoNode) -> str:
