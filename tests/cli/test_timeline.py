@@ -82,7 +82,7 @@ def test_phases_are_those_of_the_sessions() -> None:
 
 def test_what_a_run_was_quoted_at() -> None:
     act = a_story()
-    assert (act.figure("cost"), act.figure("carbon"), act.figure("energy")) == (2, 2, None)
+    assert (act.figure("cost"), act.figure("carbon"), act.figure("energy")) == (3, 2, None)
     assert act.makespan == pytest.approx(7.5)
     assert (act.by_node(), act.lost()) == ({"alpha": 1, "beta": 1}, 1)
     columns, (row,) = words.table([act], list(NODES))
@@ -91,7 +91,7 @@ def test_what_a_run_was_quoted_at() -> None:
         "alpha": "1 (+1 lost)",
         "beta": "1",
         "gamma": "-",
-        "price": "2.00",
+        "price": "3.00",
         "energy": "?",
         "CO2": "2.0 g",
         "time": "7.5 s",
