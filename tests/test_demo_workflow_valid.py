@@ -8,7 +8,9 @@ import pytest
 from cwltool.main import main as cwltool
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted(path for room in ("cwl", "examples", "wes_bridge/demo") for path in (ROOT / room).rglob("*.cwl"))
+DOCUMENTS = sorted(
+    path for room in ("cwl", "examples", "wes_bridge/demo") for path in (ROOT / room).rglob("*.cwl")
+)
 
 
 def validate(path: Path) -> tuple[int, str]:
