@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,6 +39,13 @@ def test_wrong_usage(arguments: list[str], said: str) -> None:
     assert (done.exit_code, said in done.output) == (2, True), done.output
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A temporary folder with a short name: the service has sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+
+
 def leftovers(marker: str) -> list[psutil.Process]:
     """Processes whose environment says that they come from us."""
     found = []
@@ -59,9 +68,7 @@ def gone(marker: str) -> bool:
 
 
 @pytest.mark.slow
-def test_the_show(command: Command, tmp_path: Path) -> None:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
+def test_the_show(command: Command, tmp_path: Path, scratch: Path) -> None:
     words = ["demo", "--quick", "--workdir", "here", "--policies", "cheapest,greenest"]
     done = command("wes-bridge", *words, timeout=DEADLINE, TMPDIR=str(scratch), DEMO_TEST=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -90,9 +97,7 @@ def test_the_show(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
+def test_ctrl_c_leaves_nothing(environment: dict[str, str], tmp_path: Path, scratch: Path) -> None:
     ours = {"TMPDIR": str(scratch), "DEMO_TEST": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", "wes_bridge.cli.main", "demo", "--no-stop"],

@@ -255,12 +255,12 @@ class _Stopper:
             return False
         tasks = flow.tasks_of(self._client, run_id)
         done = sum(steps.state(task) in steps.FINAL for task in tasks)
-        running = self._watch.running(self._victim)
+        there = [task for task in tasks if task.get("node") == self._victim]
+        running = any(steps.state(task) == "RUNNING" for task in there)
         part = done / self._expected
         if part < 0.5 or (not running and part < _ANYWAY):
             return False
         self._watch.forget(self._victim)
-        there = [task for task in tasks if task.get("node") == self._victim]
         self.sessions = _sessions(session_urls(there), self._sites.token)
         self.moment = time.time()
         self._sites.cut_off(self._victim)

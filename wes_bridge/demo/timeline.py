@@ -140,7 +140,7 @@ class _Panel:
         act, (left, right) = self.act, self.across
         sheet.add(Text(left, y, act.title, 15, _LOST if act.stopped else _INK, bold=True))
         sheet.add(Text(right, y, " · ".join(_summary(act)), 11.5, _INK, "end"))
-        sheet.add(Text(self.minutes.left, y + 21, "the slots they booked, and when they ran", 10, _FAINT))
+        sheet.add(Text(self.minutes.left, y + 21, "slots booked, when it ran", 10, _FAINT))
         sheet.add(Text(self.seconds.left, y + 21, "what happened", 10, _FAINT))
 
     def _grid(self, sheet: Sheet, top: float, bottom: float) -> None:

@@ -71,7 +71,6 @@ class Watch:
         self._urls = dict(urls)
         self._token = token
         self._seen: dict[str, Seen] = {}
-        self._running: dict[str, int] = {}
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -93,10 +92,6 @@ class Watch:
         with self._lock:
             return dict(self._seen)
 
-    def running(self, node: str) -> int:
-        """Sessions that ran there at the last look."""
-        return self._running.get(node, 0)
-
     def forget(self, node: str) -> None:
         """Look there no more."""
         self._urls.pop(node, None)
@@ -116,4 +111,3 @@ class Watch:
         with self._lock:
             for booking in bookings:
                 self._seen.setdefault(booking.session, Seen(node, now, now)).note(booking, now)
-        self._running[node] = sum(booking.phase == "RUNNING" for booking in bookings)
