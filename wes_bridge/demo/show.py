@@ -132,10 +132,12 @@ class Show:
 
             def follow(now: dict[str, Any]) -> None:
                 progress.update(now)
-                if stopper is not None and stopper.look(run_id):
-                    self._say(f"  [red]{victim} is stopped[/red], with what runs there, {stopper.words}")
+                if stopper is not None:
+                    stopper.look(run_id)
 
             state = flow.see_through(client, run_id, follow, lambda text: self._say(f"  {text}"))
+        if stopper is not None and stopper.moment:  # not while the bar is drawn
+            self._say(f"  [red]{victim} was stopped[/red], with what ran there, {stopper.words}")
         tasks = flow.tasks_of(client, run_id)
         sessions = _sessions(session_urls(tasks), sites.token)
         if stopper is not None:  # what the stopped node told last
@@ -249,23 +251,22 @@ class _Stopper:
         self.words = ""
         self.sessions: dict[str, Session] = {}
 
-    def look(self, run_id: str) -> bool:
-        """Look at the run; whether the node was stopped just now."""
+    def look(self, run_id: str) -> None:
+        """Look at the run, and stop the node if it is time."""
         if self.moment:
-            return False
+            return
         tasks = flow.tasks_of(self._client, run_id)
         done = sum(steps.state(task) in steps.FINAL for task in tasks)
         there = [task for task in tasks if task.get("node") == self._victim]
         running = any(steps.state(task) == "RUNNING" for task in there)
         part = done / self._expected
         if part < 0.5 or (not running and part < _ANYWAY):
-            return False
+            return
         self._watch.forget(self._victim)
         self.sessions = _sessions(session_urls(there), self._sites.token)
         self.moment = time.time()
         self._sites.cut_off(self._victim)
         self.words = f"after {done} of {self._expected} steps"
-        return True
 
 
 def _sessions(urls: Sequence[str], token: str) -> dict[str, Session]:

@@ -61,7 +61,7 @@ def brief(task: Task) -> str:
             found.setdefault(node, words)
     chosen = found.pop(str(task.get("node")), "")
     others = "; ".join(f"{node}: {words}" for node, words in found.items())
-    taken = [entry for entry in placement.get("earlier") or [] if not entry.get("session_url")]
+    taken = [entry for entry in placement.get("earlier") or [] if "EXPIRED" in str(entry.get("problem"))]
     late = ", ".join(dict.fromkeys(str(entry.get("node")) for entry in taken))
     text = f"{title}: {chosen}" + (f" ({others})" if others else "")
     return _clean(text + (f"; what {late} had offered, another step took first" if late else ""))
