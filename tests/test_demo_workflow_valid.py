@@ -8,7 +8,9 @@ import pytest
 from cwltool.main import main as cwltool
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted(path for room in ("cwl", "examples") for path in (ROOT / room).rglob("*.cwl"))
+DOCUMENTS = sorted(
+    path for room in ("cwl", "examples", "wes_bridge/demo") for path in (ROOT / room).rglob("*.cwl")
+)
 
 
 def validate(path: Path) -> tuple[int, str]:
@@ -41,4 +43,4 @@ def test_warnings_are_seen(tmp_path: Path) -> None:
 
 def test_the_demo_and_the_tutorial_are_there() -> None:
     names = {path.name for path in DOCUMENTS}
-    assert {"workflow.cwl", "hello.cwl", "words.cwl", "chain.cwl"} <= names
+    assert {"workflow.cwl", "survey.cwl", "hello.cwl", "words.cwl", "chain.cwl"} <= names

@@ -21,6 +21,7 @@ _COMMANDS = {
     "delete": "Delete a run and its files.",
     "plan": "Tell what a run would do, where, when and at what cost, without running it.",
     "validate": "Check a workflow and its inputs without running them.",
+    "demo": "Watch a workflow find its way over three nodes, here and now.",
 }
 _MODULES = {"runs": "list_runs", "cancel": "change", "delete": "change"}
 
@@ -62,6 +63,7 @@ def cli() -> None:
     \b
     First steps:
       wes-bridge run WORKFLOW.cwl JOB.yml    run a workflow on this machine, nothing to set up
+      wes-bridge demo                        three nodes, three policies, a node that fails; half a minute
       wes-bridge serve                       a service for many runs and people
       wes-bridge run --wes URL ...           run it there
 

@@ -35,6 +35,8 @@ _SIMPLE = {
 @click.option("--memory", help="GiB of memory to offer.  [default: all]")
 @click.option("--booking", help="queue: as soon as free; slots: a calendar.  [default: queue]")
 @click.option("--print-config", is_flag=True, help="Print the configuration that would be used, and stop.")
+@click.option("--end-sessions-on-exit", is_flag=True, help="Cancel what runs when the node is stopped.")
+@click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started it is gone.")
 @click.pass_context
 def node(context: click.Context, /, config: Path | None, **given: Any) -> None:
     """Run one ExecutionBroker node: it makes offers for this machine and runs what is accepted.
@@ -89,5 +91,8 @@ def _run(config: Path | None, given: dict[str, Any]) -> None:
         click.echo(dump(settings), nl=False)
         return
     arguments = ["-m", "wes_bridge.node.main", "--config-json", settings.model_dump_json()]
+    for flag in ("end_sessions_on_exit", "exit_with_parent"):
+        if given[flag]:
+            arguments.append("--" + flag.replace("_", "-"))
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
