@@ -38,7 +38,7 @@ class Delta:
         is_whole: no more tasks have changed (at the time of reading).
     """
 
-    run: Row[Any]
+    run: Any
     tasks: Sequence[Row[Any]]
     until: Position
     is_whole: bool
@@ -72,7 +72,8 @@ class Changes:
 
     def numbers(self, run_ids: Iterable[str]) -> dict[str, int]:
         """The number of the last change of each of these runs; those that are gone are left out."""
-        wanted, found = list(run_ids), {}
+        wanted = list(run_ids)
+        found: dict[str, int] = {}
         with self._database.read() as connection:
             for start in range(0, len(wanted), _BATCH):
                 some = wanted[start : start + _BATCH]
