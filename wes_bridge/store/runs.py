@@ -354,7 +354,9 @@ def _lost(connection: Connection, rows: Iterable[TaskRow]) -> frozenset[str]:
     if not shown:
         return frozenset()
     query = select(runs.c.run_id, runs.c.fence).where(runs.c.run_id.in_(shown))
-    held = {row.run_id: row.fence for row in connection.execute(query.with_for_update(read=True))}
+    # Not a shared lock, and in order: the rows are updated next, and sharers would wait for each other.
+    query = query.order_by(runs.c.run_id).with_for_update(key_share=True)
+    held = {row.run_id: row.fence for row in connection.execute(query)}
     return frozenset(run_id for run_id, fence in shown.items() if held.get(run_id) != fence)
 
 
