@@ -14,6 +14,9 @@ from pathlib import Path
 SHARED_FILES_TAG = "wes-bridge.shared-files"
 """Key in service-info's ``tags``; its value is the :func:`host_id` of a service that reads file:// URLs."""
 
+EVENTS_TAG = "wes-bridge.events"
+"""Key in service-info's ``tags`` of a service that has ``GET /runs/{id}/events``; its value: the version."""
+
 
 @cache
 def host_id() -> str:

@@ -285,6 +285,17 @@ class FetchConfig(_Section):
     max_bytes: int = Field(256 * 1024**2, gt=0, description="of one fetched CWL document or input")
 
 
+class EventsConfig(_Section):
+    """Telling clients and webhooks how runs go."""
+
+    max_listeners: int = Field(5000, gt=0, description="streams of events open at once")
+    webhook_states: list[Literal["INITIALIZING", "RUNNING", "CANCELING"]] = Field(
+        default_factory=list, description="told to webhooks beside final states where the run does not say"
+    )
+    webhook_timeout: Seconds = Field(10.0, le=300, description="seconds a receiver has to answer")
+    webhook_give_up: Period = Field(timedelta(hours=24), description="how long a delivery is tried again")
+
+
 class EngineConfig(_Section):
     """The workers that walk workflows."""
 
@@ -323,6 +334,7 @@ class ServiceConfig(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fetch: FetchConfig = FetchConfig()
     engine: EngineConfig = EngineConfig()
+    events: EventsConfig = EventsConfig()
     nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
     aggregator: AggregatorConfig | None = Field(None, description="an embedded aggregator; default: none")

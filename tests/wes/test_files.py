@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from wes_server import BASE, free_port, is_error
 
 from wes_bridge.data.downloads import NotThereError, RangeError, entries, locate, open_file, parse_range
+from wes_bridge.data.public_outputs import public_outputs
 from wes_bridge.data.workspace import RunFolder, file_url
 from wes_bridge.wes.links import Links
-from wes_bridge.wes.outputs import public_outputs
 
 
 @pytest.fixture

@@ -65,15 +65,17 @@ class Progress:
             self._bar.update(self._bar_task, description=text)
 
     def update(self, now: dict[str, Any]) -> None:
-        """Show how the run is; looks at its tasks now and then."""
+        """Show how the run is; looks at its tasks now and then, unless they come along."""
         final = now["state"] in FINAL
         if self._quiet or (not final and time.monotonic() < self._next_look):
             return
         begun = time.monotonic()
-        tasks = tasks_of(self._client, now["run_id"])
+        told = now.get("tasks")
+        tasks = tasks_of(self._client, now["run_id"]) if told is None else list(told)
         self._show(now["state"], tasks)
         ended = time.monotonic()
-        self._next_look = ended + max(_REFRESH, _SHARE * (ended - begun))
+        least = _REFRESH if told is None else 0.0
+        self._next_look = ended + max(least, _SHARE * (ended - begun))
 
     def _show(self, run_state: str, tasks: list[Task]) -> None:
         detail = summary(tasks)

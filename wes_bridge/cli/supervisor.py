@@ -12,6 +12,7 @@ import fcntl
 import importlib.util
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -33,6 +34,7 @@ from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig,
 
 _logger = logging.getLogger("wes_bridge.serve")
 API = "/ga4gh/wes/v1"
+_OPEN_FILES = 16384
 WARM_UP = 20.0
 """Seconds the first request may take."""
 
@@ -96,8 +98,9 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
         ready = asyncio.gather(*(child.ready() for child in children))
         stack.callback(ready.cancel)
         await asyncio.sleep(0.01)  # the children are on their way before this process imports anything
-        server = _make_server(config, stack)
-        await _first(stopping, _ready(server, sock, ready, stack, config))
+        closing = asyncio.Event()
+        server = _make_server(config, stack, closing)
+        await _first(stopping, _ready(server, sock, ready, stack, config, closing=closing))
         url = base_url(config.host, config.port)
         if not stopping.done():
             lock.write(f"{os.getpid()} {url}\n")
@@ -259,6 +262,8 @@ async def _ready(
     children: asyncio.Future[Any],
     stack: AsyncExitStack,
     config: ServiceConfig,
+    *,
+    closing: asyncio.Event,
 ) -> None:
     """Let callers in once the children are ready: a run submitted before would find no node."""
     await children
@@ -266,6 +271,7 @@ async def _ready(
     task = asyncio.create_task(server.serve(sockets=[sock]), name="api")
 
     async def stop() -> None:
+        closing.set()
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -274,8 +280,9 @@ async def _ready(
     await _warm(config.host, config.port)
 
 
-def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
+def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.Event) -> Any:
     """Import and make the API; what it holds open is closed with the stack."""
+    _allow_many_connections()
     started = time.monotonic()
     warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
     import uvicorn  # noqa: PLC0415
@@ -294,7 +301,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)
     server_config = uvicorn.Config(
-        guard(create_app(config, database, waker.wake), private_token()),
+        guard(create_app(config, database, waker.wake, closing), private_token()),
         log_config=None,
         access_log=config.log_level == "debug",
         lifespan="on",
@@ -307,6 +314,13 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack) -> Any:
     server = uvicorn.Server(server_config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # they are ours
     return server
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files, often 1024: each client that listens holds a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
 
 
 async def _warm(host: str, port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from wes_bridge.client.errors import WaitTimeoutError, WESError
 from wes_bridge.client.http import Http
 from wes_bridge.client.multipart import Multipart
 from wes_bridge.client.states import FINAL_STATES
-from wes_bridge.client_host import shares_files
+from wes_bridge.client_host import EVENTS_TAG, shares_files
 
 if TYPE_CHECKING:
     from wes_bridge.bundle import Bundle
@@ -23,6 +24,9 @@ FIRST_POLL, LAST_POLL, POLL_SHARE = 0.005, 2.0, 0.1
 """Seconds between the first polls, seconds between the last, and the share of the time waited in between."""
 PLAN_TIMEOUT = 120.0
 """Seconds a service has for a plan."""
+
+LISTEN_AFTER = 0.5
+"""Seconds after which a stream of events is opened; most short runs are over by then."""
 
 Follow = Callable[[dict[str, Any]], None]
 
@@ -191,7 +195,7 @@ class WESClient:
     def _post(self, path: str, body: Multipart, timeout: float | None = None) -> dict[str, Any]:
         headers = {"Content-Type": body.content_type}
         try:
-            return self._ready().json("POST", path, data=body, headers=headers, timeout=timeout)
+            return self._ready().json("POST", path, data=body, headers=headers, read_timeout=timeout)
         except OSError as error:
             raise WESError(f"cannot upload: {error}") from error
 
@@ -219,7 +223,7 @@ class WESClient:
         return self.plan_packed(
             lambda shared: make_bundle(workflow, params, shared=shared),
             engine_parameters=engine_parameters,
-            timeout=timeout,
+            read_timeout=timeout,
         )
 
     def plan_packed(
@@ -283,15 +287,44 @@ class WESClient:
         """Delete a run that has ended, with its files (wes-bridge's addition)."""
         self._ready().send("DELETE", _run_path(run_id)).close()
 
+    def events(self, run_id: str, *, tasks: bool = True) -> Iterator[dict[str, Any]]:
+        """What happens to a run, as it happens, until it has ended (wes-bridge's addition).
+
+        First come the run and its tasks as they are. A connection that breaks is made anew.
+
+        Args:
+            run_id: of the run.
+            tasks: ``False``: only the run's own changes.
+
+        Yields:
+            ``{"event": "run", "run_id", "state", ...}`` and
+            ``{"event": "task", "id", "name", "state", "node", "exit_code", ...}``; unknown fields are left
+            out. The last one is the run in a final state.
+
+        Raises:
+            WESError: there is no such run, or the service has no events.
+        """
+        from wes_bridge.client.events import follow  # noqa: PLC0415
+
+        for batch in follow(self._ready(), _run_path(run_id), tasks=tasks):
+            yield from batch
+
+    def has_events(self) -> bool:
+        """Whether the service says that it has :meth:`events`."""
+        info = self._info or self.service_info()
+        return EVENTS_TAG in (info.get("tags") or {})
+
     def wait(self, run_id: str, *, timeout: float | None = None, on_progress: Follow | None = None) -> str:
         """Wait until a run has ended.
 
-        Asks often at first (every 5 ms), then after each tenth of the time waited, at last every 2 s.
+        Asks often at first (every 5 ms), then after each tenth of the time waited, at last every 2 s; after
+        the first half second a service that has events is listened to instead.
 
         Args:
             run_id: of the run.
             timeout: seconds; ``None``: as long as it takes.
-            on_progress: called with ``{"run_id", "state", "elapsed"}`` after each poll.
+            on_progress: called with ``{"run_id", "state", "elapsed"}`` after each poll; where events are
+                listened to with ``"tasks"`` too, an iterable of the tasks as :meth:`events` tells them.
 
         Returns:
             The final state.
@@ -299,7 +332,7 @@ class WESClient:
         Raises:
             WaitTimeoutError: it has not ended in time.
         """
-        start = time.monotonic()
+        start, listens = time.monotonic(), True
         while True:
             state = self.status(run_id)
             elapsed = time.monotonic() - start
@@ -309,7 +342,35 @@ class WESClient:
                 return state
             if timeout is not None and elapsed >= timeout:
                 raise WaitTimeoutError(f"run {run_id} is still {state} after {timeout:g} s")
+            if listens and elapsed >= LISTEN_AFTER and self.has_events():
+                listens = False  # should that fail, the run is asked for
+                if self._listen(run_id, start, timeout, on_progress):
+                    continue
             time.sleep(poll_delay(elapsed, timeout))
+
+    def _listen(self, run_id: str, start: float, timeout: float | None, on_progress: Follow | None) -> bool:
+        """Follow the events until the run has ended; false when they fail, or the time is nearly over."""
+        from wes_bridge.client.events import QUIET, follow  # noqa: PLC0415
+
+        state = ""
+        known: dict[str, dict[str, Any]] = {}
+        batches = follow(self._ready(), _run_path(run_id), tasks=on_progress is not None)
+        with contextlib.suppress(WESError), contextlib.closing(batches):
+            while timeout is None or time.monotonic() - start < timeout - QUIET:
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                for event in batch:
+                    if event["event"] == "run":
+                        state = str(event["state"])
+                    else:
+                        known[event["id"]] = event
+                if on_progress and batch and state not in FINAL_STATES:
+                    elapsed = time.monotonic() - start
+                    on_progress(
+                        {"run_id": run_id, "state": state, "elapsed": elapsed, "tasks": known.values()}
+                    )
+        return state in FINAL_STATES
 
     # --- logs and outputs
 

@@ -125,9 +125,9 @@ class Http:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
         stream: bool = False,
-        timeout: float | None = None,
+        read_timeout: float | None = None,
     ) -> requests.Response:
-        """Send a request; credentials only to the service's own host. ``timeout`` replaces the usual one.
+        """Send a request; credentials only to the service's own host. ``read_timeout``: in seconds.
 
         Raises:
             WESConnectionError: no connection, or it broke.
@@ -142,7 +142,7 @@ class Http:
                 data=data,
                 headers={"Accept": "application/json", **(headers or {})},
                 auth=self._auth if _origin(full) == self._origin else None,
-                timeout=timeout or self._timeout,
+                timeout=(self._timeout, read_timeout or self._timeout),
                 stream=stream,
             )
         except requests.RequestException as error:
@@ -171,15 +171,15 @@ class Http:
             return self.base + url
         return urljoin(self.base + "/", url)
 
-    def pieces(self, response: requests.Response) -> Iterator[bytes]:
-        """The body of a streamed response; it is closed afterwards.
+    def pieces(self, response: requests.Response, size: int | None = CHUNK) -> Iterator[bytes]:
+        """The body of a streamed response; it is closed afterwards. ``size`` None: what there is, at once.
 
         Raises:
             WESConnectionError: the connection broke.
         """
         try:
             with response:
-                yield from response.iter_content(CHUNK)
+                yield from response.iter_content(size)
         except requests.RequestException as error:
             raise WESConnectionError(_explain(response.url, error)) from error
 

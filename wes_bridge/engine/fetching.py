@@ -18,6 +18,7 @@ from schema_salad.fetcher import DefaultFetcher
 from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
+from wes_bridge.data.hosts import PrivateHosts
 from wes_bridge.model.preferences import NAMESPACE
 
 _MAX_REDIRECTS = 5
@@ -33,6 +34,7 @@ class Policy:
 
     def __init__(self, config: FetchConfig, folders: Iterable[Path]) -> None:
         self.config = config
+        self._hosts = PrivateHosts(config.private_hosts)
         self._folders = [folder.resolve() for folder in (*folders, *config.files)]
 
     def check(self, url: str) -> None:
@@ -69,7 +71,7 @@ class Policy:
     def _check_host(self, url: str, host: str | None) -> None:
         if not host:
             raise ValidationException(f"Cannot read {url}: it names no host")
-        if "any" in self.config.private_hosts or host in self.config.private_hosts:
+        if self._hosts.names(host):
             return
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -77,21 +79,11 @@ class Policy:
             raise ValidationException(f"Cannot read {url}: host {host} is not known ({error})") from error
         for *_, address in found:
             ip = ipaddress.ip_address(address[0])
-            if not ip.is_global and not self._is_listed(ip):
+            if not self._hosts.allows(ip):
                 raise ValidationException(
                     f"Cannot read {url}: {host} is a private address of this site ({ip});"
                     " the site can allow it in fetch.private_hosts"
                 )
-
-    def _is_listed(self, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-        for entry in self.config.private_hosts:
-            try:
-                network = ipaddress.ip_network(entry, strict=False)
-            except ValueError:
-                continue  # a host name
-            if ip.version == network.version and ip in network:
-                return True
-        return False
 
 
 class GuardedFetcher(DefaultFetcher):

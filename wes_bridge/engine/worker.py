@@ -30,6 +30,7 @@ from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
@@ -92,16 +93,26 @@ class Worker:
                     threads=threads,
                 )
                 preloading = asyncio.create_task(_preload(threads))
+                deliverer = Deliverer(self._config, self._database, writer, self._tell)
+                delivering = asyncio.create_task(deliverer.work(), name="webhooks")
                 try:
                     await directory.start()
                     await self._loop(services, sleeper)
                 finally:
                     sleeper.close()
                     preloading.cancel()
+                    delivering.cancel()
+                    await asyncio.wait({delivering})
                     await directory.stop()
                     await self._leave(writer)
                     await federation.close()
         writer.close()
+
+    def _tell(self, run_id: str, text: str) -> None:
+        """A line in a run's log, if the run is still there."""
+        folder = Workspace(self._config.workspace_dir).run(run_id)
+        if folder.root.exists():
+            runlog.RunLog(folder.stderr, folder.attachments).info(text)
 
     async def _loop(self, services: Services, sleeper: Sleeper) -> None:
         beat = asyncio.create_task(self._beat(services))

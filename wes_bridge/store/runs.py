@@ -32,6 +32,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database
 from wes_bridge.store.tables import run_tags, runs, tasks
+from wes_bridge.store.webhooks import queue_delivery
 
 _FINAL = [state.value for state in FINAL_STATES]
 _SHOWN = [column for column in tasks.columns if column.name not in ("inputs_hash", "outcome")]
@@ -67,7 +68,7 @@ class TaskRow:
     """One task as stored; times are seconds since the epoch. ``stdout``/``stderr`` are file URLs.
 
     ``fence`` is not stored: it is what the writer shows to prove that it still holds the run; None proves
-    nothing and is not asked to.
+    nothing and is not asked to. ``changed`` is given by the store whenever the row is written.
     """
 
     run_id: str
@@ -89,6 +90,7 @@ class TaskRow:
     end_time: float | None = None
     inputs_hash: str | None = None
     outcome: dict[str, Any] | None = None
+    changed: int = 0
     fence: int | None = None
 
 
@@ -201,11 +203,19 @@ def request_cancel(connection: Connection, run_id: str) -> None:
 
     A run that no worker ever held is CANCELED at once: nothing of it runs anywhere.
     """
+    before = state_for_update(connection, run_id)
     alive = and_(runs.c.run_id == run_id, runs.c.state.not_in(_FINAL))
-    connection.execute(update(runs).where(alive).values(cancel_requested=True, state=State.CANCELING.value))
+    connection.execute(
+        update(runs)
+        .where(alive)
+        .values(cancel_requested=True, state=State.CANCELING.value, changed=runs.c.changed + 1)
+    )
     connection.execute(
         update(runs).where(alive, runs.c.fence == 0).values(state=State.CANCELED.value, end_time=time.time())
     )
+    after = state_for_update(connection, run_id)
+    if after is not None and after != before:
+        queue_delivery(connection, run_id, after, time.time())
 
 
 def state_for_update(connection: Connection, run_id: str) -> State | None:
@@ -317,7 +327,10 @@ def set_run_state(connection: Connection, run_id: str, fence: int, state: State,
         return old
     if state.is_final:
         values |= {"worker": None, "lease_until": None}
+    values["changed"] = runs.c.changed + 1
     connection.execute(update(runs).where(runs.c.run_id == run_id).values(state=state.value, **values))
+    if state != old:
+        queue_delivery(connection, run_id, state, time.time())
     return state
 
 
@@ -328,8 +341,10 @@ def put_tasks(connection: Connection, rows: Sequence[TaskRow]) -> frozenset[str]
         Runs that another worker has taken over, or that are gone: their tasks were not written.
     """
     lost = _lost(connection, rows)
-    values = [_task_values(row) for row in rows if row.run_id not in lost]
-    if values:
+    kept = [row for row in rows if row.run_id not in lost]
+    if kept:
+        numbers = _next_changes(connection, {row.run_id for row in kept})
+        values = [_task_values(row) | {"changed": numbers.get(row.run_id, 0)} for row in kept]
         connection.execute(_upsert(connection.dialect.name), values)
     return lost
 
@@ -339,8 +354,17 @@ def _lost(connection: Connection, rows: Iterable[TaskRow]) -> frozenset[str]:
     if not shown:
         return frozenset()
     query = select(runs.c.run_id, runs.c.fence).where(runs.c.run_id.in_(shown))
-    held = {row.run_id: row.fence for row in connection.execute(query.with_for_update(read=True))}
+    # Not a shared lock, and in order: the rows are updated next, and sharers would wait for each other.
+    query = query.order_by(runs.c.run_id).with_for_update(key_share=True)
+    held = {row.run_id: row.fence for row in connection.execute(query)}
     return frozenset(run_id for run_id, fence in shown.items() if held.get(run_id) != fence)
+
+
+def _next_changes(connection: Connection, run_ids: Iterable[str]) -> dict[str, int]:
+    """The next number of each run's changes."""
+    query = update(runs).where(runs.c.run_id.in_(run_ids)).values(changed=runs.c.changed + 1)
+    found = connection.execute(query.returning(runs.c.run_id, runs.c.changed))
+    return {row.run_id: row.changed for row in found}
 
 
 @functools.cache

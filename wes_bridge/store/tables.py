@@ -1,8 +1,10 @@
-"""The service's tables: runs, their tags, their tasks, and what workers know of the brokers.
+"""The service's tables: runs, their tags, their tasks, what workers know of the brokers, and webhooks.
 
 Times are seconds since the epoch, UTC. ``runs.seq`` orders runs by submission and is what pages are cut by.
 ``tasks`` is also the run's journal: ``key`` and ``inputs_hash`` say which step with which inputs a task is,
 ``session_url`` where it was last placed, and ``outcome`` what came of it.
+``runs.changed`` counts the changes of a run and its tasks; ``tasks.changed`` is its value at the task's last
+change. It is raised under the run's row lock, so who has seen number N has seen all changes up to N.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ runs = Table(
     Column("worker", String(64)),
     Column("lease_until", Float),
     Column("fence", Integer, nullable=False, default=0),
+    Column("changed", Integer, nullable=False, default=0, server_default="0"),
     Index("runs_by_owner", "owner", "seq"),
     Index("runs_by_owner_state", "owner", "state", "seq"),
     Index("runs_by_state", "state"),
@@ -86,7 +89,9 @@ tasks = Table(
     Column("end_time", Float),
     Column("inputs_hash", String(64)),
     Column("outcome", JSON),
+    Column("changed", Integer, nullable=False, default=0, server_default="0"),
     Index("tasks_in_order", "run_id", "seq"),
+    Index("tasks_by_change", "run_id", "changed", "seq"),
 )
 
 brokers = Table(
@@ -99,5 +104,29 @@ brokers = Table(
     Column("seen", Float, nullable=False),
 )
 
-SERVICE = Schema(metadata=metadata, migrations="service", head="0003")
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),
+    Column("states", JSON, nullable=False),
+    Column("base", Text, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", _Key, primary_key=True, autoincrement=True),
+    Column("run_id", String(64), ForeignKey("webhooks.run_id", ondelete="CASCADE"), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Index("deliveries_by_due", "due"),
+    Index("deliveries_by_run", "run_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+SERVICE = Schema(metadata=metadata, migrations="service", head="0004_events")
 """The service's schema."""

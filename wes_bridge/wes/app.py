@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from wes_bridge.wes.binding import CheckedMiddleware, DirectApp, Handler, bound_
 from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.document import BASE_PATH, load_document
 from wes_bridge.wes.errors import HANDLED, error_answers
+from wes_bridge.wes.events import EventHandlers
 from wes_bridge.wes.files import FileHandlers
 from wes_bridge.wes.pages import PageHandlers
 from wes_bridge.wes.planning import PlanHandlers
@@ -29,13 +31,19 @@ from wes_bridge.wes.submit import SubmitHandlers
 from wes_bridge.wes.tasks import TaskHandlers
 
 
-def create_app(config: ServiceConfig, database: Database, wake: Callable[[], None]) -> ASGIApp:
+def create_app(
+    config: ServiceConfig,
+    database: Database,
+    wake: Callable[[], None],
+    closing: asyncio.Event | None = None,
+) -> ASGIApp:
     """The server.
 
     Args:
         config: where it keeps things and what it allows.
         database: runs and tasks, shared with the engine workers; not closed here.
         wake: called after a run was submitted or its cancellation asked for; must not block.
+        closing: set when the server is about to stop: streams of events end, which would never end else.
 
     Returns:
         An ASGI application with lifespan; the API is below ``/ga4gh/wes/v1``, its Swagger UI at ``ui/``.
@@ -46,10 +54,12 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         await service.start()
+        ending = asyncio.create_task(_end_streams(service, closing))
         try:
             yield
         finally:
             await plans.close()
+            ending.cancel()
             await service.stop()
 
     document = load_document()
@@ -64,6 +74,12 @@ def create_app(config: ServiceConfig, database: Database, wake: Callable[[], Non
     app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
     asgi: ASGIApp = app
     return asgi
+
+
+async def _end_streams(service: Service, closing: asyncio.Event | None) -> None:
+    if closing is not None:
+        await closing.wait()
+        service.watcher.end_streams()
 
 
 def _middlewares(on_error: object) -> list[object]:
@@ -82,6 +98,7 @@ def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
     """The handler of each operation of the document."""
     info, submit = ServiceInfoHandlers(service), SubmitHandlers(service)
     runs, tasks, files = RunHandlers(service), TaskHandlers(service), FileHandlers(service)
+    events = EventHandlers(service)
     return {
         "GetServiceInfo": info.get,
         "ListRuns": runs.list,
@@ -91,6 +108,8 @@ def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
         "DeleteRun": runs.delete,
         "GetRunStatus": runs.status,
         "CancelRun": runs.cancel,
+        "GetRunEvents": events.get,
+        "HeadRunEvents": events.get,
         "ListTasks": tasks.list,
         "GetTask": tasks.get,
         "GetRunStream": files.run_stream,

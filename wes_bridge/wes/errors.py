@@ -52,6 +52,18 @@ class NotFoundError(ApiError):
     status = 404
 
 
+class NotAcceptableError(ApiError):
+    """406: the client takes nothing that can be sent."""
+
+    status = 406
+
+
+class BusyError(ApiError):
+    """503: as many as can be served at once are being served."""
+
+    status = 503
+
+
 class ConflictError(ApiError):
     """409: not in this state."""
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from wes_bridge.data.public_outputs import public_outputs
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.model.states import State
 from wes_bridge.model.units import format_second
 from wes_bridge.model.wes import Log, RunLog, RunRequest, RunSummary, TaskLog
 from wes_bridge.wes.links import Links
-from wes_bridge.wes.outputs import public_outputs
 
 
 def run_summary(row: Row[Any]) -> dict[str, Any]:

@@ -18,12 +18,14 @@ from wes_bridge.data.attachments import remove_stale
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
+from wes_bridge.store.changes import Changes
 from wes_bridge.store.database import Database
 from wes_bridge.store.lookup import StateLookup
 from wes_bridge.store.writer import Writer
 from wes_bridge.wes.errors import NotFoundError
 from wes_bridge.wes.links import Links
 from wes_bridge.wes.threads import Threads
+from wes_bridge.wes.watching import Watcher
 
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
@@ -45,6 +47,7 @@ class Service:
         self.threads = Threads()
         self.writer = Writer(database, "wes-writer")
         self.public_url = str(config.public_url) if config.public_url else None
+        self.watcher = Watcher(Changes(database), self.threads.sql)
         self._state = StateLookup(database)
         self._http: httpx.AsyncClient | None = None
 
@@ -58,11 +61,13 @@ class Service:
         return self._http
 
     async def start(self) -> None:
-        """Tidy up after a server that died here."""
+        """Tidy up after a server that died here, and begin to watch runs."""
+        self.watcher.start()
         await self.threads.files(remove_stale, self.workspace)
 
     async def stop(self) -> None:
         """Finish writes and let go of everything but the database."""
+        await self.watcher.stop()
         if self._http is not None:
             await self._http.aclose()
         await self.threads.files(self.writer.close)

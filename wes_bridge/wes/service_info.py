@@ -9,10 +9,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.client_host import SHARED_FILES_TAG, host_id
+from wes_bridge.client_host import EVENTS_TAG, SHARED_FILES_TAG, host_id
 from wes_bridge.config import ServiceConfig
 from wes_bridge.model.preferences import PREFIX, Preferences
 from wes_bridge.model.states import State
+from wes_bridge.model.webhooks import SECRET, STATES, URL
 from wes_bridge.store import runs
 from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS, WES_VERSION, engine_versions, protocols
@@ -64,10 +65,14 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             },
             *_preferences(config),
             {"name": "on_error", "type": "string", "default_value": "stop"},
+            {"name": URL, "type": "string", "default_value": ""},
+            {"name": SECRET, "type": "string", "default_value": ""},
+            {"name": STATES, "type": "string", "default_value": ",".join(config.events.webhook_states)},
         ],
         "tags": _shared_files(config)
         | {
             "software": f"wes-bridge {version}",
+            EVENTS_TAG: "1",
             "nodes": ",".join(node.name for node in config.nodes),
             "brokers": ",".join(broker.name for broker in config.brokers),
         },

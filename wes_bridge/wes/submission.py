@@ -9,15 +9,17 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from wes_bridge.data.attachments import find_attachment
+from wes_bridge.data.hosts import PrivateHosts, literal
 from wes_bridge.data.workspace import url_path
 from wes_bridge.federation.policies.registry import policy_names
 from wes_bridge.model.preferences import PreferencesError, run_preferences
+from wes_bridge.model.webhooks import WebhookError, WebhookRequest, hide_secret, read_webhook
 from wes_bridge.wes.body import parse_json
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS
 from wes_bridge.wes.errors import BadRequestError
@@ -34,10 +36,12 @@ class Rules:
     Attributes:
         engines: versions by engine.
         files: folders that ``file://`` workflows may come from.
+        hosts: private hosts that webhooks may be at.
     """
 
     engines: Mapping[str, tuple[str, ...]]
     files: tuple[Path, ...] = ()
+    hosts: PrivateHosts = field(default_factory=lambda: PrivateHosts(()))
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,13 @@ class Submission:
         request: the ``RunRequest``, as it is stored and echoed.
         tags: of the run.
         workflow_name: the last part of the workflow's URL.
+        webhook: where the run is told of; its secret is not in ``request``.
     """
 
     request: dict[str, Any]
     tags: dict[str, str]
     workflow_name: str
+    webhook: WebhookRequest | None = None
 
 
 def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rules) -> Submission:
@@ -72,17 +78,19 @@ def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rul
         raise BadRequestError(f"required and missing: {', '.join(missing)}")
     tags = _string_map("tags", _object("tags", given))
     url = _text("workflow_url", given)
+    parameters = _checked(_parameters(_object("workflow_engine_parameters", given)))
+    webhook = _webhook(parameters, rules.hosts)
     request: dict[str, Any] = {
         "workflow_params": _object("workflow_params", given),
         "workflow_type": _language(_text("workflow_type", given)),
         "workflow_type_version": _version(_text("workflow_type_version", given)),
         "tags": tags,
-        "workflow_engine_parameters": _checked(_parameters(_object("workflow_engine_parameters", given))),
+        "workflow_engine_parameters": hide_secret(parameters),
         "workflow_url": url,
     }
     request |= _engine(given, rules.engines)
     _check_url(url, attached, rules.files)
-    return Submission(request, tags, workflow_name(url))
+    return Submission(request, tags, workflow_name(url), webhook)
 
 
 def _text(field: str, given: Mapping[str, Any]) -> str:
@@ -133,6 +141,23 @@ def _checked(parameters: dict[str, str]) -> dict[str, str]:
     except PreferencesError as error:
         raise BadRequestError(f"workflow_engine_parameters: {error}") from error
     return parameters
+
+
+def _webhook(parameters: dict[str, str], hosts: PrivateHosts) -> WebhookRequest | None:
+    """The webhook; where a name leads is looked at when it is called."""
+    try:
+        webhook = read_webhook(parameters)
+    except WebhookError as error:
+        raise BadRequestError(f"workflow_engine_parameters: {error}") from error
+    if webhook is not None:
+        host = urlsplit(webhook.url).hostname or ""
+        address = literal("127.0.0.1" if host == "localhost" else host)
+        if address is not None and not hosts.names(host) and not hosts.allows(address):
+            raise BadRequestError(
+                f"workflow_engine_parameters: webhook: {host} is a private address of this site; the site can"
+                " allow it in fetch.private_hosts"
+            )
+    return webhook
 
 
 def _as_string(item: Any) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import uuid
 
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.auth.identity import caller
 from wes_bridge.data.attachments import Incoming
+from wes_bridge.data.hosts import PrivateHosts
+from wes_bridge.model.states import State
 from wes_bridge.store import runs
+from wes_bridge.store.webhooks import Webhook, create_webhook
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.service import Service, json_response
-from wes_bridge.wes.submission import Rules, check
+from wes_bridge.wes.submission import Rules, Submission, check
 
 
 class SubmitHandlers:
@@ -21,7 +25,9 @@ class SubmitHandlers:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._rules = Rules(engine_versions(), tuple(service.config.fetch.files))
+        fetch = service.config.fetch
+        self._rules = Rules(engine_versions(), tuple(fetch.files), PrivateHosts(fetch.private_hosts))
+        self._states = tuple(State(name) for name in service.config.events.webhook_states)
 
     async def post(self, request: Request) -> Response:
         """RunWorkflow.
@@ -48,4 +54,18 @@ class SubmitHandlers:
         if names:
             await service.threads.files(incoming.publish)
         run = runs.NewRun(run_id, owner, submission.request, submission.tags, submission.workflow_name)
-        await service.writer(lambda connection: runs.create_run(connection, run))
+        webhook = self._webhook(submission, service.links(request).base)
+        await service.writer(lambda connection: _create(connection, run, webhook))
+
+    def _webhook(self, submission: Submission, base: str) -> Webhook | None:
+        asked = submission.webhook
+        if asked is None:
+            return None
+        states = self._states if asked.states is None else asked.states
+        return Webhook(asked.url, asked.secret, states, base)
+
+
+def _create(connection: Connection, run: runs.NewRun, webhook: Webhook | None) -> None:
+    runs.create_run(connection, run)
+    if webhook is not None:
+        create_webhook(connection, run.run_id, webhook)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from wes_bridge.data.workspace import url_path
-from wes_bridge.wes.links import Links
 
 _FILES = ("File", "Directory")
+
+
+class Links(Protocol):
+    """Knows where files can be downloaded."""
+
+    def file(self, run_id: str, path: str) -> str:
+        """The URL of a file of a run; ``path`` relative to the run's folder, unquoted."""
 
 
 def public_outputs(outputs: Any, run_id: str, root: Path, links: Links) -> dict[str, Any]:
@@ -18,7 +24,7 @@ def public_outputs(outputs: Any, run_id: str, root: Path, links: Links) -> dict[
         outputs: as stored; anything but an object (a run that has none) becomes ``{}``.
         run_id: the run.
         root: its folder, absolute.
-        links: of the request.
+        links: say where.
 
     Returns:
         A new object. ``path`` is dropped from Files and Directories: it means nothing to a client. Locations

@@ -1,0 +1,139 @@
+"""Carries deliveries from the database to their receivers, until they have arrived or it is of no use.
+
+Each worker process has one. A delivery is claimed by a lease, so one of them has it at a time, and a process
+that dies leaves it to the others: a receiver may be told twice, with the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from wes_bridge.config import ServiceConfig
+from wes_bridge.data.hosts import PrivateHosts
+from wes_bridge.data.workspace import Workspace
+from wes_bridge.model.states import State
+from wes_bridge.notify.message import body, headers
+from wes_bridge.notify.sending import DeliveryError, Sender
+from wes_bridge.store.database import Database
+from wes_bridge.store.webhooks import claim_deliveries, end_delivery, next_due, postpone_delivery
+from wes_bridge.store.writer import Writer
+
+_logger = logging.getLogger("wes_bridge.notify")
+POLL = 0.5
+"""Seconds between looks at the database, at most."""
+AT_ONCE = 32
+FIRST_DELAY, LAST_DELAY = 2.0, 3600.0
+"""Seconds until a delivery is tried again, the first time and at most; doubled each time in between."""
+Tell = Callable[[str, str], None]
+
+
+def delay(attempts: int, draw: float) -> float:
+    """Seconds until the next attempt after ``attempts`` failed ones; ``draw`` of [0, 1) scatters them."""
+    return float(min(LAST_DELAY, FIRST_DELAY * 2 ** min(attempts - 1, 20)) * (0.8 + 0.4 * draw))
+
+
+class Deliverer:
+    """Delivers what is due.
+
+    Args:
+        config: of the service.
+        database: to look into.
+        writer: to claim and settle with.
+        tell: given a run's id and a line for its log; runs in a thread.
+        draw: random numbers of [0, 1).
+    """
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        database: Database,
+        writer: Writer,
+        tell: Tell,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config.events
+        self._hosts = PrivateHosts(config.fetch.private_hosts)
+        self._workspace = Workspace(config.workspace_dir)
+        self._database = database
+        self._writer = writer
+        self._tell = tell
+        self._draw = draw
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def work(self) -> None:
+        """Deliver until cancelled."""
+        sender = Sender(self._hosts, self._config.webhook_timeout)
+        try:
+            while True:
+                try:
+                    await self._look(sender)
+                except Exception:
+                    _logger.exception("cannot read or claim deliveries; trying again")
+                await asyncio.sleep(POLL)
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+            await sender.close()
+
+    async def _look(self, sender: Sender) -> None:
+        due = await asyncio.to_thread(next_due, self._database)
+        room = AT_ONCE - len(self._under_way)
+        if due is None or due > time.time() or room <= 0:
+            return
+        lease = 2 * self._config.webhook_timeout + 30.0
+        rows = await self._writer(lambda connection: claim_deliveries(connection, time.time(), lease, room))
+        for row in rows:
+            task = asyncio.create_task(self._deliver(row, sender), name=f"webhook of {row.run_id}")
+            self._under_way.add(task)
+            task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and task.exception():
+            _logger.error("%s: %r", task.get_name(), task.exception())
+
+    async def _deliver(self, row: Any, sender: Sender) -> None:
+        folder = self._workspace.run(row.run_id).root
+        content = await asyncio.to_thread(body, row, folder)
+        try:
+            await sender.send(row.url, content, headers(row, content, int(time.time())))
+        except DeliveryError as error:
+            await self._failed(row, error)
+            return
+        await self._end(row)
+
+    async def _failed(self, row: Any, error: DeliveryError) -> None:
+        now = time.time()
+        due = now + delay(row.attempts, self._draw())
+        last = row.created + self._config.webhook_give_up.total_seconds()
+        if error.is_lasting or now >= last:
+            await self._say(row, f"webhook: {row.state} was not delivered: {error}")
+            await self._end(row)
+            return
+        if row.attempts == 1:
+            await self._say(row, f"webhook: {row.state}: {error}; it is tried again")
+        postpone = functools.partial(
+            postpone_delivery, seq=row.seq, attempts=row.attempts, due=min(due, max(last, now + FIRST_DELAY))
+        )
+        await self._writer(postpone)
+
+    async def _end(self, row: Any) -> None:
+        await self._writer(
+            lambda connection: end_delivery(
+                connection, row.seq, row.attempts, row.run_id, is_last=State(row.state).is_final
+            )
+        )
+
+    async def _say(self, row: Any, text: str) -> None:
+        _logger.info("run %s: %s", row.run_id, text)
+        try:
+            await asyncio.to_thread(self._tell, row.run_id, text)
+        except OSError as error:
+            _logger.warning("run %s: its log cannot be written: %s", row.run_id, error)
