@@ -37,6 +37,7 @@ from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
+from wes_bridge.model.run_options import OptionsError, RunOptions, run_options
 from wes_bridge.model.states import Phase, State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.database import Database
@@ -106,6 +107,8 @@ class Run:
         self._unsupported: str | None = None
         self._preferences: list[Preferences] = []
         self._wish = NO_WISH
+        self._options = RunOptions()
+        self._failed_first: str | None = None
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -202,14 +205,14 @@ class Run:
         engine = self._services.config.engine
         parameters = self._request.get("workflow_engine_parameters") or {}
         try:
-            wanted = run_preferences(parameters)
-        except PreferencesError as error:
+            wanted, self._options = run_preferences(parameters), run_options(parameters)
+        except (PreferencesError, OptionsError) as error:
             raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
         options = {
             "eval_timeout": engine.expression_timeout,
-            "on_error": "continue" if parameters.get("on_error") == "continue" else "stop",
+            "on_error": "continue" if self._options.on_error == "continue" else "stop",
         }
         return Walk(self.run_id, loaded, self._fs, options)
 
@@ -240,12 +243,17 @@ class Run:
     def _begin(self, job: BridgeJob) -> None:
         if self._canceling:
             return
+        if self._failed_first is not None:  # nothing new begins: cwltool stops only where the failure was
+            self._finished.append(Finished(job, {}, "permanentFail"))
+            return
         step = asyncio.create_task(self._step(job), name=f"{self.run_id}/{job.key}")
         self._steps[step] = job.key
-        step.add_done_callback(self._on_step_done)
+        step.add_done_callback(functools.partial(self._on_step_done, job))
 
-    def _on_step_done(self, step: asyncio.Task[None]) -> None:
+    def _on_step_done(self, job: BridgeJob, step: asyncio.Task[None]) -> None:
         del self._steps[step]
+        if step.cancelled() and not self._canceling and not self._left:  # another one failed
+            self._finished.append(Finished(job, {}, "permanentFail"))
         error = None if step.cancelled() else step.exception()
         if isinstance(error, LeaseLostError):
             self._lost = True
@@ -265,7 +273,7 @@ class Run:
                 outputs, status = await self._place(job, task, plan)
         except asyncio.CancelledError:
             if not self._left:
-                await self._services.tasks.put(replace(task, state=State.CANCELED, end_time=time.time()))
+                await self._services.tasks.put(self._canceled(task))
             raise
         except UnsupportedRequirement as error:
             self._unsupported = str(error)
@@ -280,6 +288,23 @@ class Run:
                 replace(task, state=state, end_time=time.time(), system_logs=[problem])
             )
         self._finished.append(Finished(job, outputs, status))
+        if status != "success":
+            self._on_failure(job.key)
+
+    def _on_failure(self, key: str) -> None:
+        """A step has failed for good: what becomes of the others is as the run's ``on_error`` says."""
+        if self._options.on_error == "continue" or self._failed_first is not None:
+            return
+        self._failed_first = key
+        if self._options.on_error == "cancel" and not self._left:
+            for step in self._steps:
+                if step is not asyncio.current_task():
+                    step.cancel()
+
+    def _canceled(self, task: TaskRow) -> TaskRow:
+        because = [f"cancelled because {self._failed_first} failed (on_error: cancel)"]
+        logs = task.system_logs if self._canceling or self._failed_first is None else because
+        return replace(task, state=State.CANCELED, end_time=time.time(), system_logs=logs)
 
     def _new_task(self, job: BridgeJob) -> TaskRow:
         self._task_count += 1
