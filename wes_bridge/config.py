@@ -290,6 +290,12 @@ class EngineConfig(_Section):
     expression_timeout: Seconds = Field(20.0, description="seconds one JavaScript expression may take")
     default_image: str | None = Field(None, description="container for tools without one, where needed")
     policy: str = Field("earliest", description="how nodes are chosen where nobody says otherwise")
+    reuse: Literal["off", "on"] = Field(
+        "off", description="whether runs that do not say take results of equal steps of earlier runs"
+    )
+    reuse_gib: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="GiB of results kept for that; those not used for longest go first"
+    )
     choosing: Preferences = Field(Preferences(), description="limits and weights that hold for all runs")
 
 

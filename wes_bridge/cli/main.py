@@ -18,6 +18,7 @@ _COMMANDS = {
     "logs": "Print the log of a run or of one of its steps.",
     "outputs": "Print or fetch the outputs of a run.",
     "cancel": "Cancel a run.",
+    "rerun": "Do a run again, without what is done.",
     "delete": "Delete a run and its files.",
     "validate": "Check a workflow and its inputs without running them.",
 }

@@ -13,12 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from wes_bridge.data.workspace import url_path
+from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import TaskRow
 
 _NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "name")
 _ROOT = "/wb-root"
+_FOLDER = "file:///wb-run/"
 
 
 class Journal:
@@ -46,15 +47,21 @@ def is_open(row: TaskRow) -> bool:
     return row.outcome is None and row.session_url is not None and not row.state.is_final
 
 
-def inputs_hash(plan: StepPlan) -> str:
+def inputs_hash(plan: StepPlan, folder: Path) -> str:
     """A hash of what a step does: its command, environment, files, resources and image.
 
-    Where its output goes and how its node is chosen do not count, nor does the session's own root.
+    Where its output goes and how its node is chosen do not count, nor does the session's own root, nor where
+    the run's folder is: a rerun has another. Files count by place and, where it is known, by checksum.
+
+    Args:
+        plan: of the step.
+        folder: of the run.
     """
     parts = asdict(plan)
     for name in _NOT_INPUTS:
         del parts[name]
     text = json.dumps(parts, sort_keys=True, default=str).replace(plan.root, _ROOT)
+    text = text.replace(file_url(folder) + "/", _FOLDER)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
+from cwltool.process import Process
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import ServiceConfig
+from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
@@ -31,15 +33,24 @@ from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, is_still_there, outcome_record
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
+from wes_bridge.engine.rerun import Carried, is_taken
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Pulled, Walk
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
-from wes_bridge.model.run_options import OptionsError, RunOptions, run_options
+from wes_bridge.model.run_options import (
+    OptionsError,
+    RunOptions,
+    names_step,
+    run_options,
+    unknown_step,
+    without_index,
+)
 from wes_bridge.model.states import Phase, State, task_state
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
 from wes_bridge.store.task_log import TaskLog
@@ -109,6 +120,8 @@ class Run:
         self._wish = NO_WISH
         self._options = RunOptions()
         self._failed_first: str | None = None
+        self._carried: Carried | None = None
+        self._ran: list[str] = []
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -131,6 +144,8 @@ class Run:
         self._log.activate()
         try:
             ending = await self._ending()
+            if self._carried is not None and self._carried.is_rerun:
+                await self._in_thread(self._carried.discard)
             await self._set_state(
                 ending.state,
                 end_time=time.time(),
@@ -177,6 +192,7 @@ class Run:
             self._journal = Journal(rows)
             self._task_count = self._journal.last_seq
             self._log.info(f"taken up again: {len(rows)} steps were begun before")
+            self._ran = [row.task_id for row in rows if not is_taken(row)]
         if self._canceling:
             await self._cancel_sessions(self._journal.open_sessions())
             self._journal = Journal()
@@ -198,6 +214,7 @@ class Run:
         return Ending(state, exit_code, (self._log.readable(message), *self._problems[:_LOG_LINES]))
 
     def _load(self) -> Walk:
+        self._carried = Carried(self._folder, self._ran)
         base = file_url(self._folder.attachments) + "/"
         self._folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(self._request["workflow_url"], self._folder, base)
@@ -210,11 +227,24 @@ class Run:
             raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
+        self._check_steps(loaded.process)
         options = {
             "eval_timeout": engine.expression_timeout,
+            "run_options": self._options,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
         }
         return Walk(self.run_id, loaded, self._fs, options)
+
+    def _check_steps(self, process: Process) -> None:
+        """Refuse resources for a step that is not there."""
+        if not self._options.resources:
+            return
+        places = list(step_places(process))
+        for name in self._options.resources:
+            plain = "/".join(map(without_index, name.split("/")))
+            if not any(names_step(plain, place) for place in places):
+                known = ["/".join(place) for place in places]
+                raise InvalidWorkflowError(f"resources of {name}: {unknown_step(name, known)}")
 
     async def _walk(self, walk: Walk) -> None:
         """Advance the graph until it has ended or cannot go on."""
@@ -312,7 +342,7 @@ class Run:
 
     async def _is_done(self, task: TaskRow, plan: StepPlan) -> bool:
         """Whether an earlier worker finished this step; one that is not what it was begins anew."""
-        digest = inputs_hash(plan)
+        digest = inputs_hash(plan, self._folder.root)
         was, task.inputs_hash = task.inputs_hash, digest
         if was == digest:
             if task.outcome is None:
@@ -321,15 +351,28 @@ class Run:
                 return True
             self._log.info(f"{task.name}: its outputs are gone; it is run again")
         elif was is None and task.session_url is None:
-            return False  # it was never begun
+            return await self._is_taken_over(task, plan)  # it was never begun
         if is_open(task):
             await self._services.federation.cancel(str(task.node), str(task.session_url))
         await self._services.writer(lambda connection: delete_task(connection, task.run_id, task.task_id))
         _begin_anew(task)
         return False
 
+    async def _is_taken_over(self, task: TaskRow, plan: StepPlan) -> bool:
+        """Whether the run that this one is a rerun of has done the step."""
+        carried = self._carried
+        if carried is None or not carried.is_rerun:
+            return False
+        if not await self._in_thread(lambda: carried.take(task, plan)):
+            return False
+        await self._services.tasks.put(task)
+        return True
+
     async def _place(self, job: BridgeJob, task: TaskRow, plan: StepPlan) -> tuple[dict[str, Any], str]:
         """Run a step in a session, or follow the one it has; what came of it is stored before it is used."""
+        changed = [url_path(file.url) for file in plan.staged if file.mode is StageMode.INPLACE and file.url]
+        for path in changed:  # other runs may have the same file under another name
+            await self._in_thread(functools.partial(own, path))
         report = functools.partial(self._on_progress, task)
         outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
         outputs, status = await self._in_thread(functools.partial(job.collect, outcome))

@@ -21,6 +21,7 @@ from wes_bridge.wes.document import BASE_PATH, load_document
 from wes_bridge.wes.errors import HANDLED, error_answers
 from wes_bridge.wes.files import FileHandlers
 from wes_bridge.wes.pages import PageHandlers
+from wes_bridge.wes.rerun import RerunHandlers
 from wes_bridge.wes.runs import RunHandlers
 from wes_bridge.wes.service import Service
 from wes_bridge.wes.service_info import ServiceInfoHandlers
@@ -87,6 +88,7 @@ def _table(service: Service) -> dict[str, Handler]:
         "DeleteRun": runs.delete,
         "GetRunStatus": runs.status,
         "CancelRun": runs.cancel,
+        "RerunRun": RerunHandlers(service).post,
         "ListTasks": tasks.list,
         "GetTask": tasks.get,
         "GetRunStream": files.run_stream,

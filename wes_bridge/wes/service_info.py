@@ -64,6 +64,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             },
             *_preferences(config),
             {"name": "on_error", "type": "string", "default_value": "stop"},
+            {"name": "reuse", "type": "string", "default_value": config.engine.reuse},
         ],
         "tags": _shared_files(config)
         | {
