@@ -1,4 +1,4 @@
-"""Sharing files between folders of the workspace without copying bytes: hard links, or copies where they fail.
+"""Sharing files between folders of the workspace without copying bytes: hard links, else copies.
 
 A linked file lives until its last name is gone, so that deleting a run never takes a file from another one.
 Who wants to change such a file makes it its own first (:func:`own`).

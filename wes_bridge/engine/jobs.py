@@ -97,6 +97,12 @@ class BridgeJob(JobBase):
             )
         return image, bool(required and image)
 
+    def may_be_reused(self) -> bool:
+        """What WorkReuse says (CWL v1.1 and later): true unless it is switched off."""
+        requirement = self.get_requirement("WorkReuse")[0] or {}
+        enabled = requirement.get("enableReuse", True)
+        return bool(self.builder.do_eval(enabled) if isinstance(enabled, str) else enabled)
+
     def preferences(self) -> list[Preferences]:
         """How its node is to be chosen, as far as the workflow says; the most general first."""
         return preferences_of(self.hints)

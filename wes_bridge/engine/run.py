@@ -34,6 +34,7 @@ from wes_bridge.engine.journal import Journal, inputs_hash, is_open, is_still_th
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried, is_taken
+from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Pulled, Walk
@@ -76,6 +77,7 @@ class Services:
     tasks: TaskLog
     database: Database
     threads: Executor
+    reuse: Reuse
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Run:
     def __init__(self, row: Any, services: Services) -> None:
         self.run_id: str = row.run_id
         self._fence: int = row.fence
+        self._owner: str = row.owner
         self._request: dict[str, Any] = row.request
         self._canceling: bool = row.cancel_requested
         self._services = services
@@ -368,14 +371,34 @@ class Run:
         await self._services.tasks.put(task)
         return True
 
-    async def _place(self, job: BridgeJob, task: TaskRow, plan: StepPlan) -> tuple[dict[str, Any], str]:
+    @property
+    def _reuses(self) -> bool:
+        said = self._options.reuse
+        return self._services.config.engine.reuse == "on" if said is None else said
+
+    async def _place(
+        self, job: BridgeJob, task: TaskRow, plan: StepPlan, *, reusing: bool = True
+    ) -> tuple[dict[str, Any], str]:
         """Run a step in a session, or follow the one it has; what came of it is stored before it is used."""
         changed = [url_path(file.url) for file in plan.staged if file.mode is StageMode.INPLACE and file.url]
         for path in changed:  # other runs may have the same file under another name
             await self._in_thread(functools.partial(own, path))
-        report = functools.partial(self._on_progress, task)
-        outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
+        reuse, key, kept = self._services.reuse, None, None
+        if reusing and task.session_url is None and self._reuses and job.may_be_reused():
+            key, kept = await reuse.find(plan, self._owner, self._in_thread)
+        if kept is not None:
+            show_kept(task, kept)
+            outcome = StepOutcome(exit_code=kept.exit_code, output_dir=plan.output_url)
+        else:
+            report = functools.partial(self._on_progress, task)
+            outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
         outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+        if key is not None and kept is not None and status != "success":
+            await reuse.drop([key], self._in_thread)
+            _begin_anew(task)
+            return await self._place(job, task, plan, reusing=False)
+        if key is not None and kept is None and status == "success":
+            await reuse.keep(key, task, plan, outcome, self._in_thread)
         if outcome.unsupported:
             self._unsupported = f"{task.name}: {outcome.problem}"
         task.outcome = outcome_record(outputs, status, outcome)

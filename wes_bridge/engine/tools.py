@@ -35,7 +35,7 @@ class BridgeTool(CommandLineTool):
         return UrlPathMapper(reffiles, runtimeContext.basedir, stagedir, separateDirs)
 
     def evalResources(self, builder: Builder, runtimeContext: StepContext) -> dict[str, int | float]:
-        """As cwltool, with what the run overrides; the minima and maxima are kept as ``builder.requested``."""
+        """As cwltool, with what the run overrides; minima and maxima are kept as ``builder.requested``."""
         context = runtimeContext.copy()
         override = context.run_options.override(context.place)
         context.select_resources = functools.partial(_keep_request, builder, override)

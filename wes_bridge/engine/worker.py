@@ -25,11 +25,13 @@ from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.loading import preload
+from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.model.units import GIB
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
@@ -85,6 +87,12 @@ class Worker:
                     tasks=TaskLog(writer),
                     database=self._database,
                     threads=threads,
+                    reuse=Reuse(
+                        ResultFolder(self._config.workspace_dir),
+                        int(engine.reuse_gib * GIB),
+                        writer,
+                        Checksums(),
+                    ),
                 )
                 threads.submit(preload)
                 try:

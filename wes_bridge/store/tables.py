@@ -2,7 +2,8 @@
 
 Times are seconds since the epoch, UTC. ``runs.seq`` orders runs by submission and is what pages are cut by.
 ``tasks`` is also the run's journal: ``key`` and ``inputs_hash`` say which step with which inputs a task is,
-``session_url`` where it was last placed, and ``outcome`` what came of it.
+``session_url`` where it was last placed, and ``outcome`` what came of it. ``runs.cleaned`` is a sum of what was
+removed of an ended run: 1 its intermediate files, 2 its logs.
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ runs = Table(
     Column("worker", String(64)),
     Column("lease_until", Float),
     Column("fence", Integer, nullable=False, default=0),
+    Column("cleaned", Integer, nullable=False, default=0, server_default="0"),
     Index("runs_by_owner", "owner", "seq"),
     Index("runs_by_owner_state", "owner", "state", "seq"),
     Index("runs_by_state", "state"),
     Index("runs_by_workflow", "workflow_name", "seq"),
+    Index("runs_by_end", "end_time"),
     sqlite_autoincrement=True,
 )
 
@@ -99,5 +102,15 @@ brokers = Table(
     Column("seen", Float, nullable=False),
 )
 
-SERVICE = Schema(metadata=metadata, migrations="service", head="0003")
+reuse = Table(
+    "reuse",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("used", Float, nullable=False),
+    Index("reuse_by_use", "used"),
+)
+"""Results of steps kept for other runs; ``key`` names their folder, ``size`` is in bytes."""
+
+SERVICE = Schema(metadata=metadata, migrations="service", head="0005")
 """The service's schema."""

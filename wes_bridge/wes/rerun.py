@@ -57,7 +57,7 @@ class _Old:
     tasks: list[TaskRow]
 
     def check(self, name: str, field: str, *, begun: bool) -> None:
-        """Refuse a name that means no step; unless ``begun`` one that the run did not come to may be meant."""
+        """Refuse a name that means no step; unless ``begun``, it may mean one the run did not come to."""
         known = [task.key for task in self.tasks]
         unsure = not begun and self.row.state != State.COMPLETE
         if not unsure and not any(names_step(name, key.split("/")) for key in known):
@@ -142,4 +142,5 @@ def _changed(old: _Old, body: _Body) -> dict[str, Any]:
     if body.steps:
         parameters[f"{RERUN}from"] = ",".join(body.steps)
     inputs = {**(old.row.request.get("workflow_params") or {}), **body.inputs}
-    return old.row.request | {"workflow_params": inputs, "workflow_engine_parameters": parameters}
+    request: dict[str, Any] = dict(old.row.request)
+    return request | {"workflow_params": inputs, "workflow_engine_parameters": parameters}
