@@ -299,6 +299,25 @@ class EngineConfig(_Section):
     choosing: Preferences = Field(Preferences(), description="limits and weights that hold for all runs")
 
 
+Days = Annotated[float, Field(ge=0, le=36600)]
+
+
+class IntermediatesConfig(_Section):
+    """How long what the steps of an ended run left is kept, beside the run's outputs."""
+
+    after_success: Days | None = Field(None, description="days, of runs that are COMPLETE; default: for good")
+    after_failure: Days | None = Field(None, description="days, of other runs; default: for good")
+
+
+class RetentionConfig(_Section):
+    """How long what is kept of runs that have ended (see docs/runs.md)."""
+
+    keep_runs: Days | None = Field(None, description="days runs are kept, with all files; default: for good")
+    keep_intermediates: IntermediatesConfig = IntermediatesConfig()
+    keep_logs: Days | None = Field(None, description="days logs are kept; default: as long as the run")
+    every: Seconds = Field(3600.0, description="seconds between two looks")
+
+
 class ServiceConfig(_Section):
     """``wes-bridge serve``."""
 
@@ -316,6 +335,7 @@ class ServiceConfig(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fetch: FetchConfig = FetchConfig()
     engine: EngineConfig = EngineConfig()
+    retention: RetentionConfig = RetentionConfig()
     nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
     aggregator: AggregatorConfig | None = Field(None, description="an embedded aggregator; default: none")

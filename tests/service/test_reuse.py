@@ -139,6 +139,7 @@ def test_a_result_that_was_damaged_is_not_used(site: Service, tmp_path: Path) ->
     ]
     (found[0] / "out" / "made").unlink()
     assert case.run("whole")["text"] == "whole"
+    assert case.run("whole")["text"] == "whole"
     assert case.count() == 2
 
 

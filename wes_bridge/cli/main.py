@@ -20,6 +20,7 @@ _COMMANDS = {
     "cancel": "Cancel a run.",
     "rerun": "Do a run again, without what is done.",
     "delete": "Delete a run and its files.",
+    "clean": "Remove what is not to be kept any longer (for operators).",
     "validate": "Check a workflow and its inputs without running them.",
 }
 _MODULES = {"runs": "list_runs", "cancel": "change", "delete": "change"}

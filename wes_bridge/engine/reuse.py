@@ -186,6 +186,8 @@ class ResultFolder:
                     link_file(place / name, url_path(url))
         except (OSError, shutil.Error, ValidationError):
             shutil.rmtree(partial, ignore_errors=True)
+            if place.is_dir():  # damaged: another may take its place
+                self.drop([key])
             return None
         return kept
 

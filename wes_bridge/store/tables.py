@@ -2,8 +2,8 @@
 
 Times are seconds since the epoch, UTC. ``runs.seq`` orders runs by submission and is what pages are cut by.
 ``tasks`` is also the run's journal: ``key`` and ``inputs_hash`` say which step with which inputs a task is,
-``session_url`` where it was last placed, and ``outcome`` what came of it. ``runs.cleaned`` is a sum of what was
-removed of an ended run: 1 its intermediate files, 2 its logs.
+``session_url`` where it was last placed, and ``outcome`` what came of it. ``runs.cleaned`` is a sum of
+what was removed of an ended run: 1 its intermediate files, 2 its logs.
 """
 
 from __future__ import annotations
