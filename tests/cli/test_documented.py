@@ -29,7 +29,8 @@ def in_help(name: str) -> list[str]:
 
 def in_page(name: str) -> list[str]:
     blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    lines = (line for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    return [line.removeprefix("$ ") for line in lines]
 
 
 def words(line: str) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import requests
+from click.testing import CliRunner
 
 from tests.service.conftest import Service, Starter
 from tests.wes.wes_server import Engine, Server, start
+from wes_bridge.cli.main import cli
 from wes_bridge.config import RetentionConfig, ServiceConfig
 from wes_bridge.engine.keeping import Keeper, Removal
 from wes_bridge.model.states import State
@@ -152,6 +154,20 @@ def test_two_that_clean_at_once(server: Server, engine: Engine) -> None:
     assert all(get_run(server.database, run_id) is None for run_id in runs)
 
 
+def test_the_command(server: Server, engine: Engine) -> None:
+    run_id = ended(server, engine)
+    words = ["clean", "--state", str(server.config.state_dir), "--keep-runs"]
+    assert CliRunner().invoke(cli, [*words, "1"]).stdout == ""
+    would = CliRunner().invoke(cli, [*words, "0", "--dry-run"]).output
+    assert would.startswith(f"run\t{run_id}\t")
+    assert "bytes would be removed" in would
+    assert CliRunner().invoke(cli, [*words, "0"]).output == would.replace("would be ", "")
+    assert get_run(server.database, run_id) is None
+    assert CliRunner().invoke(cli, [*words, "-1"]).exit_code == 2
+    answer = CliRunner().invoke(cli, ["clean", "--state", str(server.config.state_dir / "no")])
+    assert (answer.exit_code, "not the state folder" in answer.output) == (1, True)
+
+
 # ---- a service that works all day -----------------------------------------------------------------------
 
 
@@ -173,6 +189,7 @@ def await_empty(what: Callable[[], Any]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_long_series_of_quick_runs(start_service: Starter, tmp_path: Path) -> None:
     """Whatever they left, in databases and on disks, of the service, its node and its aggregator, goes."""
     service: Service = start_service(
