@@ -314,7 +314,32 @@ class EngineConfig(_Section):
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")
     default_image: str | None = Field(None, description="container for tools without one, where needed")
     policy: str = Field("earliest", description="how nodes are chosen where nobody says otherwise")
+    reuse: Literal["off", "on"] = Field(
+        "off", description="whether runs that do not say take results of equal steps of earlier runs"
+    )
+    reuse_gib: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="GiB of results kept for that; those not used for longest go first"
+    )
     choosing: Preferences = Field(Preferences(), description="limits and weights that hold for all runs")
+
+
+Days = Annotated[float, Field(ge=0, le=36600)]
+
+
+class IntermediatesConfig(_Section):
+    """How long what the steps of an ended run left is kept, beside the run's outputs."""
+
+    after_success: Days | None = Field(None, description="days, of runs that are COMPLETE; default: for good")
+    after_failure: Days | None = Field(None, description="days, of other runs; default: for good")
+
+
+class RetentionConfig(_Section):
+    """How long what is kept of runs that have ended (see docs/runs.md)."""
+
+    keep_runs: Days | None = Field(None, description="days runs are kept, with all files; default: for good")
+    keep_intermediates: IntermediatesConfig = IntermediatesConfig()
+    keep_logs: Days | None = Field(None, description="days logs are kept; default: as long as the run")
+    every: Seconds = Field(3600.0, description="seconds between two looks")
 
 
 class ServiceConfig(_Section):
@@ -335,6 +360,7 @@ class ServiceConfig(_Section):
     fetch: FetchConfig = FetchConfig()
     engine: EngineConfig = EngineConfig()
     events: EventsConfig = EventsConfig()
+    retention: RetentionConfig = RetentionConfig()
     nodes: list[NodeConfig] = Field([NodeConfig()], description="embedded nodes")
     brokers: list[BrokerConfig] = Field(default_factory=list, description="nodes elsewhere")
     aggregator: AggregatorConfig | None = Field(None, description="an embedded aggregator; default: none")

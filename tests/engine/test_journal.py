@@ -12,6 +12,7 @@ from wes_bridge.model.states import State
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepPlan
 from wes_bridge.store.runs import TaskRow
 
+RUN = Path("/runs/1")
 PLAN = StepPlan(
     name="measure[3]",
     argv=["measure", "/wb-1/in/a.fits"],
@@ -46,12 +47,12 @@ def test_every_field_is_thought_of() -> None:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_what_makes_another_step(name: str) -> None:
-    assert inputs_hash(replace(PLAN, **{name: OTHER[name]})) != inputs_hash(PLAN)
+    assert inputs_hash(replace(PLAN, **{name: OTHER[name]}), RUN) != inputs_hash(PLAN, RUN)
 
 
 @pytest.mark.parametrize("name", SAME)
 def test_what_does_not(name: str) -> None:
-    assert inputs_hash(replace(PLAN, **{name: SAME[name]})) == inputs_hash(PLAN)
+    assert inputs_hash(replace(PLAN, **{name: SAME[name]}), RUN) == inputs_hash(PLAN, RUN)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +64,12 @@ def test_what_does_not(name: str) -> None:
     ],
 )
 def test_files_differ_by_how_they_are_staged(item: StagedFile) -> None:
-    assert inputs_hash(replace(PLAN, staged=[item])) != inputs_hash(PLAN)
+    assert inputs_hash(replace(PLAN, staged=[item]), RUN) != inputs_hash(PLAN, RUN)
 
 
 def test_a_size_that_becomes_known_changes_nothing() -> None:
     known = replace(PLAN, staged=[replace(PLAN.staged[0], size=10)])
-    assert inputs_hash(known) == inputs_hash(PLAN)
+    assert inputs_hash(known, RUN) == inputs_hash(PLAN, RUN)
 
 
 def test_another_runs_root_changes_nothing() -> None:
@@ -80,7 +81,7 @@ def test_another_runs_root_changes_nothing() -> None:
         workdir="/wb-2/out",
         staged=[StagedFile("/wb-2/in/a.fits", "file:///data/a.fits")],
     )
-    assert inputs_hash(moved) == inputs_hash(PLAN)
+    assert inputs_hash(moved, RUN) == inputs_hash(PLAN, RUN)
 
 
 def task(key: str, seq: int, **values: object) -> TaskRow:

@@ -220,3 +220,14 @@ def test_old_sessions_are_forgotten(start_node: Starter) -> None:
     node.kill(signal.SIGTERM)
     node.start()
     assert node.http.get(node.at(session)).status_code == 404
+
+
+def test_what_a_forgotten_session_left_is_removed(fresh: NodeProcess, tmp_path: Path) -> None:
+    session = running(fresh, Request(shell("sleep 60")).output(tmp_path / "out"))
+    stray = fresh.state / "sessions" / "00000000-0000-4000-8000-000000000000"
+    stray.mkdir()
+    (stray / "stdout").touch()
+    fresh.kill(signal.SIGKILL)
+    fresh.start()
+    assert not stray.exists()
+    assert (fresh.state / "sessions" / session["meta"]["uuid"]).is_dir()

@@ -18,8 +18,10 @@ _COMMANDS = {
     "logs": "Print the log of a run or of one of its steps.",
     "outputs": "Print or fetch the outputs of a run.",
     "cancel": "Cancel a run.",
+    "rerun": "Do a run again, without what is done.",
     "delete": "Delete a run and its files.",
     "plan": "Tell what a run would do, where, when and at what cost, without running it.",
+    "clean": "Remove what is not to be kept any longer (for operators).",
     "validate": "Check a workflow and its inputs without running them.",
     "demo": "Watch a workflow find its way over three nodes, here and now.",
 }

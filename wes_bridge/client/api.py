@@ -223,7 +223,7 @@ class WESClient:
         return self.plan_packed(
             lambda shared: make_bundle(workflow, params, shared=shared),
             engine_parameters=engine_parameters,
-            read_timeout=timeout,
+            timeout=timeout,
         )
 
     def plan_packed(
@@ -313,6 +313,32 @@ class WESClient:
         """Whether the service says that it has :meth:`events`."""
         info = self._info or self.service_info()
         return EVENTS_TAG in (info.get("tags") or {})
+
+    def rerun(
+        self,
+        run_id: str,
+        *,
+        again: str | Iterable[str] = (),
+        inputs: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> str:
+        """Do a run that has ended again, without the steps that ended well (wes-bridge's addition).
+
+        Args:
+            run_id: of the run.
+            again: names of steps to be run in any case: ``measure[3]``, or ``measure`` for all of a scatter.
+            inputs: values that replace those of the same name; files only by URL.
+            resources: by name of a step: ``{"fit": {"ram": "8GiB", "cores": 4}}``.
+
+        Returns:
+            The new run's id.
+        """
+        steps = [again] if isinstance(again, str) else list(again)
+        wanted = {"from": steps, "inputs": dict(inputs or {}), "resources": resources or {}}
+        body = json.dumps({name: value for name, value in wanted.items() if value}, ensure_ascii=False)
+        headers = {"Content-Type": "application/json"}
+        answer = self._ready().json("POST", _run_path(run_id) + "/rerun", data=body.encode(), headers=headers)
+        return str(answer["run_id"])
 
     def wait(self, run_id: str, *, timeout: float | None = None, on_progress: Follow | None = None) -> str:
         """Wait until a run has ended.

@@ -12,6 +12,8 @@ import hashlib
 from cwltool.context import RuntimeContext
 from cwltool.process import shortname
 
+from wes_bridge.model.run_options import RunOptions
+
 
 class StepContext(RuntimeContext):
     """cwltool's RuntimeContext for one run: adds the place, and makes no temporary folders.
@@ -19,10 +21,12 @@ class StepContext(RuntimeContext):
     Attributes:
         run_id: of the run.
         place: see the module.
+        run_options: what the run's engine parameters say.
     """
 
     run_id: str = ""
     place: tuple[str, ...] = ()
+    run_options: RunOptions = RunOptions()
 
     def create_tmpdir(self) -> str:
         """Sessions have their own; there is none here."""

@@ -97,6 +97,12 @@ class BridgeJob(JobBase):
             )
         return image, bool(required and image)
 
+    def may_be_reused(self) -> bool:
+        """What WorkReuse says (CWL v1.1 and later): true unless it is switched off."""
+        requirement = self.get_requirement("WorkReuse")[0] or {}
+        enabled = requirement.get("enableReuse", True)
+        return bool(self.builder.do_eval(enabled) if isinstance(enabled, str) else enabled)
+
     def preferences(self) -> list[Preferences]:
         """How its node is to be chosen, as far as the workflow says; the most general first."""
         return preferences_of(self.hints)
@@ -110,18 +116,19 @@ class BridgeJob(JobBase):
 
     def _staged(self) -> Iterator[StagedFile]:
         yield StagedFile(path=self.builder.tmpdir, directory=True, mode=StageMode.COPY)
-        sizes = _sizes(self.builder.files)
-        yield from _staged_of(self.pathmapper, self.inplace_update, sizes)
+        facts = _sizes(self.builder.files), _checksums(self.builder.files)
+        yield from _staged_of(self.pathmapper, self.inplace_update, *facts)
         if self.generatefiles["listing"]:
             self.generatemapper = self.make_path_mapper(
                 self.generatefiles["listing"], self.builder.outdir, self.context, False
             )
             _refuse_collisions(self.generatemapper)
-            yield from _staged_of(self.generatemapper, self.inplace_update, sizes)
+            yield from _staged_of(self.generatemapper, self.inplace_update, *facts)
 
     def _resources(self) -> Resources:
         asked = self.builder.requested
-        requirement = self.get_requirement("ResourceRequirement")[0] or {}
+        requirement = dict(self.get_requirement("ResourceRequirement")[0] or {})
+        requirement |= {f"{name}{end}": True for name in self.builder.overridden for end in ("Min", "Max")}
         scratch = sum(asked[f"{name}Min"] for name in ("tmpdir", "outdir") if _says(requirement, name))
         return Resources(
             cores_min=asked["coresMin"],
@@ -180,13 +187,27 @@ def _sizes(files: list[Any]) -> dict[str, int]:
     return found
 
 
-def _staged_of(mapper: PathMapper, inplace: bool, sizes: dict[str, int]) -> Iterator[StagedFile]:
+def _checksums(files: list[Any]) -> dict[str, str]:
+    """Checksums by location, of files that came out of an earlier step."""
+    found = {}
+    for item in files:
+        if item.get("checksum"):
+            found[item.get("location", "")] = str(item["checksum"])
+        for inner in ("listing", "secondaryFiles"):
+            if item.get(inner):
+                found |= _checksums(item[inner])
+    return found
+
+
+def _staged_of(
+    mapper: PathMapper, inplace: bool, sizes: dict[str, int], checksums: dict[str, str]
+) -> Iterator[StagedFile]:
     for location, entry in mapper.items():
         if entry.staged:
-            yield _staged_file(entry, inplace, sizes.get(location))
+            yield _staged_file(entry, inplace, sizes.get(location), checksums.get(location))
 
 
-def _staged_file(entry: MapperEnt, inplace: bool, size: int | None) -> StagedFile:
+def _staged_file(entry: MapperEnt, inplace: bool, size: int | None, checksum: str | None) -> StagedFile:
     writable = entry.type.startswith("Writable") or entry.type == "CreateWritableFile"
     mode = (StageMode.INPLACE if inplace else StageMode.COPY) if writable else StageMode.READ
     if entry.type in ("CreateFile", "CreateWritableFile"):
@@ -196,7 +217,9 @@ def _staged_file(entry: MapperEnt, inplace: bool, size: int | None) -> StagedFil
     directory = entry.type.endswith("Directory")
     if entry.resolved.startswith("_:"):  # a Directory literal: its entries are staged one by one
         return StagedFile(path=entry.target, directory=True, mode=StageMode.COPY)
-    return StagedFile(entry.target, _url(entry.resolved), directory=directory, mode=mode, size=size)
+    return StagedFile(
+        entry.target, _url(entry.resolved), directory=directory, mode=mode, size=size, checksum=checksum
+    )
 
 
 def _url(resolved: str) -> str:

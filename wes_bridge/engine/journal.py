@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wes_bridge.data.workspace import url_path
+from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import TaskRow
 
 _NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "name")
 _ROOT = "/wb-root"
+_FOLDER = "file:///wb-run/"
 
 
 class Journal:
@@ -43,6 +44,10 @@ class Journal:
         """Whether a step was finished and what it left is still there."""
         return key in self._kept
 
+    def ran(self) -> list[str]:
+        """Ids of the tasks that were run, not taken over."""
+        return [row.task_id for row in self._rows.values() if not is_taken(row)]
+
     def open_sessions(self) -> list[TaskRow]:
         """Tasks not taken whose sessions may still be running."""
         return [row for row in self._rows.values() if is_open(row)]
@@ -53,17 +58,29 @@ def is_open(row: TaskRow) -> bool:
     return row.outcome is None and row.session_url is not None and not row.state.is_final
 
 
-def inputs_hash(plan: StepPlan) -> str:
+def is_taken(row: TaskRow) -> bool:
+    """Whether a task was taken over, not run."""
+    return bool(row.placement and row.placement.get("taken_from"))
+
+
+def inputs_hash(plan: StepPlan, folder: Path) -> str:
     """A hash of what a step does: its command, environment, files, resources and image.
 
-    Where its output goes and how its node is chosen do not count, nor does the session's own root.
+    Where its output goes and how its node is chosen do not count, nor does the session's own root, nor where
+    the run's folder is: a rerun has another. Files count by place and, where it is known, by checksum.
+
+    Args:
+        plan: of the step.
+        folder: of the run.
     """
     parts = {name: value for name, value in vars(plan).items() if name not in _NOT_INPUTS}
     parts["resources"] = vars(plan.resources)
     parts["staged"] = [
-        (item.path, item.url, item.contents, item.directory, item.mode.value) for item in plan.staged
+        (item.path, item.url, item.contents, item.directory, item.mode.value, item.checksum)
+        for item in plan.staged
     ]
     text = json.dumps(parts, sort_keys=True).replace(plan.root, _ROOT)
+    text = text.replace(file_url(folder) + "/", _FOLDER)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

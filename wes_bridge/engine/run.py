@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
+from cwltool.process import Process
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import ServiceConfig
+from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
@@ -31,14 +33,25 @@ from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
+from wes_bridge.engine.rerun import Carried
+from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Pulled, Walk
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
+from wes_bridge.model.run_options import (
+    OptionsError,
+    RunOptions,
+    names_step,
+    run_options,
+    unknown_step,
+    without_index,
+)
 from wes_bridge.model.states import Phase, State, task_state
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
 from wes_bridge.store.task_log import TaskLog
@@ -64,6 +77,7 @@ class Services:
     tasks: TaskLog
     database: Database
     threads: Executor
+    reuse: Reuse
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,7 @@ class Run:
     def __init__(self, row: Any, services: Services) -> None:
         self.run_id: str = row.run_id
         self._fence: int = row.fence
+        self._owner: str = row.owner
         self._request: dict[str, Any] = row.request
         self._canceling: bool = row.cancel_requested
         self._services = services
@@ -106,6 +121,10 @@ class Run:
         self._unsupported: str | None = None
         self._preferences: list[Preferences] = []
         self._wish = NO_WISH
+        self._options = RunOptions()
+        self._failed_first: str | None = None
+        self._carried: Carried | None = None
+        self._ran: list[str] = []
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -128,6 +147,8 @@ class Run:
         self._log.activate()
         try:
             ending = await self._ending()
+            if self._carried is not None and self._carried.is_rerun:
+                await self._in_thread(self._carried.discard)
             await self._set_state(
                 ending.state,
                 end_time=time.time(),
@@ -175,6 +196,7 @@ class Run:
             )
             self._task_count = self._journal.last_seq
             self._log.info(f"taken up again: {self._task_count} steps were begun before")
+            self._ran = self._journal.ran()
         if self._canceling:
             await self._cancel_sessions(self._journal.open_sessions())
             self._journal = Journal()
@@ -196,6 +218,7 @@ class Run:
         return Ending(state, exit_code, (self._log.readable(message), *self._problems[:_LOG_LINES]))
 
     def _load(self) -> Walk:
+        self._carried = Carried(self._folder, self._ran)
         base = file_url(self._folder.attachments) + "/"
         self._folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(self._request["workflow_url"], self._folder, base)
@@ -203,16 +226,29 @@ class Run:
         engine = self._services.config.engine
         parameters = self._request.get("workflow_engine_parameters") or {}
         try:
-            wanted = run_preferences(parameters)
-        except PreferencesError as error:
+            wanted, self._options = run_preferences(parameters), run_options(parameters)
+        except (PreferencesError, OptionsError) as error:
             raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
+        self._check_steps(loaded.process)
         options = {
             "eval_timeout": engine.expression_timeout,
-            "on_error": "continue" if parameters.get("on_error") == "continue" else "stop",
+            "run_options": self._options,
+            "on_error": "continue" if self._options.on_error == "continue" else "stop",
         }
         return Walk(self.run_id, loaded, self._fs, options)
+
+    def _check_steps(self, process: Process) -> None:
+        """Refuse resources for a step that is not there."""
+        if not self._options.resources:
+            return
+        places = list(step_places(process))
+        for name in self._options.resources:
+            plain = "/".join(map(without_index, name.split("/")))
+            if not any(names_step(plain, place) for place in places):
+                known = ["/".join(place) for place in places]
+                raise InvalidWorkflowError(f"resources of {name}: {unknown_step(name, known)}")
 
     async def _walk(self, walk: Walk) -> None:
         """Advance the graph until it has ended or cannot go on."""
@@ -241,12 +277,17 @@ class Run:
     def _begin(self, job: BridgeJob) -> None:
         if self._canceling:
             return
+        if self._failed_first is not None:  # nothing new begins: cwltool stops only where the failure was
+            self._finished.append(Finished(job, {}, "permanentFail"))
+            return
         step = asyncio.create_task(self._step(job), name=f"{self.run_id}/{job.key}")
         self._steps[step] = job.key
-        step.add_done_callback(self._on_step_done)
+        step.add_done_callback(functools.partial(self._on_step_done, job))
 
-    def _on_step_done(self, step: asyncio.Task[None]) -> None:
+    def _on_step_done(self, job: BridgeJob, step: asyncio.Task[None]) -> None:
         del self._steps[step]
+        if step.cancelled() and not self._canceling and not self._left:  # another one failed
+            self._finished.append(Finished(job, {}, "permanentFail"))
         error = None if step.cancelled() else step.exception()
         if isinstance(error, LeaseLostError):
             self._lost = True
@@ -266,7 +307,7 @@ class Run:
                 outputs, status = await self._place(job, task, plan)
         except asyncio.CancelledError:
             if not self._left:
-                await self._services.tasks.put(replace(task, state=State.CANCELED, end_time=time.time()))
+                await self._services.tasks.put(self._canceled(task))
             raise
         except UnsupportedRequirement as error:
             self._unsupported = str(error)
@@ -281,6 +322,23 @@ class Run:
                 replace(task, state=state, end_time=time.time(), system_logs=[problem])
             )
         self._finished.append(Finished(job, outputs, status))
+        if status != "success":
+            self._on_failure(job.key)
+
+    def _on_failure(self, key: str) -> None:
+        """A step has failed for good: what becomes of the others is as the run's ``on_error`` says."""
+        if self._options.on_error == "continue" or self._failed_first is not None:
+            return
+        self._failed_first = key
+        if self._options.on_error == "cancel" and not self._left:
+            for step in self._steps:
+                if step is not asyncio.current_task():
+                    step.cancel()
+
+    def _canceled(self, task: TaskRow) -> TaskRow:
+        because = [f"cancelled because {self._failed_first} failed (on_error: cancel)"]
+        logs = task.system_logs if self._canceling or self._failed_first is None else because
+        return replace(task, state=State.CANCELED, end_time=time.time(), system_logs=logs)
 
     def _new_task(self, job: BridgeJob) -> TaskRow:
         self._task_count += 1
@@ -288,7 +346,7 @@ class Run:
 
     async def _is_done(self, task: TaskRow, plan: StepPlan) -> bool:
         """Whether an earlier worker finished this step; one that is not what it was begins anew."""
-        digest = inputs_hash(plan)
+        digest = inputs_hash(plan, self._folder.root)
         was, task.inputs_hash = task.inputs_hash, digest
         if was == digest:
             if task.outcome is None:
@@ -297,18 +355,51 @@ class Run:
                 return True
             self._log.info(f"{task.name}: its outputs are gone; it is run again")
         elif was is None and task.session_url is None:
-            return False  # it was never begun
+            return await self._is_taken_over(task, plan)  # it was never begun
         if is_open(task):
             await self._services.federation.cancel(str(task.node), str(task.session_url))
         await self._services.writer(lambda connection: delete_task(connection, task.run_id, task.task_id))
         _begin_anew(task)
         return False
 
-    async def _place(self, job: BridgeJob, task: TaskRow, plan: StepPlan) -> tuple[dict[str, Any], str]:
+    async def _is_taken_over(self, task: TaskRow, plan: StepPlan) -> bool:
+        """Whether the run that this one is a rerun of has done the step."""
+        carried = self._carried
+        if carried is None or not carried.is_rerun:
+            return False
+        if not await self._in_thread(lambda: carried.take(task, plan)):
+            return False
+        await self._services.tasks.put(task)
+        return True
+
+    @property
+    def _reuses(self) -> bool:
+        said = self._options.reuse
+        return self._services.config.engine.reuse == "on" if said is None else said
+
+    async def _place(
+        self, job: BridgeJob, task: TaskRow, plan: StepPlan, *, reusing: bool = True
+    ) -> tuple[dict[str, Any], str]:
         """Run a step in a session, or follow the one it has; what came of it is stored before it is used."""
-        report = functools.partial(self._on_progress, task)
-        outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
+        changed = [url_path(file.url) for file in plan.staged if file.mode is StageMode.INPLACE and file.url]
+        for path in changed:  # other runs may have the same file under another name
+            await self._in_thread(functools.partial(own, path))
+        reuse, key, kept = self._services.reuse, None, None
+        if reusing and task.session_url is None and self._reuses and job.may_be_reused():
+            key, kept = await reuse.find(plan, self._owner, self._in_thread)
+        if kept is not None:
+            show_kept(task, kept)
+            outcome = StepOutcome(exit_code=kept.exit_code, output_dir=plan.output_url)
+        else:
+            report = functools.partial(self._on_progress, task)
+            outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
         outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+        if key is not None and kept is not None and status != "success":
+            await reuse.drop([key], self._in_thread)
+            _begin_anew(task)
+            return await self._place(job, task, plan, reusing=False)
+        if key is not None and kept is None and status == "success":
+            await reuse.keep(key, task, plan, outcome, self._in_thread)
         if outcome.unsupported:
             self._unsupported = f"{task.name}: {outcome.problem}"
         task.outcome = outcome_record(outputs, status, outcome)

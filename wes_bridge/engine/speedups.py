@@ -1,4 +1,4 @@
-"""Two functions of cwltool replaced by ones that do the same in linear time, and one made lenient.
+"""Two functions of cwltool replaced by ones that do the same in linear time, one made lenient, one patient.
 
 cwltool's ``uniquename`` probes a process-wide set name by name, and ``parallel_steps`` looks again at every
 element of a scatter whenever one of them ends: both are quadratic in the width of a scatter, and the first
@@ -19,7 +19,7 @@ import cwltool.workflow
 import cwltool.workflow_job
 from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
-from cwltool.workflow_job import ReceiveScatterOutput
+from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob
 from schema_salad.exceptions import ValidationException
 
 _logger = logging.getLogger("cwltool")
@@ -96,6 +96,30 @@ def _jobs(index: int, active: dict[int, Iterator[Any]], rc: ReceiveScatterOutput
     active.pop(index, None)
 
 
+class PatientWorkflowJob(WorkflowJob):
+    """A workflow that, told to go on after a failure, waits for what still runs.
+
+    cwltool's gives up when a step has failed and none is ready at this moment, so that steps after one that
+    is still running would never begin. Here the failure shows only when nothing runs any more.
+    """
+
+    def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
+        self._status = ""
+        self._goes_on = getdefault(runtimeContext.on_error, "stop") == "continue"
+        super().__init__(workflow, runtimeContext)
+
+    @property
+    def processStatus(self) -> str:
+        """How it goes."""
+        running = self._goes_on and any(step.submitted and not step.completed for step in self.steps)
+        return "success" if running and self._status != "success" else self._status
+
+    @processStatus.setter
+    def processStatus(self, status: str) -> None:
+        if self._status != "permanentFail":
+            self._status = status
+
+
 def static_checker(*args: Any, **kwargs: Any) -> None:
     """Say what cwltool's checker of types across links finds, and go on: the run itself will tell."""
     try:
@@ -110,4 +134,5 @@ def install() -> None:
     cwltool.command_line_tool.uniquename = unique_name
     cwltool.workflow_job.uniquename = unique_name
     cwltool.workflow_job.parallel_steps = parallel_steps
+    cwltool.workflow.WorkflowJob = PatientWorkflowJob
     cwltool.workflow.static_checker = static_checker

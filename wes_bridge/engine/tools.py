@@ -17,6 +17,8 @@ from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.jobs import BridgeJob
+from wes_bridge.model.run_options import Override
+from wes_bridge.model.units import MIB
 
 
 class BridgeTool(CommandLineTool):
@@ -32,10 +34,11 @@ class BridgeTool(CommandLineTool):
         """A mapper that keeps URLs."""
         return UrlPathMapper(reffiles, runtimeContext.basedir, stagedir, separateDirs)
 
-    def evalResources(self, builder: Builder, runtimeContext: RuntimeContext) -> dict[str, int | float]:
-        """As cwltool, and keep the minima and maxima asked for as ``builder.requested``."""
+    def evalResources(self, builder: Builder, runtimeContext: StepContext) -> dict[str, int | float]:
+        """As cwltool, with what the run overrides; minima and maxima are kept as ``builder.requested``."""
         context = runtimeContext.copy()
-        context.select_resources = functools.partial(_keep_request, builder)
+        override = context.run_options.override(context.place)
+        context.select_resources = functools.partial(_keep_request, builder, override)
         resources: dict[str, int | float] = super().evalResources(builder, context)
         return resources
 
@@ -44,7 +47,14 @@ class BridgeTool(CommandLineTool):
         yield from super().job(job_order, output_callbacks, runtimeContext.at_tool(self.tool["id"]))
 
 
-def _keep_request(builder: Builder, request: dict[str, Any], _context: RuntimeContext) -> dict[str, Any]:
+def _keep_request(
+    builder: Builder, override: Override, request: dict[str, Any], _context: RuntimeContext
+) -> dict[str, Any]:
+    builder.overridden = []
+    for name, amount in (("ram", override.ram and override.ram / MIB), ("cores", override.cores)):
+        if amount is not None:
+            request |= {f"{name}Min": amount, f"{name}Max": amount}
+            builder.overridden.append(name)
     builder.requested = request
     chosen = {
         "cores": request["coresMin"],
@@ -92,6 +102,15 @@ class BridgeWorkflow(Workflow):
     ) -> WorkflowStep:
         """One step."""
         return BridgeStep(toolpath_object, pos, loadingContext, parentworkflowProv)
+
+
+def step_places(process: Process, around: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The places of all tools in a process, without indices."""
+    if not isinstance(process, Workflow):
+        yield around or (shortname(process.tool["id"]),)
+        return
+    for step in process.steps:
+        yield from step_places(step.embedded_tool, (*around, shortname(step.id)))
 
 
 def make_process(document: Any, context: LoadingContext) -> Process:

@@ -12,6 +12,7 @@ import functools
 import gc
 import logging
 import os
+import random
 import signal
 import sys
 import time
@@ -24,12 +25,15 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.identity import is_gone, own_name
+from wes_bridge.engine.keeping import Keeper
 from wes_bridge.engine.loading import VERSIONS, preload
+from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
@@ -91,6 +95,12 @@ class Worker:
                     tasks=TaskLog(writer),
                     database=self._database,
                     threads=threads,
+                    reuse=Reuse(
+                        ResultFolder(self._config.workspace_dir),
+                        int(engine.reuse_gib * GIB),
+                        writer,
+                        Checksums(),
+                    ),
                 )
                 preloading = asyncio.create_task(_preload(threads))
                 deliverer = Deliverer(self._config, self._database, writer, self._tell)
@@ -116,6 +126,7 @@ class Worker:
 
     async def _loop(self, services: Services, sleeper: Sleeper) -> None:
         beat = asyncio.create_task(self._beat(services))
+        cleaning = asyncio.create_task(self._clean_now_and_then(services))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
@@ -125,7 +136,7 @@ class Worker:
                 await asyncio.wait({sleep, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 sleep.cancel()
         finally:
-            for task in (beat, stopping):
+            for task in (beat, cleaning, stopping):
                 task.cancel()
 
     async def _claim(self, services: Services) -> None:
@@ -157,6 +168,27 @@ class Worker:
         for run_id in await asyncio.to_thread(cancel_requests, self._database, self._name):
             if run_id in self._runs:
                 self._runs[run_id][0].cancel()
+
+    async def _clean_now_and_then(self, services: Services) -> None:
+        """Remove what is not to be kept; workers that do so at the same time do no harm to each other."""
+        config = self._config.retention
+        keeper = Keeper(config, services.workspace, self._database)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="cleaning")  # it may take long: not a shared one
+        try:
+            while True:
+                await asyncio.sleep(config.every * random.uniform(0.5, 1.0))  # noqa: S311  # not all at once
+                try:
+                    await asyncio.get_running_loop().run_in_executor(thread, self._clean, keeper)
+                except Exception:
+                    _logger.exception("cannot clean up; trying again later")
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    def _clean(self, keeper: Keeper) -> None:
+        for removal in keeper.sweep():
+            _logger.info("removed %s of run %s, %d bytes", removal.what, removal.run_id, removal.size)
+            if self._stopping.is_set():
+                return
 
     async def _beat(self, services: Services) -> None:
         """Renew the leases, and tell how the brokers are; a beat that fails is tried again at the next."""

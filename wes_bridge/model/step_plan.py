@@ -34,6 +34,7 @@ class StagedFile:
         directory: whether it is a directory (empty when there is no ``url``).
         mode: how it may be treated.
         size: bytes, where it is known.
+        checksum: as CWL writes it (``sha1$...``), where it is known.
     """
 
     path: str
@@ -42,6 +43,7 @@ class StagedFile:
     directory: bool = False
     mode: StageMode = StageMode.READ
     size: int | None = None
+    checksum: str | None = None
 
 
 @dataclass(frozen=True)

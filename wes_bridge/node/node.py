@@ -185,6 +185,7 @@ class Node:
             ended=self._on_ended,
         )
         await self._resume()
+        await self.runner.in_thread(self._remove_strays)
         self._spawn(self._purge_now_and_then())
 
     async def stop(self) -> None:
@@ -541,6 +542,13 @@ class Node:
     def _timer(self, name: str, seconds: float, work: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self._timers[name] = loop.call_later(max(0.0, seconds) + 0.002, work)
+
+    def _remove_strays(self) -> None:
+        """Folders of sessions that are forgotten: a crash came between the two. Blocks."""
+        known = store.known_sessions(self.database)
+        for path in self._folder.iterdir():
+            if path.name not in known:
+                shutil.rmtree(path, ignore_errors=True)
 
     async def _purge_now_and_then(self) -> None:
         while True:

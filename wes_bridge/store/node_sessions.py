@@ -214,6 +214,12 @@ def live_sessions(database: Database) -> list[SessionRow]:
         return [_session(row) for row in connection.execute(query).mappings()]
 
 
+def known_sessions(database: Database) -> set[str]:
+    """The UUIDs of all sessions that are remembered."""
+    with database.read() as connection:
+        return set(connection.execute(select(sessions.c.uuid)).scalars())
+
+
 def open_offers(database: Database) -> list[SessionRow]:
     """Sessions in phase OFFERED, oldest first."""
     query = select(sessions).where(sessions.c.phase == Phase.OFFERED.value).order_by(sessions.c.created)

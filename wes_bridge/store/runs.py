@@ -115,6 +115,14 @@ def create_run(connection: Connection, run: NewRun) -> None:
         connection.execute(insert(run_tags), rows)
 
 
+def create_rerun(connection: Connection, run: NewRun, of: str) -> bool:
+    """Store a run made of an earlier one; false, and nothing stored, when that is gone by now."""
+    if state_for_update(connection, of) is None:
+        return False
+    create_run(connection, run)
+    return True
+
+
 def get_run(database: Database, run_id: str, owner: str | None = None) -> Row[Any] | None:
     """The whole row of one run; None when unknown, or not ``owner``'s (None: anyone's)."""
     return _one(database, select(runs), run_id, owner)

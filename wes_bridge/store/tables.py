@@ -5,6 +5,7 @@ Times are seconds since the epoch, UTC. ``runs.seq`` orders runs by submission a
 ``session_url`` where it was last placed, and ``outcome`` what came of it.
 ``runs.changed`` counts the changes of a run and its tasks; ``tasks.changed`` is its value at the task's last
 change. It is raised under the run's row lock, so who has seen number N has seen all changes up to N.
+``runs.cleaned`` is a sum of what was removed of an ended run: 1 its intermediate files, 2 its logs.
 """
 
 from __future__ import annotations
@@ -51,10 +52,12 @@ runs = Table(
     Column("lease_until", Float),
     Column("fence", Integer, nullable=False, default=0),
     Column("changed", Integer, nullable=False, default=0, server_default="0"),
+    Column("cleaned", Integer, nullable=False, default=0, server_default="0"),
     Index("runs_by_owner", "owner", "seq"),
     Index("runs_by_owner_state", "owner", "state", "seq"),
     Index("runs_by_state", "state"),
     Index("runs_by_workflow", "workflow_name", "seq"),
+    Index("runs_by_end", "end_time"),
     sqlite_autoincrement=True,
 )
 
@@ -128,5 +131,16 @@ deliveries = Table(
     sqlite_autoincrement=True,
 )
 
-SERVICE = Schema(metadata=metadata, migrations="service", head="0004_events")
+
+reuse = Table(
+    "reuse",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("used", Float, nullable=False),
+    Index("reuse_by_use", "used"),
+)
+"""Results of steps kept for other runs; ``key`` names their folder, ``size`` is in bytes."""
+
+SERVICE = Schema(metadata=metadata, migrations="service", head="0005")
 """The service's schema."""

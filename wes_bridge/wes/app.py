@@ -24,6 +24,7 @@ from wes_bridge.wes.events import EventHandlers
 from wes_bridge.wes.files import FileHandlers
 from wes_bridge.wes.pages import PageHandlers
 from wes_bridge.wes.planning import PlanHandlers
+from wes_bridge.wes.rerun import RerunHandlers
 from wes_bridge.wes.runs import RunHandlers
 from wes_bridge.wes.service import Service
 from wes_bridge.wes.service_info import ServiceInfoHandlers
@@ -110,6 +111,7 @@ def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
         "CancelRun": runs.cancel,
         "GetRunEvents": events.get,
         "HeadRunEvents": events.get,
+        "RerunRun": RerunHandlers(service).post,
         "ListTasks": tasks.list,
         "GetTask": tasks.get,
         "GetRunStream": files.run_stream,

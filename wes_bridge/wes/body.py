@@ -52,6 +52,25 @@ async def read_fields(
     return _WHOLE[kind](document)
 
 
+async def read_object(request: Request) -> Mapping[str, Any]:
+    """A small JSON object; no body is an empty one.
+
+    Raises:
+        BadRequestError: it is something else.
+        TooLargeError: it is not small.
+    """
+    document = await _whole(request, MAX_FIELDS)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not document.strip():
+        return {}
+    if kind != "application/json":
+        raise BadRequestError(f"Content-Type is {kind or 'not given'!r}; send application/json")
+    value = parse_json("the body", document)
+    if not isinstance(value, dict):
+        raise BadRequestError("the body must be a JSON object")
+    return value
+
+
 def _refuse_early(request: Request, max_body: int) -> None:
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_body:

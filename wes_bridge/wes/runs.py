@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.auth.identity import caller
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
+from wes_bridge.store.retention import InUseError, delete_ended
 from wes_bridge.wes import paging
 from wes_bridge.wes.errors import BadRequestError, ConflictError
 from wes_bridge.wes.render import run_log, run_summary
@@ -51,23 +51,21 @@ class RunHandlers:
     async def delete(self, request: Request) -> Response:
         """DeleteRun."""
         run_id, _ = await self._service.state_of(request)
-        state = await self._service.writer(lambda connection: _delete_ended(connection, run_id))
-        if state is not None:
-            raise ConflictError(
-                f"run {run_id} is {state.value}: cancel it (POST .../runs/{run_id}/cancel) and delete it"
-                " once it has ended"
-            )
+        try:
+            await self._service.writer(lambda connection: delete_ended(connection, run_id))
+        except InUseError as error:
+            raise ConflictError(_in_use(error)) from error
         await self._service.threads.files(self._service.workspace.run(run_id).remove)
         return json_response({"run_id": run_id})
 
 
-def _delete_ended(connection: Connection, run_id: str) -> State | None:
-    """Delete the run, or return the state that forbids it."""
-    state = runs.state_for_update(connection, run_id)
-    if state is not None and not state.is_final:
-        return state
-    runs.delete_run(connection, run_id)
-    return None
+def _in_use(error: InUseError) -> str:
+    if error.state is None:
+        return f"run {error.run_id} has files that run {error.user} reads: delete it once that has ended"
+    return (
+        f"run {error.run_id} is {error.state.value}: cancel it (POST .../runs/{error.run_id}/cancel) and"
+        " delete it once it has ended"
+    )
 
 
 def run_filter(request: Request) -> runs.RunFilter:

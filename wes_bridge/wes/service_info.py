@@ -68,6 +68,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": URL, "type": "string", "default_value": ""},
             {"name": SECRET, "type": "string", "default_value": ""},
             {"name": STATES, "type": "string", "default_value": ",".join(config.events.webhook_states)},
+            {"name": "reuse", "type": "string", "default_value": config.engine.reuse},
         ],
         "tags": _shared_files(config)
         | {

@@ -19,6 +19,7 @@ from wes_bridge.data.hosts import PrivateHosts, literal
 from wes_bridge.data.workspace import url_path
 from wes_bridge.federation.policies.registry import policy_names
 from wes_bridge.model.preferences import PreferencesError, run_preferences
+from wes_bridge.model.run_options import RERUN, OptionsError, run_options
 from wes_bridge.model.webhooks import WebhookError, WebhookRequest, hide_secret, read_webhook
 from wes_bridge.wes.body import parse_json
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS
@@ -135,11 +136,17 @@ def _parameters(value: dict[str, Any]) -> dict[str, str]:
 
 
 def _checked(parameters: dict[str, str]) -> dict[str, str]:
-    """Refuse preferences (``policy`` and ``policy.*``) that could not be followed."""
+    """Refuse preferences (``policy`` and ``policy.*``) and options that could not be followed."""
     try:
         run_preferences(parameters, policy_names())
-    except PreferencesError as error:
+        run_options(parameters)
+    except (PreferencesError, OptionsError) as error:
         raise BadRequestError(f"workflow_engine_parameters: {error}") from error
+    own = next((name for name in parameters if name.startswith(RERUN)), None)
+    if own:
+        raise BadRequestError(
+            f"workflow_engine_parameters: {own[:80]!r} is written by the service; use POST /runs/.../rerun"
+        )
     return parameters
 
 

@@ -31,6 +31,7 @@ from wes_bridge.client import WESClient, WESError
 @click.option(
     "--engine", "engine", multiple=True, metavar="KEY=VALUE", help="An engine parameter; repeatable."
 )
+@click.option("--reuse/--no-reuse", default=None, help="Take results of equal steps of earlier runs, or not.")
 @click.option("--detach", is_flag=True, help="Submit, print the run's id and leave (with --wes).")
 @click.option("--quiet", is_flag=True, help="No progress and no table.")
 @json_option
@@ -87,6 +88,8 @@ def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]
         return make_bundle(workflow, job, arguments=words, shared=shared)
 
     tags, engine = pairs(given["tags"], "--tag"), pairs(given["engine"], "--engine")
+    if given["reuse"] is not None:
+        engine["reuse"] = "on" if given["reuse"] else "off"
     with _service(given) as place:
         if not given["wes"]:
             pack(True)  # mistakes are told without waiting for the service

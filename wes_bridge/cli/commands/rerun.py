@@ -1,0 +1,70 @@
+"""``wes-bridge rerun``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from wes_bridge.cli.remote import connected, wes_option
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option(
+    "--from", "again", multiple=True, metavar="STEP", help="Run this step again in any case; repeatable."
+)
+@click.option(
+    "--set-input", "inputs", multiple=True, metavar="NAME=VALUE", help="Another input, as YAML; repeatable."
+)
+@click.option("--ram", multiple=True, metavar="STEP=SIZE", help="Memory for a step: fit=8GiB; repeatable.")
+@click.option("--cores", multiple=True, metavar="STEP=NUMBER", help="Cores for a step; repeatable.")
+@click.option("--wait", is_flag=True, help="Return only when the new run has ended.")
+@wes_option
+def rerun(run_id: str, wes: str, wait: bool, **given: Any) -> None:
+    """Do a run again without what is done: a new run that takes over the steps that ended well.
+
+    Steps that failed, and those whose inputs change, are run. STEP is a step's name as "wes-bridge show" has
+    it; without an index it means all elements of a scatter.
+
+    \b
+    Examples:
+      wes-bridge rerun 01J9ZV6T7XK2
+      wes-bridge rerun 01J9ZV6T7XK2 --ram fit=8GiB
+      wes-bridge rerun 01J9ZV6T7XK2 --from plot --set-input "colours=[red, blue]"
+
+    Prints the id of the new run.
+    """
+    resources: dict[str, dict[str, Any]] = {}
+    for name in ("ram", "cores"):
+        for step, amount in _pairs(given[name], f"--{name}").items():
+            resources.setdefault(step, {})[name] = amount
+    inputs = {name: _value(name, text) for name, text in _pairs(given["inputs"], "--set-input").items()}
+    with connected(wes) as client:
+        new_id = client.rerun(run_id, again=given["again"], inputs=inputs, resources=resources)
+        if not wait:
+            click.echo(new_id)
+            return
+        state = client.wait(new_id)
+        click.echo(f"{new_id} {state}")
+    raise SystemExit(0 if state == "COMPLETE" else 1)
+
+
+def _pairs(texts: tuple[str, ...], name: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{text!r}: there is no NAME= before the value", param_hint=name)
+        pairs[key] = value
+    return pairs
+
+
+def _value(name: str, text: str) -> Any:
+    from wes_bridge.bundle.errors import BundleError  # noqa: PLC0415
+    from wes_bridge.bundle.yaml12 import parse  # noqa: PLC0415
+
+    try:
+        return parse(text, name)[0]
+    except BundleError as error:
+        raise click.BadParameter("; ".join(error.problems), param_hint="--set-input") from error

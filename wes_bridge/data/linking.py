@@ -1,0 +1,73 @@
+"""Sharing files between folders of the workspace without copying bytes: hard links, else copies.
+
+A linked file lives until its last name is gone, so that deleting a run never takes a file from another one.
+Who wants to change such a file makes it its own first (:func:`own`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Give a file a second name; across file systems, a copy.
+
+    Raises:
+        OSError: there is no such file, no room, or ``target`` is there already.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Give all files below ``source`` a second name below ``target``; symbolic links stay what they are.
+
+    Raises:
+        OSError: something vanished, or there is no room.
+    """
+    shutil.copytree(source, target, symlinks=True, copy_function=_link_for_copytree)
+
+
+def _link_for_copytree(source: str, target: str) -> None:
+    link_file(Path(source), Path(target))
+
+
+def own(path: Path) -> None:
+    """Make a file, or all files below a folder, this name's own: a change is then seen nowhere else.
+
+    Raises:
+        OSError: no room, or it vanished.
+    """
+    if path.is_dir() and not path.is_symlink():
+        for entry in list(path.iterdir()):
+            own(entry)
+        return
+    if path.is_symlink() or path.stat().st_nlink == 1:
+        return
+    copy = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        shutil.copy2(path, copy)
+        copy.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            copy.unlink()
+        raise
+
+
+def tree_size(path: Path) -> int:
+    """Bytes of all files at or below a path; what vanishes meanwhile is not counted."""
+    total = 0
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
+            return path.lstat().st_size
+        for entry in os.scandir(path):
+            total += tree_size(Path(entry.path))
+    return total

@@ -1,0 +1,146 @@
+"""POST /runs/{run_id}/rerun: a new run that takes over what an earlier one has done."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Row
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wes_bridge.auth.identity import caller
+from wes_bridge.engine.rerun import prepare
+from wes_bridge.model.run_options import (
+    RERUN,
+    RESOURCES,
+    OptionsError,
+    names_step,
+    run_options,
+    unknown_step,
+)
+from wes_bridge.model.states import State
+from wes_bridge.store import runs
+from wes_bridge.store.runs import TaskRow
+from wes_bridge.wes.body import read_object
+from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError
+from wes_bridge.wes.service import Service, json_response
+
+
+class _Resources(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    ram: str | None = None
+    cores: float | None = None
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    again: str | list[str] = Field(default_factory=list, alias="from")
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    resources: dict[str, _Resources] = Field(default_factory=dict)
+
+    @property
+    def steps(self) -> list[str]:
+        """Steps to be run again."""
+        return [self.again] if isinstance(self.again, str) else self.again
+
+
+@dataclass(frozen=True)
+class _Old:
+    """The run that is done again."""
+
+    row: Row[Any]
+    tasks: list[TaskRow]
+
+    def check(self, name: str, field: str, *, begun: bool) -> None:
+        """Refuse a name that means no step; unless ``begun``, it may mean one the run did not come to."""
+        known = [task.key for task in self.tasks]
+        unsure = not begun and self.row.state != State.COMPLETE
+        if not unsure and not any(names_step(name, key.split("/")) for key in known):
+            raise BadRequestError(f"{field}: {unknown_step(name, known)}")
+
+
+class RerunHandlers:
+    """Doing runs again."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def post(self, request: Request) -> Response:
+        """RerunRun."""
+        service = self._service
+        row = await service.run_of(request)
+        body = _read(await read_object(request))
+        if not State(row.state).is_final:
+            raise ConflictError(
+                f"run {row.run_id} is {row.state}: wait for its end, or cancel it"
+                f" (POST .../runs/{row.run_id}/cancel), and ask again"
+            )
+        old = _Old(row, await service.threads.sql(runs.journal, service.database, row.run_id))
+        changed = _changed(old, body)
+        new = runs.NewRun(uuid.uuid4().hex, caller(request), changed, row.tags, row.workflow_name)
+        await self._store(old, new, body.steps)
+        service.wake()
+        return json_response({"run_id": new.run_id})
+
+    async def _store(self, old: _Old, new: runs.NewRun, steps: list[str]) -> None:
+        """Files first, then the row: a worker never finds half of it. Whatever fails, nothing stays."""
+        service, old_id = self._service, old.row.run_id
+
+        def again(task: TaskRow) -> bool:
+            return any(names_step(name, task.key.split("/")) for name in steps)
+
+        folder = service.workspace.run(new.run_id).root
+        try:
+            await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
+            if not await service.writer(lambda connection: runs.create_rerun(connection, new, old_id)):
+                raise NotFoundError(f"run {old_id} was deleted just now")
+        except BaseException:
+            await service.threads.files(lambda: shutil.rmtree(folder, ignore_errors=True))
+            raise
+
+
+def _read(fields: Mapping[str, Any]) -> _Body:
+    try:
+        return _Body.model_validate(dict(fields))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            raise BadRequestError(f"{where}: there is no such field here") from error
+        raise BadRequestError(f"{where}: {problem['msg']}") from error
+
+
+def _changed(old: _Old, body: _Body) -> dict[str, Any]:
+    """The request of the new run.
+
+    Raises:
+        BadRequestError: a step that is not there, or an amount that is none.
+    """
+    for name in body.steps:
+        old.check(name, "from", begun=True)
+    parameters = {
+        name: text
+        for name, text in (old.row.request.get("workflow_engine_parameters") or {}).items()
+        if not name.startswith(RERUN)
+    }
+    for name, wanted in body.resources.items():
+        old.check(name, "resources", begun=False)
+        if wanted.ram is not None:
+            parameters[f"{RESOURCES}{name}.ram"] = wanted.ram
+        if wanted.cores is not None:
+            parameters[f"{RESOURCES}{name}.cores"] = f"{wanted.cores:g}"
+    try:
+        run_options(parameters)
+    except OptionsError as error:
+        raise BadRequestError(str(error)) from error
+    parameters[f"{RERUN}of"] = old.row.run_id
+    if body.steps:
+        parameters[f"{RERUN}from"] = ",".join(body.steps)
+    inputs = {**(old.row.request.get("workflow_params") or {}), **body.inputs}
+    request: dict[str, Any] = dict(old.row.request)
+    return request | {"workflow_params": inputs, "workflow_engine_parameters": parameters}
