@@ -30,8 +30,9 @@ def test_an_older_database_gets_the_table(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'old.db'}"
     database = Database(url, SERVICE)
     with database.write() as connection:
-        connection.execute(text("DROP TABLE brokers"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        SERVICE.metadata.drop_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+    migrate(database.engine, SERVICE.migrations, "0001")
     database.close()
     again = Database(url, SERVICE)
     columns = {column["name"] for column in inspect(again.engine).get_columns("brokers")}
