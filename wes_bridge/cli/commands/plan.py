@@ -58,7 +58,7 @@ def plan(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
       wes-bridge plan examples/tutorial/words.cwl examples/tutorial/words-job.yml
       wes-bridge plan --picture plan.svg examples/tutorial/hello.cwl --name sky
       wes-bridge plan --wes http://127.0.0.1:8080 examples/tutorial/hello.cwl --name sky
-      wes-bridge plan --config examples/federation.yaml --requests asked examples/tutorial/hello.cwl
+      wes-bridge plan --requests asked examples/tutorial/hello.cwl --name sky
 
     Without --wes it asks nodes that are started on this machine for it, or the brokers of --config.
 
