@@ -37,7 +37,7 @@ class Service:
         self.process = subprocess.Popen(
             [sys.executable, *words, "--config", str(config)],
             stdout=subprocess.PIPE,
-            stderr=(state.parent / f"{state.name}.log").open("w"),
+            stderr=(state.parent / f"{state.name}.log").open("a"),
             text=True,
             env=env | {"PYTHONPATH": str(ROOT)},
         )
@@ -49,7 +49,7 @@ class Service:
 
     def children(self, module: str) -> list[psutil.Process]:
         """Child processes that run ``module``."""
-        return [p for p in psutil.Process(self.process.pid).children() if module in " ".join(p.cmdline())]
+        return [p for p in psutil.Process(self.process.pid).children() if module in _words(p)]
 
     def run(self, workflow: str | Path, params: Any = None, **options: Any) -> dict[str, Any]:
         """Submit, wait for the end, and return the run's log."""
@@ -62,6 +62,13 @@ class Service:
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=30)
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just died
+        return ""
 
 
 Starter = Callable[..., Service]

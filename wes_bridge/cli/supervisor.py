@@ -84,7 +84,7 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
             stack.callback(shutil.rmtree, config.state_dir, ignore_errors=True)
         lock = stack.enter_context(_locked(config.state_dir))
         sock = stack.enter_context(_listen(config))
-        config = _complete(config, sock.getsockname()[1])
+        config = complete(config, sock.getsockname()[1])
         children = [_node(node, config, options.throw_away) for node in config.nodes]
         if config.aggregator is not None:
             children.append(_aggregator(config.aggregator, config.state_dir))
@@ -186,7 +186,7 @@ def _listen(config: ServiceConfig) -> socket.socket:
     return sock
 
 
-def _complete(config: ServiceConfig, port: int) -> ServiceConfig:
+def complete(config: ServiceConfig, port: int) -> ServiceConfig:
     """The configuration with what is only known now: ports, folders, and the nodes as brokers."""
     state = config.state_dir.absolute()
     nodes = [
@@ -232,10 +232,7 @@ def _complete_aggregator(
 
 
 def _aggregator(config: AggregatorConfig, state: Path) -> Child:
-    # By a file, not the command line, which all users of the machine can read.
-    path = state / "aggregator.json"
-    path.touch(mode=0o600)
-    path.write_text(config.model_dump_json())
+    path = _private_file(state / "aggregator.json", config.model_dump_json())
     arguments = ["-m", "wes_bridge.aggregator.main", "--config-json", f"@{path}", "--exit-with-parent"]
     return Child(f"aggregator {config.name}", arguments, f"wes-bridge aggregator {config.name} is ready")
 
@@ -248,8 +245,18 @@ def _node(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
 
 
 def _worker(number: int, config: ServiceConfig) -> Child:
-    arguments = ["-m", "wes_bridge.engine.worker", "--config-json", config.model_dump_json()]
+    path = _private_file(config.state_dir / "worker.json", config.model_dump_json())
+    arguments = ["-m", "wes_bridge.engine.worker", "--config-json", f"@{path}", "--exit-with-parent"]
     return Child(f"worker {number}", arguments, "worker ready")
+
+
+def _private_file(path: Path, text: str) -> Path:
+    """Where a child reads its configuration: the command line, with passwords in it, all users can read."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    return new.replace(path)
 
 
 async def _ready(

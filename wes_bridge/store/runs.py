@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     RowMapping,
@@ -30,10 +31,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, one_at_a_time
 from wes_bridge.store.tables import run_tags, runs, tasks
 
 _FINAL = [state.value for state in FINAL_STATES]
+_GOING_ON = [state.value for state in State if not state.is_final]
 _SHOWN = [column for column in tasks.columns if column.name not in ("inputs_hash", "outcome")]
 
 
@@ -245,18 +247,24 @@ def count_tasks(database: Database, run_id: str) -> dict[State, int]:
 # ---- the engine's side -----------------------------------------------------------------------------
 
 
-def claim_runs(
-    connection: Connection, worker: str, lease: float, limit: int, now: float
+def claim_runs(  # noqa: PLR0917
+    connection: Connection, worker: str, lease: float, limit: int, now: float, most: int | None = None
 ) -> Sequence[Row[Any]]:
-    """Take up to ``limit`` runs that nobody holds, oldest first, for ``lease`` seconds.
+    """Take up to ``limit`` runs that nobody holds, for ``lease`` seconds.
+
+    Owners take turns: whoever has fewer runs under way comes first, and each owner's runs come in the order
+    of their submission. ``most`` is how many runs all workers together may hold.
 
     Returns:
         Whole rows, as they are after the claim (``fence`` is the number this worker must show).
     """
-    free = and_(runs.c.state.not_in(_FINAL), or_(runs.c.worker.is_(None), runs.c.lease_until < now))
-    query = select(runs.c.seq).where(free).order_by(runs.c.seq).limit(limit)
-    query = query.with_for_update(skip_locked=True)  # SQLite ignores it: its writers are alone anyway
-    found = [row.seq for row in connection.execute(query)]
+    one_at_a_time(connection, "claim")
+    if not connection.execute(select(runs.c.seq).where(_free(now)).limit(1)).first():
+        return []
+    held = _held(connection, now)
+    if most is not None:
+        limit = min(limit, most - sum(held.values()))
+    found = _next(connection, held, limit, now) if limit > 0 else []
     if not found:
         return []
     connection.execute(
@@ -267,11 +275,40 @@ def claim_runs(
     return connection.execute(select(runs).where(runs.c.seq.in_(found)).order_by(runs.c.seq)).all()
 
 
-def renew_leases(connection: Connection, worker: str, lease: float, now: float) -> None:
-    """Hold all runs of ``worker`` for another ``lease`` seconds."""
+def _free(now: float) -> ColumnElement[bool]:
+    return and_(runs.c.state.in_(_GOING_ON), or_(runs.c.worker.is_(None), runs.c.lease_until < now))
+
+
+def _held(connection: Connection, now: float) -> dict[str, int]:
+    """How many runs of each owner are held."""
+    query = (
+        select(runs.c.owner, func.count())
+        .where(runs.c.state.in_(_GOING_ON), runs.c.worker.is_not(None), runs.c.lease_until >= now)
+        .group_by(runs.c.owner)
+    )
+    return {owner: count for owner, count in connection.execute(query)}
+
+
+def _next(connection: Connection, held: Mapping[str, int], limit: int, now: float) -> list[int]:
+    """Which free runs are next: each as if those before it in its owner's queue were under way already."""
+    place = func.row_number().over(partition_by=runs.c.owner, order_by=runs.c.seq).label("place")
+    queue = select(runs.c.seq, runs.c.owner, place).where(_free(now)).subquery()
+    query = select(queue).where(queue.c.place <= limit)
+    rows = sorted(connection.execute(query), key=lambda row: (held.get(row.owner, 0) + row.place, row.seq))
+    wanted = [row.seq for row in rows[:limit]]
+    query = select(runs.c.seq).where(runs.c.seq.in_(wanted), _free(now))
+    query = query.with_for_update(skip_locked=True)  # one that is being cancelled is left for the next time
+    return [row.seq for row in connection.execute(query)]
+
+
+def renew_leases(connection: Connection, worker: str, lease: float, now: float, held: Sequence[str]) -> None:
+    """Hold for another ``lease`` seconds those of the runs ``held`` that are still ``worker``'s.
+
+    The worker says what it works on: one it has given up, for whatever reason, must not stay with it.
+    """
     connection.execute(
         update(runs)
-        .where(runs.c.worker == worker, runs.c.state.not_in(_FINAL))
+        .where(runs.c.run_id.in_(held), runs.c.worker == worker, runs.c.state.not_in(_FINAL))
         .values(lease_until=now + lease)
     )
 
