@@ -36,7 +36,7 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        pytest.importorskip("psycopg", reason="the extra postgresql (psycopg) is not installed")
+        self._psycopg = pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
         programs = _programs()
         if programs is None:
             pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
@@ -89,11 +89,9 @@ class Cluster:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
-        import psycopg
-
         try:
-            psycopg.connect(self._address("postgres"), connect_timeout=5).close()
-        except psycopg.OperationalError:
+            self._psycopg.connect(self._address("postgres"), connect_timeout=5).close()
+        except self._psycopg.OperationalError:
             return False
         return True
 
@@ -107,10 +105,8 @@ class Cluster:
 
     def new_database(self) -> str:
         """SQLAlchemy URL of an empty database: a schema of its own, since that is made at once."""
-        import psycopg
-
         name = f"test{next(_numbers)}"
-        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+        with self._psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE SCHEMA {name}")
         address = self._address("postgres").replace("postgresql:", "postgresql+psycopg:")
         return f"{address}?options=-csearch_path%3D{name}"

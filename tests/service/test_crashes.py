@@ -1,7 +1,10 @@
-"""Kills, many and at random moments: of the service, its worker, its node; every run ends as if nothing had been.
+"""Kills at random moments, many: of the service, its worker, its node; every run ends as if nothing had been.
 
-``WES_BRIDGE_CRASH_SEED`` repeats a seed that a failure has shown, ``WES_BRIDGE_CRASH_KILLS`` asks for more kills.
+``WES_BRIDGE_CRASH_SEED`` repeats a seed that a failure has shown, ``WES_BRIDGE_CRASH_KILLS`` sets the number.
 The seed decides what is killed and how long is waited before; what the processes do meanwhile is theirs.
+
+A command notes that it ran before it does anything else, so one that ran twice shows however it ended. That
+holds for a killed node too: what it runs is looked after by a process of its own, which survives it.
 """
 
 from __future__ import annotations
