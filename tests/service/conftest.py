@@ -71,6 +71,35 @@ def _words(process: psutil.Process) -> str:
         return ""
 
 
+class LoneWorker:
+    """A ``wes-bridge worker``, with a state folder of its own as on another machine."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        folder.mkdir()
+        config = folder / "worker.yaml"
+        config.write_text(json.dumps(settings))
+        words = ["-m", "wes_bridge.cli.main", "worker", "--config", str(config), "--state", str(folder)]
+        env = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
+        self.log = folder / "log"
+        self.process = subprocess.Popen(
+            [sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("w"),
+            text=True,
+            env=env | {"PYTHONPATH": str(ROOT)},
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "worker ready\n", self.log.read_text()
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=30)
+
+
 Starter = Callable[..., Service]
 
 

@@ -202,8 +202,9 @@ async def _main(config: ServiceConfig, with_parent: bool) -> None:
         loop.add_signal_handler(number, worker.stop)
     if with_parent:
         _stop_with_parent(loop, worker)
-    sys.stdout.write("worker ready\n")
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone already: standard input tells, too
+        sys.stdout.write("worker ready\n")
+        sys.stdout.flush()
     await worker.work()
     database.close()
 

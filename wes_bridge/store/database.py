@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from wes_bridge.store.numbers import dumps, loads
 
@@ -96,13 +96,16 @@ def one_at_a_time(connection: Connection, what: str) -> None:
 def is_passing(error: BaseException) -> bool:
     """Whether a database's error is one of the moment: it is down, starting, full, or another has a lock.
 
-    The same work, done again later, can succeed.
+    The same work, done again later, can succeed. Takes SQLAlchemy's errors and the drivers' own.
     """
-    if not isinstance(error, DBAPIError):
-        return False
-    if isinstance(error.orig, sqlite3.Error):
-        return any(words in str(error.orig) for words in _SQLITE_PASSING)
-    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig or error
+    if isinstance(error, sqlite3.Error):
+        return any(words in str(error) for words in _SQLITE_PASSING)
+    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("psycopg")}
+    return not names.isdisjoint(("OperationalError", "InterfaceError"))
 
 
 def _engine(url: str, is_sqlite: bool) -> Engine:
