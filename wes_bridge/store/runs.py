@@ -8,6 +8,7 @@ backwards and refuse a worker whose lease was taken over (the fence).
 from __future__ import annotations
 
 import functools
+import heapq
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -290,15 +291,31 @@ def _held(connection: Connection, now: float) -> dict[str, int]:
 
 
 def _next(connection: Connection, held: Mapping[str, int], limit: int, now: float) -> list[int]:
-    """Which free runs are next: each as if those before it in its owner's queue were under way already."""
-    place = func.row_number().over(partition_by=runs.c.owner, order_by=runs.c.seq).label("place")
-    queue = select(runs.c.seq, runs.c.owner, place).where(_free(now)).subquery()
-    query = select(queue).where(queue.c.place <= limit)
-    rows = sorted(connection.execute(query), key=lambda row: (held.get(row.owner, 0) + row.place, row.seq))
-    wanted = [row.seq for row in rows[:limit]]
-    query = select(runs.c.seq).where(runs.c.seq.in_(wanted), _free(now))
-    query = query.with_for_update(skip_locked=True)  # one that is being cancelled is left for the next time
-    return [row.seq for row in connection.execute(query)]
+    """Which free runs are next."""
+    query = select(runs.c.owner, func.count()).where(_free(now)).group_by(runs.c.owner)
+    waiting = {owner: count for owner, count in connection.execute(query)}
+    found: list[int] = []
+    for owner, share in _shares(waiting, held, limit).items():
+        query = select(runs.c.seq).where(_free(now), runs.c.owner == owner).order_by(runs.c.seq).limit(share)
+        query = query.with_for_update(skip_locked=True)  # SQLite ignores it: its writers are alone anyway
+        found += connection.execute(query).scalars()
+    return found
+
+
+def _shares(waiting: Mapping[str, int], held: Mapping[str, int], limit: int) -> dict[str, int]:
+    """How many runs of each owner are next: one after the other goes to who then has the fewest under way."""
+    shares: dict[str, int] = {}
+    queue = [(held.get(owner, 0), owner) for owner in waiting]
+    heapq.heapify(queue)
+    while queue and limit > 0:
+        under_way, owner = queue[0]
+        shares[owner] = shares.get(owner, 0) + 1
+        limit -= 1
+        if shares[owner] < waiting[owner]:
+            heapq.heapreplace(queue, (under_way + 1, owner))
+        else:
+            heapq.heappop(queue)
+    return shares
 
 
 def renew_leases(connection: Connection, worker: str, lease: float, now: float, held: Sequence[str]) -> None:

@@ -90,6 +90,10 @@ def describe(error: Exception) -> tuple[int, str, dict[str, str]]:
         return error.status_code, _http_text(error), dict(error.headers or {})
     if isinstance(error, ClientDisconnect):
         return 400, "the client went away before its request was complete", {}
+    return _own_fault(error)
+
+
+def _own_fault(error: Exception) -> tuple[int, str, dict[str, str]]:
     if is_disk_full(error):
         return 500, "no space left on the service's disk; try again later or tell its operator", {}
     if is_passing(error):
