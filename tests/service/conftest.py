@@ -61,7 +61,7 @@ class Service:
         """End it and all it started."""
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
 
 
 def _words(process: psutil.Process) -> str:
@@ -97,7 +97,7 @@ class LoneWorker:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
 
 
 Starter = Callable[..., Service]
