@@ -164,6 +164,16 @@ def test_the_database_gone_for_a_while(site: Site, postgresql: Cluster, tmp_path
     assert worker.process.poll() is None
 
 
+def test_a_worker_can_be_stopped_while_the_database_is_gone(site: Site, postgresql: Cluster) -> None:
+    worker = site.worker()
+    postgresql.stop()
+    try:
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(timeout=60) == 0
+    finally:
+        postgresql.start()
+
+
 # ---- what is said when it cannot work -------------------------------------------------------------------
 
 

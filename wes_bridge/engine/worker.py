@@ -43,6 +43,8 @@ from wes_bridge.store.writer import Writer
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
 """Seconds between looks at the database when nobody calls."""
+_GOODBYE = 3.0
+"""Seconds a worker that stops waits for the database to take its leases back."""
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
@@ -182,9 +184,10 @@ class Worker:
         for _, task in list(self._runs.values()):
             task.cancel()
         await asyncio.gather(*(task for _, task in self._runs.values()), return_exceptions=True)
-        with contextlib.suppress(Exception):
-            await writer(lambda connection: release_runs(connection, self._name))
-            await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+        with contextlib.suppress(Exception):  # a database that is gone is not waited for: leases run out
+            async with asyncio.timeout(_GOODBYE):
+                await writer(lambda connection: release_runs(connection, self._name))
+                await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
 
 
 def release_the_dead(connection: Connection) -> None:
