@@ -301,6 +301,9 @@ class EngineConfig(_Section):
 
     workers: Annotated[int, Field(ge=0)] = Field(1, description="engine processes started by serve")
     max_runs: int = Field(1000, gt=0, description="runs one worker holds at once")
+    max_runs_in_all: int | None = Field(
+        None, gt=0, description="runs all workers together hold at once; default: no limit"
+    )
     max_steps: int = Field(256, gt=0, description="steps of one run in flight at once")
     lease: Seconds = Field(30.0, description="seconds until a silent worker's runs are taken over")
     offer_deadline: Seconds = Field(5.0, description="seconds brokers have to make offers")

@@ -28,6 +28,7 @@ class FakeBroker:
         raw_session: when set, the answer to each GET.
         refuse: message of a NO.
         accept_as: phase that accepting leads to.
+        lose_answers: acceptances that are heard but not answered: the connection breaks.
         forget: polls of sessions are answered 404.
         start: the offers' start, ISO 8601.
         costs, metrics: of the offers: (least, most) by type; a figure may be any JSON number.
@@ -47,6 +48,7 @@ class FakeBroker:
         self.raw_session: tuple[int, bytes] | None = None
         self.refuse: str | None = None
         self.accept_as = "ACCEPTED"
+        self.lose_answers = 0
         self.forget = False
         self.messages: list[dict[str, Any]] = []
         self.start: str | None = None
@@ -128,6 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(303, json.dumps(self.broker.offers()).encode())
             return
         self.broker.updates.append(body["value"])
+        if body["value"] == "ACCEPTED" and self.broker.lose_answers > 0:
+            self.broker.lose_answers -= 1
+            self.close_connection = True
+            return
         phase = self.broker.accept_as if body["value"] == "ACCEPTED" else body["value"]
         self._answer(200, json.dumps(self.broker.session(phase)).encode())
 

@@ -76,3 +76,34 @@ def test_an_offer_that_cannot_be_accepted_leaves_the_next_best(alpha: FakeBroker
     assert seen[-1].placement.node == "node1"
     if seen[-1].placement.earlier:
         assert seen[-1].placement.earlier[0]["problem"] == "node0: the offer became REJECTED"
+
+
+# ---- an acceptance whose answer is lost ------------------------------------------------------------------
+
+
+def test_an_acceptance_whose_answer_is_lost_is_not_made_elsewhere(
+    alpha: FakeBroker, beta: FakeBroker
+) -> None:
+    """The node died after it had heard of it: the command runs, and must not run once more."""
+    alpha.lose_answers = 1
+    outcome, seen = place(alpha, beta)
+    assert outcome.exit_code == 0
+    assert (len(alpha.requests), alpha.updates) == (1, ["ACCEPTED"])
+    assert "ACCEPTED" not in beta.updates
+    assert seen[-1].placement.node == "node0"
+
+
+def test_an_acceptance_that_was_lost_on_its_way_is_made_again(alpha: FakeBroker) -> None:
+    alpha.lose_answers = 1
+    alpha.phases = ["OFFERED", "RUNNING", "COMPLETED"]
+    outcome, _ = place(alpha)
+    assert outcome.exit_code == 0
+    assert (len(alpha.requests), alpha.updates) == (1, ["ACCEPTED", "ACCEPTED"])
+
+
+def test_an_offer_that_is_gone_after_a_lost_answer_is_asked_for_again(alpha: FakeBroker) -> None:
+    alpha.lose_answers = 1
+    alpha.phases = ["EXPIRED", "RUNNING", "COMPLETED"]
+    outcome, _ = place(alpha)
+    assert outcome.exit_code == 0
+    assert len(alpha.requests) == 2

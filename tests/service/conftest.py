@@ -37,7 +37,7 @@ class Service:
         self.process = subprocess.Popen(
             [sys.executable, *words, "--config", str(config)],
             stdout=subprocess.PIPE,
-            stderr=(state.parent / f"{state.name}.log").open("w"),
+            stderr=(state.parent / f"{state.name}.log").open("a"),
             text=True,
             env=env | {"PYTHONPATH": str(ROOT)},
         )
@@ -49,7 +49,7 @@ class Service:
 
     def children(self, module: str) -> list[psutil.Process]:
         """Child processes that run ``module``."""
-        return [p for p in psutil.Process(self.process.pid).children() if module in " ".join(p.cmdline())]
+        return [p for p in psutil.Process(self.process.pid).children() if module in _words(p)]
 
     def run(self, workflow: str | Path, params: Any = None, **options: Any) -> dict[str, Any]:
         """Submit, wait for the end, and return the run's log."""
@@ -61,7 +61,43 @@ class Service:
         """End it and all it started."""
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just died
+        return ""
+
+
+class LoneWorker:
+    """A ``wes-bridge worker``, with a state folder of its own as on another machine."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        folder.mkdir()
+        config = folder / "worker.yaml"
+        config.write_text(json.dumps(settings))
+        words = ["-m", "wes_bridge.cli.main", "worker", "--config", str(config), "--state", str(folder)]
+        env = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
+        self.log = folder / "log"
+        self.process = subprocess.Popen(
+            [sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("w"),
+            text=True,
+            env=env | {"PYTHONPATH": str(ROOT)},
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "worker ready\n", self.log.read_text()
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=120)
 
 
 Starter = Callable[..., Service]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import inspect
 
 from wes_bridge.model.states import State
-from wes_bridge.store.database import Database, migrate
+from wes_bridge.store.database import Database
 from wes_bridge.store.runs import (
     LeaseLostError,
     NewRun,
@@ -24,17 +23,18 @@ from wes_bridge.store.runs import (
     request_cancel,
     set_run_state,
 )
-from wes_bridge.store.tables import SERVICE, metadata
+from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    opened = Database(f"sqlite:///{tmp_path}/test.db", SERVICE)
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url, SERVICE)
     with opened.write() as connection:
         create_run(connection, NewRun("run", "local", {}, {}, "w"))
-    return opened
+    yield opened
+    opened.close()
 
 
 def task(number: int, state: State = State.QUEUED) -> TaskRow:
@@ -82,7 +82,7 @@ def test_a_durable_write_that_fails_says_so(database: Database) -> None:
         writer = Writer(database)
         row = task(1)
         row.run_id = "no such run"
-        with pytest.raises(Exception, match="FOREIGN KEY"):
+        with pytest.raises(Exception, match=r"(?i)foreign key"):
             await TaskLog(writer).put(row)
         await TaskLog(writer).put(task(2))
         writer.close()
@@ -118,32 +118,12 @@ def test_a_run_nobody_holds_is_canceled_at_once(database: Database) -> None:
     assert row.state == "CANCELED"
 
 
-def test_migrating_gives_the_same_tables_as_making_them(tmp_path: Path) -> None:
-    made = Database(f"sqlite:///{tmp_path}/made.db", SERVICE)
-    migrated = Database(f"sqlite:///{tmp_path}/migrated.db", SERVICE)
-    metadata.drop_all(migrated.engine)
-    with migrated.write() as connection:
-        connection.exec_driver_sql("DROP TABLE alembic_version")
-    migrate(migrated.engine, "service")
-    for table in metadata.tables:
-        columns = [
-            {c["name"]: (str(c["type"]), c["nullable"]) for c in inspect(db.engine).get_columns(table)}
-            for db in (made, migrated)
-        ]
-        assert columns[0] == columns[1]
-        indexes = [
-            {i["name"]: i["column_names"] for i in inspect(db.engine).get_indexes(table)}
-            for db in (made, migrated)
-        ]
-        assert indexes[0] == indexes[1]
-
-
-def test_many_open_a_new_database_at_once(tmp_path: Path) -> None:
+def test_many_open_a_new_database_at_once(url: str) -> None:
     script = (
         "import sys; from wes_bridge.store.database import Database;"
         "from wes_bridge.store.tables import SERVICE; Database(sys.argv[1], SERVICE).close()"
     )
-    words = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new.db"]
+    words = [sys.executable, "-c", script, url]
     openers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(6)]
     assert [opener.communicate(timeout=60)[1] for opener in openers] == [""] * 6
     assert [opener.returncode for opener in openers] == [0] * 6

@@ -18,6 +18,8 @@ _logger = logging.getLogger("wes_bridge.serve")
 
 FIRST_DELAY, LAST_DELAY = 0.2, 30.0
 """Seconds before a crashed child is started again: the first time, and at most."""
+LAST_DELAY_READY = 2.0
+"""The same at most, for one that had become ready: it can be started, and work waits for it."""
 STEADY = 60.0
 """Seconds a child must have lived for its earlier crashes to be forgotten."""
 LAST_WORDS = 0.2
@@ -45,6 +47,7 @@ class Child:
         self._ready_line = ready
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping = False
+        self._was_ready = False
         self._process: asyncio.subprocess.Process | None = None
         self._task = asyncio.create_task(self._keep(), name=f"child {name}")
 
@@ -99,12 +102,15 @@ class Child:
                 return
             if time.monotonic() - started > STEADY:
                 delay = FIRST_DELAY
+            if self._was_ready:
+                delay = min(delay, LAST_DELAY_READY)
             _logger.error("%s ended (exit code %s); starting it again in %.1f s", self.name, code, delay)
             await asyncio.sleep(delay)
             delay = min(LAST_DELAY, delay * 2)
 
     async def _live(self) -> int:
         """Start it and see it through to its end; returns its exit code."""
+        self._was_ready = False
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *self._arguments,
@@ -128,6 +134,7 @@ class Child:
             text = line.decode(errors="replace").rstrip()
             if text.startswith(self._ready_line):
                 _logger.debug("%s is ready", self.name)
+                self._was_ready = True
                 if not self._ready.done():
                     self._ready.set_result(None)
             elif text:

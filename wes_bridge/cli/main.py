@@ -10,6 +10,7 @@ import click
 
 _COMMANDS = {
     "serve": "Run the service: API, engine workers and embedded nodes.",
+    "worker": "Run one engine worker by itself, beside a service with PostgreSQL.",
     "node": "Run one ExecutionBroker node by itself.",
     "aggregate": "Run an aggregator: many ExecutionBrokers behind one address.",
     "run": "Run a workflow and fetch its outputs.",

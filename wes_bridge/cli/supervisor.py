@@ -235,10 +235,7 @@ def _complete_aggregator(
 
 
 def _aggregator(config: AggregatorConfig, state: Path) -> Child:
-    # By a file, not the command line, which all users of the machine can read.
-    path = state / "aggregator.json"
-    path.touch(mode=0o600)
-    path.write_text(config.model_dump_json())
+    path = _private_file(state / "aggregator.json", config.model_dump_json())
     arguments = ["-m", "wes_bridge.aggregator.main", "--config-json", f"@{path}", "--exit-with-parent"]
     return Child(f"aggregator {config.name}", arguments, f"wes-bridge aggregator {config.name} is ready")
 
@@ -252,8 +249,18 @@ def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> C
 
 
 def _worker(number: int, config: ServiceConfig) -> Child:
-    arguments = ["-m", "wes_bridge.engine.worker", "--config-json", config.model_dump_json()]
+    path = _private_file(config.state_dir / "worker.json", config.model_dump_json())
+    arguments = ["-m", "wes_bridge.engine.worker", "--config-json", f"@{path}", "--exit-with-parent"]
     return Child(f"worker {number}", arguments, "worker ready")
+
+
+def _private_file(path: Path, text: str) -> Path:
+    """Where a child reads its configuration: the command line, with passwords in it, all users can read."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    return new.replace(path)
 
 
 async def _ready(

@@ -52,7 +52,7 @@ from wes_bridge.model.run_options import (
 )
 from wes_bridge.model.states import Phase, State, task_state
 from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, is_passing
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer
@@ -142,7 +142,7 @@ class Run:
     async def live(self) -> None:
         """Take the run from claimed to its end. Returns early if another worker took it over.
 
-        Cancelling the calling task leaves the run where it is.
+        Cancelling the calling task leaves the run where it is, and so does a database that is gone.
         """
         self._log.activate()
         try:
@@ -160,8 +160,8 @@ class Run:
         except LeaseLostError:
             self._log.info("another worker has taken this run over")
             self.leave()
-        except asyncio.CancelledError:
-            self.leave()
+        except (asyncio.CancelledError, Exception):
+            self.leave()  # also when the end cannot be stored: it is found again by who takes the run up
             raise
         finally:
             for step in self._steps:
@@ -186,6 +186,8 @@ class Run:
         except OSError as error:
             return self._failed(State.SYSTEM_ERROR, _os_problem(error), None)
         except Exception as error:
+            if is_passing(error):
+                raise
             return self._failed(State.SYSTEM_ERROR, f"unexpected: {type(error).__name__}: {error}", None)
 
     async def _take_up(self) -> None:

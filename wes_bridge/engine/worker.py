@@ -1,6 +1,6 @@
 """An engine worker: claims runs from the database and lives them, many at once, until told to stop.
 
-Run as ``python -m wes_bridge.engine.worker --config-json JSON``; it prints ``worker ready`` when it is.
+Run as ``python -m wes_bridge.engine.worker --config-json @FILE``; it prints ``worker ready`` when it is.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import contextlib
 import functools
 import gc
 import logging
+import math
 import os
 import random
 import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import uvloop
 from sqlalchemy import Connection
@@ -48,6 +50,8 @@ _POLL = 1.0
 """Seconds between looks at the database when nobody calls."""
 _PRELOAD_PAUSE = 5.0
 """Seconds between reading the schemas of one version of CWL and those of the next."""
+_GOODBYE = 3.0
+"""Seconds a worker that stops waits for the database to take its leases back."""
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
@@ -75,7 +79,7 @@ class Worker:
     async def work(self) -> None:
         """Claim and live runs until :meth:`stop`."""
         sleeper = Sleeper(self._config.wakeup_dir, self._name)
-        writer = Writer(self._database)
+        writer = Writer(self._database, patience=math.inf)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
                 engine = self._config.engine
@@ -143,29 +147,44 @@ class Worker:
         room = self._config.engine.max_runs - len(self._runs)
         if room <= 0:
             return
-        lease = self._config.engine.lease
+        lease, most = self._config.engine.lease, self._config.engine.max_runs_in_all
         try:
             rows = await services.writer(
-                lambda connection: claim_runs(connection, self._name, lease, room, time.time())
+                lambda connection: claim_runs(connection, self._name, lease, room, time.time(), most)
             )
         except Exception:
             _logger.exception("cannot claim runs; trying again")
             return
         for row in rows:
+            await self._let_go(row.run_id)
             run = Run(row, services)
             task = asyncio.create_task(run.live(), name=f"run {row.run_id}")
             self._runs[row.run_id] = run, task
             task.add_done_callback(functools.partial(self._on_run_done, row.run_id))
 
+    async def _let_go(self, run_id: str) -> None:
+        """A run of our own claimed anew: our lease ran out, for this machine slept or its clock was set."""
+        if run_id in self._runs:
+            _, task = self._runs[run_id]
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     def _on_run_done(self, run_id: str, task: asyncio.Task[None]) -> None:
-        self._runs.pop(run_id, None)
+        """Forget it; one that has not ended is claimed again, by any worker, when its lease has run out."""
+        if run_id in self._runs and self._runs[run_id][1] is task:
+            del self._runs[run_id]
         if not task.cancelled() and task.exception():
             _logger.error("run %s: %r", run_id, task.exception())
 
     async def _look_for_cancels(self) -> None:
         if not self._runs:
             return
-        for run_id in await asyncio.to_thread(cancel_requests, self._database, self._name):
+        try:
+            found = await asyncio.to_thread(cancel_requests, self._database, self._name)
+        except Exception as error:
+            _logger.warning("cannot look for cancellations; trying again: %s", error)
+            return
+        for run_id in found:
             if run_id in self._runs:
                 self._runs[run_id][0].cancel()
 
@@ -196,14 +215,16 @@ class Worker:
         while True:
             with contextlib.suppress(Exception):
                 await services.writer(
-                    functools.partial(self._write_beat, lease, services.federation.reports())
+                    functools.partial(
+                        self._write_beat, lease, list(self._runs), services.federation.reports()
+                    )
                 )
             await asyncio.sleep(lease / 3)
 
-    def _write_beat(self, lease: float, reports: Reports, connection: Connection) -> None:
+    def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> None:
         now = time.time()
         release_the_dead(connection)
-        renew_leases(connection, self._name, lease, now)
+        renew_leases(connection, self._name, lease, now, held)
         forget_brokers(connection, now - 10 * lease)
         put_brokers(connection, self._name, reports, now)
 
@@ -212,9 +233,10 @@ class Worker:
         for _, task in list(self._runs.values()):
             task.cancel()
         await asyncio.gather(*(task for _, task in self._runs.values()), return_exceptions=True)
-        with contextlib.suppress(Exception):
-            await writer(lambda connection: release_runs(connection, self._name))
-            await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+        with contextlib.suppress(Exception):  # a database that is gone is not waited for: leases run out
+            async with asyncio.timeout(_GOODBYE):
+                await writer(lambda connection: release_runs(connection, self._name))
+                await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
 
 
 async def _preload(threads: ThreadPoolExecutor) -> None:
@@ -232,15 +254,17 @@ def release_the_dead(connection: Connection) -> None:
             release_runs(connection, worker)
 
 
-async def _main(config: ServiceConfig) -> None:
+async def _main(config: ServiceConfig, with_parent: bool) -> None:
     database = Database(config.database_url, SERVICE)
     worker = Worker(config, database)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
-    _stop_with_parent(loop, worker)
-    sys.stdout.write("worker ready\n")
-    sys.stdout.flush()
+    if with_parent:
+        _stop_with_parent(loop, worker)
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone already: standard input tells, too
+        sys.stdout.write("worker ready\n")
+        sys.stdout.flush()
     await worker.work()
     database.close()
 
@@ -259,9 +283,25 @@ def _stop_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
 
 def main() -> None:
     """Entry point of the worker process."""
-    parser = argparse.ArgumentParser(description="An engine worker; started by wes-bridge serve.")
-    parser.add_argument("--config-json", required=True, help="the service's configuration as JSON")
-    config = ServiceConfig.model_validate_json(parser.parse_args().config_json)
+    parser = argparse.ArgumentParser(description="An engine worker; see wes-bridge worker.")
+    parser.add_argument(
+        "--config-json", required=True, metavar="@FILE", help="the service's configuration as JSON"
+    )
+    parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input ends")
+    given = parser.parse_args()
+    text = given.config_json
+    if text.startswith("@"):
+        text = Path(text[1:]).read_text()
+    run(ServiceConfig.model_validate_json(text), given.exit_with_parent)
+
+
+def run(config: ServiceConfig, with_parent: bool = False) -> None:
+    """Work in this process until SIGTERM or SIGINT; prints ``worker ready``.
+
+    Args:
+        config: with all brokers.
+        with_parent: stop also when standard input ends.
+    """
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
@@ -271,7 +311,7 @@ def main() -> None:
     runlog.install()
     gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
-    uvloop.run(_main(config))
+    uvloop.run(_main(config, with_parent))
 
 
 if __name__ == "__main__":

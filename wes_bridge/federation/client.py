@@ -68,6 +68,10 @@ class BrokerShutError(BrokerError):
     """It was not asked: it failed too often just before."""
 
 
+class NotReachedError(BrokerError):
+    """There was no connection, so it has not heard what it was told."""
+
+
 class SessionGoneError(BrokerError):
     """The broker does not know the session (any more)."""
 
@@ -224,6 +228,8 @@ class Broker:
             raise BrokerError(f"{self.name} needs credentials, but {error}") from error
         except _TooLongError as error:
             raise BrokerError(f"{self.name} sent more than {MAX_BODY} bytes ({url})") from error
+        except aiohttp.ClientConnectorError as error:
+            raise NotReachedError(f"{self.name} cannot be reached at {url}: {error}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise BrokerError(f"{self.name} cannot be reached at {url}: {reason}") from error

@@ -18,7 +18,7 @@ from typing import Any
 from wes_bridge.federation.asking import Asker, Reply
 from wes_bridge.federation.attempts import Attempts
 from wes_bridge.federation.choosing import Choice, choose, maker_of
-from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
+from wes_bridge.federation.client import Broker, BrokerError, NotReachedError, SessionGoneError
 from wes_bridge.federation.following import (
     ACTION_TIMEOUT,
     LOST_AFTER,
@@ -37,6 +37,8 @@ MAX_ATTEMPTS = 4
 not count."""
 ACCEPT_WAIT = 10.0
 """Seconds a node is asked to hold the answer to an acceptance, for a quick command's end to be in it."""
+_ACCEPTS = 5
+"""Times an offer is accepted whose node does not answer, but is there and has not taken notice."""
 Reports = dict[str, tuple[str, dict[str, Any]]]
 """URL and health by broker's name."""
 
@@ -163,7 +165,7 @@ class Federation:
             session, etag = await self._found(broker, url)
             if session.phase is Phase.OFFERED:
                 await broker.dialect.prepare(step.plan, session)
-                session, etag = await broker.accept(url, ACTION_TIMEOUT, ACCEPT_WAIT)
+                session, etag = await self._accepted(broker, url, ACCEPT_WAIT)
         except asyncio.CancelledError:
             if not leave():
                 await asyncio.shield(cancel(broker, url))
@@ -178,6 +180,23 @@ class Federation:
         broker.dialect.release(url)
         step.not_accepted(placement, node, problem)
         return None
+
+    async def _accepted(self, broker: Broker, url: str, wait: float) -> tuple[Session, str | None]:
+        """Accept an offer. When the answer is lost, what became of it is found out: the command may run.
+
+        Raises:
+            BrokerError: it was not accepted, or its node has been silent for too long.
+        """
+        for _ in range(_ACCEPTS):
+            try:
+                return await broker.accept(url, ACTION_TIMEOUT, wait)
+            except BrokerError as error:
+                if error.status is not None or isinstance(error, NotReachedError):
+                    raise
+            session, etag = await self._found(broker, url)
+            if session.phase is not Phase.OFFERED:
+                return session, etag
+        raise BrokerError(f"{broker.name} breaks off whenever its offer is accepted")
 
     async def _found(self, broker: Broker, url: str) -> tuple[Session, str | None]:
         """The session as it is; a node that does not answer is given as long as one that falls silent."""
@@ -272,7 +291,7 @@ class Federation:
             broker.dialect.hold(candidate.url)
             try:
                 await broker.dialect.prepare(step.plan, candidate.offer)
-                session, etag = await broker.accept(candidate.url, ACTION_TIMEOUT, wait)
+                session, etag = await self._accepted(broker, candidate.url, wait)
             except asyncio.CancelledError:
                 if not leave():
                     await asyncio.shield(cancel(broker, candidate.url))

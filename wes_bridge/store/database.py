@@ -1,11 +1,14 @@
 """Opening a database: one URL in, an SQLAlchemy engine at the newest schema out.
 
-SQLite runs in WAL mode with foreign keys on; PostgreSQL as it is. It must not know any table: the caller
-gives the metadata and the folder of migrations.
+SQLite runs in WAL mode with foreign keys on. PostgreSQL is told to end a transaction that somebody has left
+lying about, since its locks would stop all others. It must not know any table: the caller gives the metadata
+and the folder of migrations.
 """
 
 from __future__ import annotations
 
+import sqlite3
+import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +16,25 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from wes_bridge.store.numbers import dumps, loads
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 30.0
 """Seconds a SQLite writer waits for another process's transaction."""
+CONNECT_TIMEOUT = 5
+"""Seconds a PostgreSQL server has to answer a new connection."""
+_POSTGRESQL = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Of libpq: a server whose machine is gone is noticed, rather than waited for as long as TCP would."""
+_SESSION = "SET lock_timeout = '20s'; SET idle_in_transaction_session_timeout = '30s'"
+_SQLITE_PASSING = ("locked", "busy", "disk is full", "disk I/O error", "unable to open")
 
 
 @dataclass(frozen=True)
@@ -68,10 +86,33 @@ class Database:
         self.engine.dispose()
 
 
+def one_at_a_time(connection: Connection, what: str) -> None:
+    """Wait until no other transaction does this; SQLite's writers are alone anyway."""
+    if connection.dialect.name == "postgresql":
+        key = zlib.crc32(f"wes-bridge {what}".encode())
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a database's error is one of the moment: it is down, starting, full, or another has a lock.
+
+    The same work, done again later, can succeed. Takes SQLAlchemy's errors and the drivers' own.
+    """
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig or error
+    if isinstance(error, sqlite3.Error):
+        return any(words in str(error) for words in _SQLITE_PASSING)
+    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("psycopg")}
+    return not names.isdisjoint(("OperationalError", "InterfaceError"))
+
+
 def _engine(url: str, is_sqlite: bool) -> Engine:
+    json = {"json_serializer": dumps, "json_deserializer": loads}
     if not is_sqlite:
-        return create_engine(url, pool_pre_ping=True, pool_size=10)
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+        return _postgresql(url, json)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}, **json)
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
@@ -85,6 +126,18 @@ def _engine(url: str, is_sqlite: bool) -> Engine:
         # taking the write lock first makes it wait instead.
         writes = connection.get_execution_options().get("writes", True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: str, json: Any) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, pool_size=10, connect_args=dict(_POSTGRESQL), **json)
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_SESSION)
+        connection.commit()
 
     return engine
 
@@ -104,6 +157,7 @@ def _made_new(engine: Engine, schema: Schema) -> bool:
     Several processes open a new database at once: who comes first makes the tables, in one transaction.
     """
     with engine.begin() as connection:
+        one_at_a_time(connection, "schema")
         if inspect(connection).has_table("alembic_version"):
             return True
         if inspect(connection).get_table_names():
@@ -134,5 +188,16 @@ def migrate(engine: Engine, migrations: str, revision: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS / migrations))
     with engine.begin() as connection:
+        one_at_a_time(connection, "schema")
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def revisions(migrations: str) -> list[str]:
+    """All Alembic revisions in folder ``migrations``, oldest first."""
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS / migrations))
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]

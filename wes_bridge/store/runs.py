@@ -8,12 +8,14 @@ backwards and refuse a worker whose lease was taken over (the fence).
 from __future__ import annotations
 
 import functools
+import heapq
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     RowMapping,
@@ -30,11 +32,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, one_at_a_time
 from wes_bridge.store.tables import run_tags, runs, tasks
 from wes_bridge.store.webhooks import queue_delivery
 
 _FINAL = [state.value for state in FINAL_STATES]
+_GOING_ON = [state.value for state in State if not state.is_final]
 _SHOWN = [column for column in tasks.columns if column.name not in ("inputs_hash", "outcome")]
 
 
@@ -263,18 +266,24 @@ def count_tasks(database: Database, run_id: str) -> dict[State, int]:
 # ---- the engine's side -----------------------------------------------------------------------------
 
 
-def claim_runs(
-    connection: Connection, worker: str, lease: float, limit: int, now: float
+def claim_runs(  # noqa: PLR0917
+    connection: Connection, worker: str, lease: float, limit: int, now: float, most: int | None = None
 ) -> Sequence[Row[Any]]:
-    """Take up to ``limit`` runs that nobody holds, oldest first, for ``lease`` seconds.
+    """Take up to ``limit`` runs that nobody holds, for ``lease`` seconds.
+
+    Owners take turns: whoever has fewer runs under way comes first, and each owner's runs come in the order
+    of their submission. ``most`` is how many runs all workers together may hold.
 
     Returns:
         Whole rows, as they are after the claim (``fence`` is the number this worker must show).
     """
-    free = and_(runs.c.state.not_in(_FINAL), or_(runs.c.worker.is_(None), runs.c.lease_until < now))
-    query = select(runs.c.seq).where(free).order_by(runs.c.seq).limit(limit)
-    query = query.with_for_update(skip_locked=True)  # SQLite ignores it: its writers are alone anyway
-    found = [row.seq for row in connection.execute(query)]
+    one_at_a_time(connection, "claim")
+    if not connection.execute(select(runs.c.seq).where(_free(now)).limit(1)).first():
+        return []
+    held = _held(connection, now)
+    if most is not None:
+        limit = min(limit, most - sum(held.values()))
+    found = _next(connection, held, limit, now) if limit > 0 else []
     if not found:
         return []
     connection.execute(
@@ -285,11 +294,56 @@ def claim_runs(
     return connection.execute(select(runs).where(runs.c.seq.in_(found)).order_by(runs.c.seq)).all()
 
 
-def renew_leases(connection: Connection, worker: str, lease: float, now: float) -> None:
-    """Hold all runs of ``worker`` for another ``lease`` seconds."""
+def _free(now: float) -> ColumnElement[bool]:
+    return and_(runs.c.state.in_(_GOING_ON), or_(runs.c.worker.is_(None), runs.c.lease_until < now))
+
+
+def _held(connection: Connection, now: float) -> dict[str, int]:
+    """How many runs of each owner are held."""
+    query = (
+        select(runs.c.owner, func.count())
+        .where(runs.c.state.in_(_GOING_ON), runs.c.worker.is_not(None), runs.c.lease_until >= now)
+        .group_by(runs.c.owner)
+    )
+    return {owner: count for owner, count in connection.execute(query)}
+
+
+def _next(connection: Connection, held: Mapping[str, int], limit: int, now: float) -> list[int]:
+    """Which free runs are next."""
+    query = select(runs.c.owner, func.count()).where(_free(now)).group_by(runs.c.owner)
+    waiting = {owner: count for owner, count in connection.execute(query)}
+    found: list[int] = []
+    for owner, share in _shares(waiting, held, limit).items():
+        query = select(runs.c.seq).where(_free(now), runs.c.owner == owner).order_by(runs.c.seq).limit(share)
+        query = query.with_for_update(skip_locked=True)  # SQLite ignores it: its writers are alone anyway
+        found += connection.execute(query).scalars()
+    return found
+
+
+def _shares(waiting: Mapping[str, int], held: Mapping[str, int], limit: int) -> dict[str, int]:
+    """How many runs of each owner are next: one after the other goes to who then has the fewest under way."""
+    shares: dict[str, int] = {}
+    queue = [(held.get(owner, 0), owner) for owner in waiting]
+    heapq.heapify(queue)
+    while queue and limit > 0:
+        under_way, owner = queue[0]
+        shares[owner] = shares.get(owner, 0) + 1
+        limit -= 1
+        if shares[owner] < waiting[owner]:
+            heapq.heapreplace(queue, (under_way + 1, owner))
+        else:
+            heapq.heappop(queue)
+    return shares
+
+
+def renew_leases(connection: Connection, worker: str, lease: float, now: float, held: Sequence[str]) -> None:
+    """Hold for another ``lease`` seconds those of the runs ``held`` that are still ``worker``'s.
+
+    The worker says what it works on: one it has given up, for whatever reason, must not stay with it.
+    """
     connection.execute(
         update(runs)
-        .where(runs.c.worker == worker, runs.c.state.not_in(_FINAL))
+        .where(runs.c.run_id.in_(held), runs.c.worker == worker, runs.c.state.not_in(_FINAL))
         .values(lease_until=now + lease)
     )
 

@@ -2,12 +2,14 @@
 
 A thread owns one connection; whatever has been asked for since its last commit goes into the next
 transaction, and each caller is told when its own write is durable. Under load commits keep a distance, so
-that more fits into each; a few at a time are made at once. It must not know any table.
+that more fits into each; a few at a time are made at once. While the database is gone, what was asked for
+waits, in order, for as long as the writer is patient. It must not know any table.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
@@ -16,14 +18,17 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, is_passing
 
+_logger = logging.getLogger("wes_bridge.store")
 Work = Callable[[Connection], Any]
 _BATCH = 500
 SPACING = 0.02
 """Seconds between commits, on average, when there are many."""
 BURST = 10
 """Commits that may follow one another at once before that."""
+_PAUSE = 0.5
+"""Seconds between attempts while the database is gone."""
 
 
 class Writer:
@@ -32,10 +37,14 @@ class Writer:
     Args:
         database: where to write.
         name: of the thread.
+        patience: seconds writes wait for a database that is gone. What is written must then bear being
+            tried again: whether a commit was made cannot be known when the connection broke during it.
     """
 
-    def __init__(self, database: Database, name: str = "store-writer") -> None:
+    def __init__(self, database: Database, name: str = "store-writer", patience: float = 0.0) -> None:
         self._database = database
+        self._patience = patience
+        self._closing = threading.Event()
         self._queue: queue.SimpleQueue[tuple[Work, asyncio.Future[Any] | None] | None] = queue.SimpleQueue()
         self._due = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -56,7 +65,8 @@ class Writer:
         self._queue.put((work, None))
 
     def close(self) -> None:
-        """Finish what was asked for, then stop the thread."""
+        """Finish what was asked for, then stop the thread; a database that is gone is not waited for."""
+        self._closing.set()
         self._queue.put(None)
         self._thread.join(timeout=30)
 
@@ -88,8 +98,7 @@ class Writer:
 
     def _commit(self, batch: list[tuple[Work, asyncio.Future[Any] | None]]) -> None:
         try:
-            with self._database.write() as connection:
-                results = [work(connection) for work, _ in batch]
+            results = self._patiently([work for work, _ in batch])
         except Exception as error:
             if len(batch) == 1:
                 _tell(batch[0][1], None, error)
@@ -99,6 +108,26 @@ class Writer:
             return
         for (_, future), result in zip(batch, results, strict=True):
             _tell(future, result, None)
+
+    def _patiently(self, batch: list[Work]) -> list[Any]:
+        """Do it in one transaction; again, as long as the database is gone and there is patience."""
+        until = time.monotonic() + self._patience
+        waited = False
+        while True:
+            try:
+                with self._database.write() as connection:
+                    results = [work(connection) for work in batch]
+            except Exception as error:
+                if not is_passing(error) or time.monotonic() >= until or self._closing.is_set():
+                    raise
+                if not waited:
+                    _logger.warning("the database does not answer; writes wait for it: %s", error)
+                    waited = True
+                self._closing.wait(_PAUSE)
+                continue
+            if waited:
+                _logger.warning("the database answers again")
+            return results
 
 
 def _tell(future: asyncio.Future[Any] | None, result: Any, error: Exception | None) -> None:

@@ -21,6 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from wes_bridge.store.database import is_passing
+
 _LOG = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -100,8 +102,14 @@ def describe(error: Exception) -> tuple[int, str, dict[str, str]]:
         return error.status_code, _http_text(error), dict(error.headers or {})
     if isinstance(error, ClientDisconnect):
         return 400, "the client went away before its request was complete", {}
+    return _own_fault(error)
+
+
+def _own_fault(error: Exception) -> tuple[int, str, dict[str, str]]:
     if is_disk_full(error):
         return 500, "no space left on the service's disk; try again later or tell its operator", {}
+    if is_passing(error):
+        return 503, "the service's database does not answer; try again in a moment", {"Retry-After": "5"}
     return 500, "something went wrong in the service; its log tells more", {}
 
 
