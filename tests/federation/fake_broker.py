@@ -29,6 +29,7 @@ class FakeBroker:
         refuse: message of a NO.
         accept_as: phase that accepting leads to.
         lose_answers: acceptances that are heard but not answered: the connection breaks.
+        lost_as: they are answered with this status instead.
         forget: polls of sessions are answered 404.
         start: the offers' start, ISO 8601.
         costs, metrics: of the offers: (least, most) by type; a figure may be any JSON number.
@@ -49,6 +50,7 @@ class FakeBroker:
         self.refuse: str | None = None
         self.accept_as = "ACCEPTED"
         self.lose_answers = 0
+        self.lost_as: int | None = None
         self.forget = False
         self.messages: list[dict[str, Any]] = []
         self.start: str | None = None
@@ -132,7 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.broker.updates.append(body["value"])
         if body["value"] == "ACCEPTED" and self.broker.lose_answers > 0:
             self.broker.lose_answers -= 1
-            self.close_connection = True
+            if self.broker.lost_as:
+                self._answer(self.broker.lost_as, b"{}")
+            else:
+                self.close_connection = True
             return
         phase = self.broker.accept_as if body["value"] == "ACCEPTED" else body["value"]
         self._answer(200, json.dumps(self.broker.session(phase)).encode())

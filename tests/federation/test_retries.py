@@ -1,5 +1,7 @@
 """A command that fails is the user's: run again only if asked for, and told."""
 
+import pytest
+
 from tests.federation.conftest import PLAN, place
 from tests.federation.fake_broker import FakeBroker
 from wes_bridge.model.preferences import Wish
@@ -81,11 +83,12 @@ def test_an_offer_that_cannot_be_accepted_leaves_the_next_best(alpha: FakeBroker
 # ---- an acceptance whose answer is lost ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("status", [None, 503])
 def test_an_acceptance_whose_answer_is_lost_is_not_made_elsewhere(
-    alpha: FakeBroker, beta: FakeBroker
+    alpha: FakeBroker, beta: FakeBroker, status: int | None
 ) -> None:
     """The node died after it had heard of it: the command runs, and must not run once more."""
-    alpha.lose_answers = 1
+    alpha.lose_answers, alpha.lost_as = 1, status
     outcome, seen = place(alpha, beta)
     assert outcome.exit_code == 0
     assert (len(alpha.requests), alpha.updates) == (1, ["ACCEPTED"])
@@ -99,6 +102,15 @@ def test_an_acceptance_that_was_lost_on_its_way_is_made_again(alpha: FakeBroker)
     outcome, _ = place(alpha)
     assert outcome.exit_code == 0
     assert (len(alpha.requests), alpha.updates) == (1, ["ACCEPTED", "ACCEPTED"])
+
+
+def test_a_node_that_never_takes_notice_is_left_for_the_next_best(
+    alpha: FakeBroker, beta: FakeBroker
+) -> None:
+    alpha.lose_answers, alpha.lost_as, alpha.phases = 99, 500, ["OFFERED"]
+    outcome, seen = place(alpha, beta)
+    assert outcome.exit_code == 0
+    assert seen[-1].placement.node == "node1"
 
 
 def test_an_offer_that_is_gone_after_a_lost_answer_is_asked_for_again(alpha: FakeBroker) -> None:

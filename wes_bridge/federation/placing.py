@@ -37,7 +37,10 @@ MAX_ATTEMPTS = 4
 not count."""
 ACCEPT_WAIT = 10.0
 """Seconds a node is asked to hold the answer to an acceptance, for a quick command's end to be in it."""
-_ACCEPTS = 5
+SERVER_ERROR = 500
+"""From this status on, an answer does not say what was done: a node that is being stopped gives such, too."""
+_PAUSE = 0.2
+_ACCEPTS = 3
 """Times an offer is accepted whose node does not answer, but is there and has not taken notice."""
 Reports = dict[str, tuple[str, dict[str, Any]]]
 """URL and health by broker's name."""
@@ -187,16 +190,20 @@ class Federation:
         Raises:
             BrokerError: it was not accepted, or its node has been silent for too long.
         """
+        problem = BrokerError(f"{broker.name} was not asked")
         for _ in range(_ACCEPTS):
             try:
                 return await broker.accept(url, ACTION_TIMEOUT, wait)
             except BrokerError as error:
-                if error.status is not None or isinstance(error, NotReachedError):
+                refused = error.status is not None and error.status < SERVER_ERROR
+                if refused or isinstance(error, NotReachedError):
                     raise
+                problem = error
             session, etag = await self._found(broker, url)
             if session.phase is not Phase.OFFERED:
                 return session, etag
-        raise BrokerError(f"{broker.name} breaks off whenever its offer is accepted")
+            await asyncio.sleep(_PAUSE)
+        raise problem
 
     async def _found(self, broker: Broker, url: str) -> tuple[Session, str | None]:
         """The session as it is; a node that does not answer is given as long as one that falls silent."""
