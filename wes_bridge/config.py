@@ -24,7 +24,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Period = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=3660))]
 """An ISO 8601 duration (PT15M), or seconds."""
-_SOCKET_FOLDER = 80
+_SOCKET_FOLDER = 70
 """Bytes of a folder's path that leave room for the names of sockets in it."""
 
 
@@ -400,8 +400,9 @@ class ServiceConfig(_Section):
         path = self.state_dir.absolute() / "wakeup"
         if len(os.fsencode(path)) <= _SOCKET_FOLDER:
             return path
-        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"wes-bridge-{os.getuid()}-{digest}"
+        name = f"wes-bridge-{os.getuid()}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
+        short = Path(tempfile.gettempdir()) / name
+        return short if len(os.fsencode(short)) <= _SOCKET_FOLDER else Path("/tmp") / name  # noqa: S108
 
     @property
     def workspace_dir(self) -> Path:

@@ -28,6 +28,7 @@ class FakeBroker:
         raw_session: when set, the answer to each GET.
         refuse: message of a NO.
         accept_as: phase that accepting leads to.
+        gone: acceptances that come too late: the offer has become EXPIRED.
         lose_answers: acceptances that are heard but not answered: the connection breaks.
         lost_as: they are answered with this status instead.
         forget: polls of sessions are answered 404.
@@ -49,6 +50,7 @@ class FakeBroker:
         self.raw_session: tuple[int, bytes] | None = None
         self.refuse: str | None = None
         self.accept_as = "ACCEPTED"
+        self.gone = 0
         self.lose_answers = 0
         self.lost_as: int | None = None
         self.forget = False
@@ -77,6 +79,13 @@ class FakeBroker:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def accepted(self) -> str:
+        """What accepting an offer makes of it."""
+        if self.gone:
+            self.gone -= 1
+            return "EXPIRED"
+        return self.accept_as
 
     def offers(self) -> dict[str, Any]:
         """The answer to a request."""
@@ -139,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self.close_connection = True
             return
-        phase = self.broker.accept_as if body["value"] == "ACCEPTED" else body["value"]
+        phase = self.broker.accepted() if body["value"] == "ACCEPTED" else body["value"]
         self._answer(200, json.dumps(self.broker.session(phase)).encode())
 
     def do_GET(self) -> None:

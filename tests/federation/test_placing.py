@@ -185,3 +185,23 @@ def test_cancelling_the_step_cancels_the_session(alpha: FakeBroker) -> None:
 
     asyncio.run(run())
     assert alpha.updates == ["ACCEPTED", "CANCELLED"]
+
+
+def test_who_loses_a_race_for_the_best_offer_asks_again(alpha: FakeBroker, beta: FakeBroker) -> None:
+    """Others were quicker: that is no reason to take a worse offer elsewhere, nor to set the node back."""
+    alpha.start, beta.start = (format_instant(utcnow() + timedelta(hours=h)) for h in (1, 9))
+    alpha.gone = 3
+    outcome, seen = place(alpha, beta)
+    assert outcome.exit_code == 0
+    placement = seen[-1].placement
+    assert (placement.node, placement.attempt) == ("node0", 1)
+    assert [entry["node"] for entry in placement.earlier] == ["node0"] * 3
+    assert "ACCEPTED" not in beta.updates
+
+
+def test_races_that_are_always_lost_end(alpha: FakeBroker, beta: FakeBroker) -> None:
+    alpha.start, beta.start = (format_instant(utcnow() + timedelta(hours=h)) for h in (1, 9))
+    alpha.gone = 10**6
+    outcome, seen = place(alpha, beta)
+    assert outcome.exit_code == 0
+    assert seen[-1].placement.node == "node1"

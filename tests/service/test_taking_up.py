@@ -158,4 +158,5 @@ def test_a_cancellation_while_nobody_works(case: Case) -> None:
         await_true(lambda: not case.commands())
     finally:
         third.stop()
-    assert len(case.lines()) == 4
+    # A session in line may have begun in the moment between the end of one before it and its own.
+    assert not [line for line in case.lines() if line.startswith("second")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,13 @@ from typing import Any
 from wes_bridge.federation.placement import Placement
 from wes_bridge.model.step_plan import Resources, StepOutcome, StepPlan
 from wes_bridge.model.units import utcnow
+
+MOST_RACES = 20
+"""Times it is asked again because others took the best offers; after that the next best is accepted."""
+PAUSE = 0.02
+"""Seconds, times the number of lost races, before asking again."""
+SHOWN = 20
+"""Earlier tries that are remembered."""
 
 
 class Attempts:
@@ -34,6 +42,8 @@ class Attempts:
         self.losses = 0
         self.retries = plan.wish.retries
         self.memory_retries = plan.wish.memory_retries
+        self.races = 0
+        self.raced = False
         self.set_back: Counter[str] = Counter()
         self.failures: list[str] = []
         self.earlier: list[dict[str, Any]] = []
@@ -119,8 +129,28 @@ class Attempts:
         self._note(placement, f"{outcome.problem or f'exit code {outcome.exit_code}'}; again, as asked for")
         return True
 
+    def outrun(self, placement: Placement, node: str, problem: str) -> bool:
+        """An offer went to somebody else, which is nobody's fault; whether to ask for others like it."""
+        self.failures.append(problem)
+        self.earlier.append({"attempt": self.attempt, "node": node, "problem": problem})
+        del self.earlier[:-SHOWN]
+        placement.earlier = list(self.earlier)
+        self.raced = self.races < MOST_RACES
+        return self.raced
+
+    async def missed(self) -> None:
+        """No offer could be accepted: either others were quicker and it is asked again, or it is a loss."""
+        if not self.raced:
+            self.losses += 1
+            return
+        self.raced = False
+        self.races += 1
+        self.attempt -= 1  # nothing ran
+        await asyncio.sleep(PAUSE * self.races)
+
     def not_accepted(self, placement: Placement, node: str, problem: str) -> None:
         """An offer could not be accepted: its node is set back."""
+        self.raced = False
         self.set_back[node] += 1
         self.failures.append(problem)
         self.earlier.append({"attempt": self.attempt, "node": node, "problem": problem})

@@ -23,6 +23,8 @@ HELD = 1.0
 MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
 COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:booking-ended", MEMORY_LIMIT}
 """Kinds of messages that say the command itself went over what it asked for."""
+GONE = frozenset({Phase.REJECTED, Phase.EXPIRED})
+"""Phases of an offer that can be had no more: others were quicker, or time was."""
 NOT_ACCEPTED = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})
 """Phases of a session that was never accepted."""
 _RANK = {phase: rank for rank, phase in enumerate(Phase)}

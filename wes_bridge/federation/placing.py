@@ -21,6 +21,7 @@ from wes_bridge.federation.choosing import Choice, choose, maker_of
 from wes_bridge.federation.client import Broker, BrokerError, NotReachedError, SessionGoneError
 from wes_bridge.federation.following import (
     ACTION_TIMEOUT,
+    GONE,
     LOST_AFTER,
     NOT_ACCEPTED,
     Accepted,
@@ -132,7 +133,7 @@ class Federation:
                 choice = choose(candidates, step.plan.wish, plan.name, step.set_back)
                 accepted = await self._accept(choice, placement, step, report, leave)
             if accepted is None:
-                step.losses += 1
+                await step.missed()
                 continue
             outcome = await self._follow(accepted, placement, step.plan, report, leave)
             if isinstance(outcome, str):
@@ -285,9 +286,9 @@ class Federation:
         What is about to be accepted is reported first: after a crash the session is known and can be found.
         """
         placement.choice, placement.reason = choice.data, choice.reason
-        for candidate in choice.ranked:
-            broker = candidate.broker
-            if candidate is not choice.ranked[0]:
+        for index, candidate in enumerate(choice.ranked):
+            broker, rest = candidate.broker, choice.ranked[index + 1 :]
+            if index:
                 placement.reason = f"the better ones could not be accepted; {choice.reason}"
             placement.node, placement.session_url = broker.name, candidate.url
             placement.maker = maker_of(candidate.offer)
@@ -313,7 +314,12 @@ class Federation:
                 problem = f"{broker.name}: the offer became {session.phase}"
             await broker.dialect.stop(session)
             broker.dialect.release(candidate.url)
-            step.not_accepted(placement, broker.name, problem)
+            if session.phase not in GONE:
+                step.not_accepted(placement, broker.name, problem)
+            elif step.outrun(placement, broker.name, problem) and rest and rest[0].broker is not broker:
+                for other in rest:  # worse, while the better ones went to others: ask for what comes next
+                    self._asker.give_back(other.broker, [other.url])
+                return None
         return None
 
 
