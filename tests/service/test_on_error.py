@@ -112,7 +112,8 @@ def test_cancel_ends_siblings_at_once(roomy: Service, tmp_path: Path, gate: Path
 
 
 def test_a_scatter_is_cancelled_too(roomy: Service, tmp_path: Path, gate: Path) -> None:
-    script = f"test $0 != 1 || exit 3; until test -e {gate}; do sleep 0.05; done"
+    # whichever begins first fails: the node chooses which four of them run
+    script = f"mkdir {tmp_path}/first && exit 3; until test -e {gate}; do sleep 0.05; done"
     tool = {
         "class": "CommandLineTool",
         "baseCommand": ["sh", "-c", script],
