@@ -160,16 +160,24 @@ def write_png(sheet: Sheet, path: Path, scale: float = 1.5) -> None:
             case Rect():
                 style = f"round,pad=0,rounding_size={shape.radius}" if shape.radius else "square,pad=0"
                 box = (shape.x, shape.y), shape.width, shape.height
-                colours = {"facecolor": shape.fill, "edgecolor": shape.stroke, "linewidth": shape.line}
+                colours: dict[str, Any] = {
+                    "facecolor": shape.fill,
+                    "edgecolor": shape.stroke,
+                    "linewidth": shape.line,
+                }
                 axes.add_patch(FancyBboxPatch(*box, boxstyle=style, zorder=order, **colours))
             case Line():
-                dashes = (0, (4, 3)) if shape.dashed else "-"
+                dashes: Any = (0, (4, 3)) if shape.dashed else "-"
                 line = Line2D([shape.x1, shape.x2], [shape.y1, shape.y2], linestyle=dashes, zorder=order)
                 line.set(color=shape.stroke, linewidth=shape.line)
                 axes.add_line(line)
             case Text():
                 weight = "bold" if shape.bold else "normal"
-                look = {"fontsize": shape.size, "color": shape.fill, "ha": anchors[shape.anchor]}
+                look: dict[str, Any] = {
+                    "fontsize": shape.size,
+                    "color": shape.fill,
+                    "ha": anchors[shape.anchor],
+                }
                 text = shape.text.replace("$", r"\$")
                 axes.text(shape.x, shape.y, text, va="baseline", weight=weight, zorder=order, **look)
     figure.savefig(path)
