@@ -134,14 +134,22 @@ class Worker:
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
-                await self._claim(services)
-                await self._look_for_cancels()
-                sleep = asyncio.create_task(sleeper.sleep(_POLL))
-                await asyncio.wait({sleep, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                sleep.cancel()
+                turn = asyncio.create_task(self._turn(services, sleeper))
+                await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                turn.cancel()  # to be stopped is not to wait for a database that is gone
+                (problem,) = await asyncio.gather(turn, return_exceptions=True)
+                if isinstance(problem, Exception):
+                    _logger.warning("cannot look for runs; trying again: %s", problem)
+                    await asyncio.wait({stopping}, timeout=_POLL)
         finally:
             for task in (beat, cleaning, stopping):
                 task.cancel()
+
+    async def _turn(self, services: Services, sleeper: Sleeper) -> None:
+        """Look for runs and for cancellations, then sleep until called, or for a while."""
+        await self._claim(services)
+        await self._look_for_cancels()
+        await sleeper.sleep(_POLL)
 
     async def _claim(self, services: Services) -> None:
         room = self._config.engine.max_runs - len(self._runs)
