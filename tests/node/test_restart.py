@@ -106,18 +106,18 @@ def test_cancel_survives_a_kill(fresh: NodeProcess) -> None:
 
 
 def test_time_limit_after_restart(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 26.4575", timeLimit=2)))
+    session = running(fresh, Request(shell("sleep 26.4575", timeLimit=10)))
     fresh.kill()
     time.sleep(1)
     fresh.start()
-    ended = fresh.end(session, 10)
+    ended = fresh.end(session, 60)
     assert "urn:wes-bridge:time-limit" in session_kinds(ended)
     assert gone("26.4575")
 
 
 def test_offers_and_waiting_sessions_survive(start_node: Starter) -> None:
     node = start_node("--log-level=warning", cores=1, offer_lifetime=60)
-    blocker = running(node, Request(shell("sleep 3")))
+    blocker = running(node, Request(shell("sleep 10")))
     waiting = [node.begin(Request(shell(f"echo {number}"))) for number in range(3)]
     offer = node.offer(Request(shell("echo offered")))
     answered = node.ask(Request(None))
