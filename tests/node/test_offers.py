@@ -165,8 +165,20 @@ def test_missing_and_unknown(node: NodeProcess) -> None:
         assert answer.json()["message"]
     assert node.http.get(f"{node.url}/sessions/not-a-uuid").status_code == 400
     assert node.http.get(f"{node.url}/streams/{uuid4()}/stdin").status_code == 404
-    assert node.http.delete(f"{node.url}/requests").status_code == 405
     assert node.http.get(f"{node.url}/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize(
+    ("path", "takes"), [("requests", "POST"), (f"sessions/{uuid4()}", "GET, HEAD, POST")]
+)
+def test_a_method_that_an_address_does_not_take(
+    node: NodeProcess, method: str, path: str, takes: str
+) -> None:
+    answer = node.http.request(method, f"{node.url}/{path}")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == takes
+    assert takes in answer.json()["message"]
 
 
 def test_body_over_the_limit_is_refused_unread(start_node: Starter) -> None:

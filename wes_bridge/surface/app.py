@@ -66,11 +66,15 @@ class BrokerApp:
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
         """ASGI."""
-        handler = self._handler(scope) if scope["type"] == "http" else None
-        if handler is None:
+        offered = self._offered(scope["path"]) if scope["type"] == "http" else {}
+        if not offered:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
+        if scope["method"] not in offered:
+            await _not_taken(request, list(offered))(scope, receive, send)
+            return
+        handler, scope["path_params"] = offered[scope["method"]]
         try:
             response = await handler(request)
         except BadRequestError as error:
@@ -80,12 +84,13 @@ class BrokerApp:
             response = http.answer(request, http.error_body(self._failed), 500)
         await response(scope, receive, send)
 
-    def _handler(self, scope: MutableMapping[str, Any]) -> Handler | None:
-        for method, path, handler in self._routes:
-            if method == scope["method"] and (found := path.fullmatch(scope["path"])):
-                scope["path_params"] = found.groupdict()
-                return handler
-        return None
+    def _offered(self, path: str) -> dict[str, tuple[Handler, dict[str, str]]]:
+        """What an address takes: for each method its handler and the values of the path's parameters."""
+        return {
+            method: (handler, found.groupdict())
+            for method, pattern, handler in self._routes
+            if (found := pattern.fullmatch(path))
+        }
 
 
 def _routes(document: dict[str, Any], api: object) -> list[tuple[str, re.Pattern[str], Handler]]:
@@ -124,6 +129,12 @@ def _by_operation(api: object) -> Callable[[str], Handler]:
         return handler
 
     return resolve
+
+
+def _not_taken(request: Request, methods: list[str]) -> Response:
+    """A method that the address does not take; RFC 9110 section 15.5.6 asks for those that it does."""
+    takes = ", ".join(sorted(methods))
+    return http.answer(request, http.error_body(f"this address takes only {takes}"), 405, {"Allow": takes})
 
 
 def _error(request: Request, error: BadRequestError) -> Response:
