@@ -25,10 +25,9 @@ from sqlalchemy import Connection
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
-from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine import javascript, runlog, schemas, speedups
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
-from wes_bridge.engine.loading import VERSIONS, preload
 from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.brokers import make_broker
@@ -248,10 +247,11 @@ class Worker:
 
 
 async def _preload(threads: ThreadPoolExecutor) -> None:
-    """Read the schemas: the usual ones at once, others when runs that were waiting are under way."""
+    """Have the schemas: those kept and the usual ones at once, others when waiting runs are under way."""
     loop = asyncio.get_running_loop()
-    for version in VERSIONS:
-        await loop.run_in_executor(threads, preload, version)
+    await loop.run_in_executor(threads, schemas.preload_kept)
+    for version in schemas.VERSIONS:
+        await loop.run_in_executor(threads, schemas.preload, version)
         await asyncio.sleep(_PRELOAD_PAUSE)
 
 
