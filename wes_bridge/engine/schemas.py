@@ -1,9 +1,9 @@
 """cwltool's schemas of CWL, worked out once a machine instead of once a process.
 
-Reading a version's schema costs cwltool half a second to a whole one, and each run needs three: its own, the
-one that documents are brought to, and v1.0 for the types of files. What comes of it is kept as a pickle in the
-user's cache directory, as Python keeps its bytecode; a file that is not there, not ours, or of another release
-is worked out anew. It must not know what is loaded with the schemas.
+Reading a version's schema costs cwltool half a second to a whole one, and each run needs three: its own,
+the one that documents are brought to, and v1.0 for the types of files. What comes of it is kept as a pickle
+in the user's cache directory, as Python keeps its bytecode; a file that is not there, not ours, or of another
+release is worked out anew. It must not know what is loaded with the schemas.
 """
 
 from __future__ import annotations
