@@ -8,8 +8,12 @@ derives from it: its name, its key, the paths of its session.
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cwltool.context import RuntimeContext
+from cwltool.mutation import MutationManager
 from cwltool.process import shortname
 
 from wes_bridge.model.run_options import RunOptions
@@ -56,6 +60,29 @@ class StepContext(RuntimeContext):
         context.tmpdir = context.docker_tmpdir = f"{root}/tmp"  # noqa: S108  # of the session
         context.stagedir = context.docker_stagedir = f"{root}/in"
         return context
+
+
+def run_context(
+    run_id: str, make_fs_access: Callable[[str], Any], options: Mapping[str, Any], *, checksums: bool
+) -> StepContext:
+    """The context in which a run's graph is walked, or expanded for its plan.
+
+    Args:
+        run_id: of the run.
+        make_fs_access: cwltool file access bound to the run.
+        options: attributes of cwltool's RuntimeContext to set.
+        checksums: whether files get the checksums of their bytes, which must then be there to be read.
+    """
+    context = StepContext(dict(options))
+    context.run_id = run_id
+    context.basedir = "/nonexistent"
+    context.make_fs_access = make_fs_access
+    context.mutation_manager = MutationManager()
+    context.toplevel = True
+    context.workflow_eval_lock = threading.Condition(threading.RLock())
+    context.use_container = True
+    context.compute_checksum = checksums
+    return context
 
 
 def session_root(run_id: str, place: tuple[str, ...]) -> str:
