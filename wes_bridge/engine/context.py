@@ -2,12 +2,13 @@
 
 A *place* is the path of steps from the workflow down to a tool, with scatter indices:
 ``("sub", "measure[3]")``. It names a task the same way in every replay of the run, and everything of a step
-derives from it: its name, its key, the paths of its session.
+derives from it: its name, its key, its id, the paths of its session.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -89,3 +90,9 @@ def session_root(run_id: str, place: tuple[str, ...]) -> str:
     """The directory of a step's session below which its paths lie: unlike any other text."""
     digest = hashlib.sha256("/".join((run_id, *place)).encode()).hexdigest()[:16]
     return f"/wb-{digest}"
+
+
+def task_id(key: str) -> str:
+    """A task's id from its key: readable, safe in a URL and as a folder's name, unique in its run."""
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", key).strip("-.")[:60]
+    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -18,7 +18,7 @@ from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder, file_url
-from wes_bridge.engine.context import run_context
+from wes_bridge.engine.context import run_context, task_id
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
@@ -28,7 +28,6 @@ from wes_bridge.engine.plan.expand import Expansion, TooWideError
 from wes_bridge.engine.plan.grouping import Group, grouped, request_key
 from wes_bridge.engine.plan.sizes import Sizes
 from wes_bridge.engine.plan.timeline import schedule
-from wes_bridge.engine.run import task_id
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.choosing import Candidate, choose
 from wes_bridge.federation.client import Broker
