@@ -17,8 +17,10 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 from sqlalchemy import Connection
@@ -217,16 +219,14 @@ class Worker:
                 return
 
     async def _beat(self, services: Services) -> None:
-        """Renew the leases, and tell how the brokers are; a beat that fails is tried again at the next."""
+        """Renew the leases, and tell how the brokers are."""
         lease = self._config.engine.lease
-        while True:
-            with contextlib.suppress(Exception):
-                await services.writer(
-                    functools.partial(
-                        self._write_beat, lease, list(self._runs), services.federation.reports()
-                    )
-                )
-            await asyncio.sleep(lease / 3)
+
+        async def beat() -> None:
+            held, reports = list(self._runs), services.federation.reports()
+            await services.writer(functools.partial(self._write_beat, lease, held, reports))
+
+        await keep_beating(beat, lease / 3)
 
     def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> None:
         now = time.time()
@@ -253,6 +253,28 @@ async def _preload(threads: ThreadPoolExecutor) -> None:
     for version in schemas.VERSIONS:
         await loop.run_in_executor(threads, schemas.preload, version)
         await asyncio.sleep(_PRELOAD_PAUSE)
+
+
+async def keep_beating(beat: Callable[[], Awaitable[None]], pause: float) -> NoReturn:
+    """Beat until cancelled; a beat that fails is tried again at the next, and told once an outage.
+
+    Args:
+        beat: done at once, and then every ``pause`` seconds.
+        pause: between two beats.
+    """
+    failing = False
+    while True:
+        try:
+            await beat()
+        except Exception as error:
+            if not failing:
+                _logger.warning("cannot renew the leases of runs; trying again: %r", error)
+            failing = True
+        else:
+            if failing:
+                _logger.warning("the leases of runs are renewed again")
+            failing = False
+        await asyncio.sleep(pause)
 
 
 def release_the_dead(connection: Connection) -> None:
