@@ -24,8 +24,8 @@ from cwltool.load_tool import (
     resolve_and_validate_document,
     resolve_overrides,
 )
-from cwltool.process import Process, add_sizes, fill_in_defaults, get_schema, shortname
-from cwltool.update import INTERNAL_VERSION, ORIGINAL_CWLVERSION
+from cwltool.process import Process, add_sizes, fill_in_defaults, shortname
+from cwltool.update import ORIGINAL_CWLVERSION
 from cwltool.utils import (
     adjustDirObjs,
     normalizeFilesDirs,
@@ -46,6 +46,7 @@ from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy, guarded_fetcher
 from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.engine.hints import check_hints
+from wes_bridge.engine.schemas import read_schemas
 from wes_bridge.engine.tools import make_process
 
 _lock = threading.Lock()
@@ -91,18 +92,13 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         raise InvalidWorkflowError(str(error)) from error
 
 
-VERSIONS = ("v1.2", "v1.1", "v1.0")
-"""Of CWL, the one that workflows have most likely first."""
-
-
 def preload(version: str) -> None:
     """Read the schemas of a CWL version, and of the one that cwltool brings all documents to.
 
     Half a second and more that no run should wait for.
     """
-    for name in (version, INTERNAL_VERSION):
-        with _lock:
-            get_schema(name)
+    with _lock:
+        read_schemas(version)
 
 
 def _context(policy: Policy) -> LoadingContext:

@@ -28,9 +28,10 @@ from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, runlog, speedups
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
-from wes_bridge.engine.loading import VERSIONS, preload
+from wes_bridge.engine.loading import preload
 from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
 from wes_bridge.engine.run import Run, Services
+from wes_bridge.engine.schemas import VERSIONS
 from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
