@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from cwltool.process import get_schema
 from cwltool.update import INTERNAL_VERSION
 from ruamel.yaml import YAML
-from schema_salad.sourceline import cmap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 VERSIONS = ("v1.2", "v1.1", "v1.0")
 """Of CWL, the one that workflows have most likely first."""
@@ -78,13 +78,30 @@ def _documents(yaml: YAML, stream: str | TextIO, folder: Path, parse: _Parse) ->
     path = folder / _digest(text.encode())
     kept = _kept(path)
     if kept is not None:
-        return [cmap(document) for document in kept]
+        return [_commented(document) for document in kept]
     documents = parse(yaml, text)
     with contextlib.suppress(OSError, TypeError, ValueError):
         as_json = json.dumps(documents)
         if json.loads(as_json) == documents:  # JSON can say it
             _keep(path, as_json.encode())
     return documents
+
+
+def _commented(value: Any) -> Any:
+    """In ruamel's types, which schema-salad wants, in the same order; line numbers of schemas tell nobody
+    anything."""
+    if isinstance(value, dict):
+        mapping = CommentedMap()
+        for name, item in value.items():
+            mapping[name] = _commented(item)
+            mapping.lc.add_kv_line_col(name, [0, 0, 0, 0])
+        return mapping
+    if isinstance(value, list):
+        sequence = CommentedSeq(map(_commented, value))
+        for index in range(len(value)):
+            sequence.lc.add_kv_line_col(index, [0, 0, 0, 0])
+        return sequence
+    return value
 
 
 def _kept(path: Path) -> list[Any] | None:
