@@ -24,11 +24,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 VERSIONS = ("v1.2", "v1.1", "v1.0")
 """Of CWL, the one that workflows have most likely first."""
+_TYPES = "v1.0"
+"""The version whose types of File and Directory cwltool takes for every document's."""
 _Parse = Callable[[YAML, str], list[Any]]
 
 
 def read_schemas(version: str, cache: Path | None = None) -> None:
-    """Read the schemas of a CWL version, and of the one that cwltool brings all documents to.
+    """Read the schemas of a CWL version, and those that cwltool needs beside it for any document.
 
     One thread at a time, and none that loads a document meanwhile: cwltool keeps them process-wide.
 
@@ -38,7 +40,7 @@ def read_schemas(version: str, cache: Path | None = None) -> None:
     """
     folder = cache or cache_folder()
     with _parsed_before(folder) if folder else contextlib.nullcontext():
-        for name in (version, INTERNAL_VERSION):
+        for name in (version, INTERNAL_VERSION, _TYPES):
             get_schema(name)
 
 
