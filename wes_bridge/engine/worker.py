@@ -40,6 +40,7 @@ from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
+from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
@@ -48,7 +49,7 @@ from wes_bridge.store.writer import Writer
 
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
-"""Seconds between looks at the database when nobody calls."""
+"""Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
 _PRELOAD_PAUSE = 5.0
 """Seconds between reading the schemas of one version of CWL and those of the next."""
 _GOODBYE = 3.0
@@ -72,6 +73,8 @@ class Worker:
         self._name = own_name()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
+        self._look_again: Callable[[], None] = lambda: None
+        self._tell_others: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
         """Begin to stop: runs are left where they are, for the next worker."""
@@ -80,7 +83,13 @@ class Worker:
     async def work(self) -> None:
         """Claim and live runs until :meth:`stop`."""
         sleeper = Sleeper(self._config.wakeup_dir, self._name)
-        writer = Writer(self._database, patience=math.inf)
+        teller = Teller(self._database)
+        listener = Listener(self._database, [Channel.WORK], sleeper.wake)
+        self._look_again = sleeper.wake
+        self._tell_others = functools.partial(teller.tell, Channel.WORK)
+        writer = Writer(
+            self._database, patience=math.inf, after=functools.partial(teller.tell, Channel.CHANGES)
+        )
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
                 engine = self._config.engine
@@ -112,7 +121,7 @@ class Worker:
                 delivering = asyncio.create_task(deliverer.work(), name="webhooks")
                 try:
                     await directory.start()
-                    await self._loop(services, sleeper)
+                    await self._loop(services, sleeper, listener)
                 finally:
                     sleeper.close()
                     preloading.cancel()
@@ -121,6 +130,7 @@ class Worker:
                     await directory.stop()
                     await self._leave(writer)
                     await federation.close()
+                    await asyncio.gather(asyncio.to_thread(listener.close), asyncio.to_thread(teller.close))
         writer.close()
 
     def _tell(self, run_id: str, text: str) -> None:
@@ -129,13 +139,13 @@ class Worker:
         if folder.root.exists():
             runlog.RunLog(folder.stderr, folder.attachments).info(text)
 
-    async def _loop(self, services: Services, sleeper: Sleeper) -> None:
+    async def _loop(self, services: Services, sleeper: Sleeper, listener: Listener) -> None:
         beat = asyncio.create_task(self._beat(services))
         cleaning = asyncio.create_task(self._clean_now_and_then(services))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
-                turn = asyncio.create_task(self._turn(services, sleeper))
+                turn = asyncio.create_task(self._turn(services, sleeper, listener))
                 await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 turn.cancel()  # to be stopped is not to wait for a database that is gone
                 (problem,) = await asyncio.gather(turn, return_exceptions=True)
@@ -146,11 +156,13 @@ class Worker:
             for task in (beat, cleaning, stopping):
                 task.cancel()
 
-    async def _turn(self, services: Services, sleeper: Sleeper) -> None:
-        """Look for runs and for cancellations, then sleep until called, or for a while."""
+    async def _turn(self, services: Services, sleeper: Sleeper, listener: Listener) -> None:
+        """Look for runs and for cancellations, then sleep until called, or for a while: a short one where no
+        call could be heard, else one in which a lease that runs out is still noticed."""
         await self._claim(services)
         await self._look_for_cancels()
-        await sleeper.sleep(_POLL)
+        rarely = max(_POLL, min(RARELY, self._config.engine.lease / 3))
+        await sleeper.sleep(rarely if listener.is_up else _POLL)
 
     async def _claim(self, services: Services) -> None:
         room = self._config.engine.max_runs - len(self._runs)
@@ -180,8 +192,14 @@ class Worker:
 
     def _on_run_done(self, run_id: str, task: asyncio.Task[None]) -> None:
         """Forget it; one that has not ended is claimed again, by any worker, when its lease has run out."""
+        was_full = len(self._runs) >= self._config.engine.max_runs
         if run_id in self._runs and self._runs[run_id][1] is task:
             del self._runs[run_id]
+        if was_full:
+            self._look_again()
+        if self._config.engine.max_runs_in_all is not None:  # somebody has waited for this one's place
+            self._look_again()
+            self._tell_others()
         if not task.cancelled() and task.exception():
             _logger.error("run %s: %r", run_id, task.exception())
 
@@ -224,16 +242,20 @@ class Worker:
 
         async def beat() -> None:
             held, reports = list(self._runs), services.federation.reports()
-            await services.writer(functools.partial(self._write_beat, lease, held, reports))
+            if await services.writer(functools.partial(self._write_beat, lease, held, reports)):
+                self._look_again()
+                self._tell_others()
 
         await keep_beating(beat, lease / 3)
 
-    def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> None:
+    def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> bool:
+        """Whether runs of dead workers were freed."""
         now = time.time()
-        release_the_dead(connection)
+        freed = release_the_dead(connection)
         renew_leases(connection, self._name, lease, now, held)
         forget_brokers(connection, now - 10 * lease)
         put_brokers(connection, self._name, reports, now)
+        return freed
 
     async def _leave(self, writer: Writer) -> None:
         """Abandon what still runs, without cancelling it, and give its leases back."""
@@ -244,6 +266,7 @@ class Worker:
             async with asyncio.timeout(_GOODBYE):
                 await writer(lambda connection: release_runs(connection, self._name))
                 await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+        self._tell_others()
 
 
 async def _preload(threads: ThreadPoolExecutor) -> None:
@@ -277,11 +300,16 @@ async def keep_beating(beat: Callable[[], Awaitable[None]], pause: float) -> NoR
         await asyncio.sleep(pause)
 
 
-def release_the_dead(connection: Connection) -> None:
-    """Give back the leases of workers of this machine that are no more, rather than wait for their end."""
-    for worker in holders(connection):
-        if is_gone(worker):
-            release_runs(connection, worker)
+def release_the_dead(connection: Connection) -> bool:
+    """Give back the leases of workers of this machine that are no more, rather than wait for their end.
+
+    Returns:
+        Whether there were any.
+    """
+    dead = [worker for worker in holders(connection) if is_gone(worker)]
+    for worker in dead:
+        release_runs(connection, worker)
+    return bool(dead)
 
 
 async def _main(config: ServiceConfig, with_parent: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, select, tuple_
 
 from wes_bridge.store.database import Database
+from wes_bridge.store.notices import Channel, Looks
 from wes_bridge.store.tables import runs, tasks
 
 _LAST = 2**31 - 1
@@ -55,11 +56,14 @@ class Changes:
         self._database = database
         self._connection: Any = None
         self._version: int | None = None
+        self._looks: Looks | None = None
 
     def any_at_all(self) -> bool:
-        """Whether anything may have been written since the last call: SQLite tells without being searched."""
+        """Whether anything may have been written since the last call: SQLite tells without being searched,
+        PostgreSQL by hints; they are listened to from the first call on."""
         if not self._database.is_sqlite:
-            return True
+            self._looks = self._looks or Looks(self._database, Channel.CHANGES)
+            return self._looks.is_due
         if self._connection is None:  # the number is of use only within one connection
             self._connection = self._database.engine.raw_connection()
         cursor = self._connection.cursor()
@@ -108,3 +112,6 @@ class Changes:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._looks is not None:
+            self._looks.close()
+            self._looks = None

@@ -1,4 +1,4 @@
-"""Queries on runs and tasks, for both sides: the WES server (submit, list, read, cancel) and the engine
+"""Queries on runs and tasks, for both sides: the WES server (submit, read, cancel) and the engine
 (claim, advance, record tasks).
 
 State changes go through :func:`set_run_state` and :func:`put_tasks`, which refuse to move a run or task
@@ -33,7 +33,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
-from wes_bridge.store.tables import run_tags, runs, tasks
+from wes_bridge.store.tables import HEAD, run_tags, runs, tasks
 from wes_bridge.store.webhooks import queue_delivery
 
 _FINAL = [state.value for state in FINAL_STATES]
@@ -54,16 +54,6 @@ class NewRun:
     request: dict[str, Any]
     tags: dict[str, str]
     workflow_name: str
-
-
-@dataclass(frozen=True)
-class RunFilter:
-    """Which runs a list shows. Tags are ANDed; an empty value matches any value of that key."""
-
-    owner: str
-    states: tuple[State, ...] = ()
-    tags: tuple[tuple[str, str], ...] = ()
-    workflow_name: str | None = None
 
 
 @dataclass
@@ -102,7 +92,7 @@ class TaskRow:
 
 def create_run(connection: Connection, run: NewRun) -> None:
     """Store a new run in state QUEUED, with its tags."""
-    connection.execute(
+    done = connection.execute(
         insert(runs).values(
             run_id=run.run_id,
             owner=run.owner,
@@ -114,8 +104,14 @@ def create_run(connection: Connection, run: NewRun) -> None:
         )
     )
     if run.tags:
-        rows = [{"run_id": run.run_id, "key": key, "value": value} for key, value in run.tags.items()]
-        connection.execute(insert(run_tags), rows)
+        (seq,) = done.inserted_primary_key or (0,)
+        connection.execute(insert(run_tags), tag_rows(run.run_id, run.owner, seq, run.tags))
+
+
+def tag_rows(run_id: str, owner: str, seq: int, tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows of ``run_tags`` for a run."""
+    same = {"run_id": run_id, "owner": owner, "seq": seq}
+    return [same | {"key": key, "value": value, "head": value[:HEAD]} for key, value in tags.items()]
 
 
 def create_rerun(connection: Connection, run: NewRun, of: str) -> bool:
@@ -143,70 +139,6 @@ def _one(database: Database, query: Select[Any], run_id: str, owner: str | None)
         query = query.where(runs.c.owner == owner)
     with database.read() as connection:
         return connection.execute(query).first()
-
-
-def newest_seq(database: Database) -> int:
-    """The sequence number of the newest run, 0 when there is none: what a first page is frozen at."""
-    with database.read() as connection:
-        return connection.execute(select(func.max(runs.c.seq))).scalar() or 0
-
-
-def list_runs(
-    database: Database, which: RunFilter, newest: int, before: int | None, limit: int
-) -> Sequence[Row[Any]]:
-    """A page of runs, newest first.
-
-    Args:
-        database: where.
-        which: the filter.
-        newest: runs submitted after this sequence number are not shown (the first page's moment).
-        before: only runs with a smaller sequence number; None for the first page.
-        limit: at most this many.
-
-    Returns:
-        Rows of seq, run_id, state, start_time, end_time, tags, workflow_name.
-    """
-    columns = (
-        runs.c.seq,
-        runs.c.run_id,
-        runs.c.state,
-        runs.c.start_time,
-        runs.c.end_time,
-        runs.c.tags,
-        runs.c.workflow_name,
-    )
-    last = newest if before is None else min(newest, before - 1)  # one bound: indexes use only one
-    query = _matching(select(*columns), which).where(runs.c.seq <= last)
-    with database.read() as connection:
-        return connection.execute(query.order_by(runs.c.seq.desc()).limit(limit)).all()
-
-
-def count_runs(database: Database, which: RunFilter, newest: int) -> int:
-    """How many runs match, among those submitted up to ``newest``."""
-    query = _matching(select(func.count()).select_from(runs), which).where(runs.c.seq <= newest)
-    with database.read() as connection:
-        return int(connection.execute(query).scalar_one())
-
-
-def _matching(query: Select[Any], which: RunFilter) -> Select[Any]:
-    query = query.where(runs.c.owner == which.owner)
-    if which.states:
-        query = query.where(runs.c.state.in_([state.value for state in which.states]))
-    if which.workflow_name:
-        query = query.where(runs.c.workflow_name == which.workflow_name)
-    for key, value in which.tags:
-        tagged = select(run_tags.c.run_id).where(run_tags.c.key == key)
-        if value:
-            tagged = tagged.where(run_tags.c.value == value)
-        query = query.where(runs.c.run_id.in_(tagged))
-    return query
-
-
-def count_by_state(database: Database) -> dict[State, int]:
-    """How many runs are in each state, all owners together (WES ``system_state_counts``)."""
-    with database.read() as connection:
-        rows = connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state)).all()
-    return {State(state): count for state, count in rows}
 
 
 def request_cancel(connection: Connection, run_id: str) -> None:
