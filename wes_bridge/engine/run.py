@@ -427,13 +427,13 @@ class Run:
         return outcome["outputs"], outcome["status"]
 
     def _plan(self, job: BridgeJob, task: TaskRow) -> StepPlan:
-        out = self._folder.task_out(task.task_id)
+        places = self._folder.task_urls(task.task_id)
         said = job.preferences()
         plan = replace(
-            job.plan(file_url(out)),
+            job.plan(places.out),
             wish=combine([*self._preferences, *said]) if said else self._wish,
-            stdout_url=file_url(self._folder.task_stream(task.task_id, "stdout")),
-            stderr_url=file_url(self._folder.task_stream(task.task_id, "stderr")),
+            stdout_url=places.stdout,
+            stderr_url=places.stderr,
         )
         show_plan(task, plan)
         return plan

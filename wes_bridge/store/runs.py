@@ -21,6 +21,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -334,36 +335,39 @@ def put_tasks(connection: Connection, rows: Sequence[TaskRow]) -> frozenset[str]
     Returns:
         Runs that another worker has taken over, or that are gone: their tasks were not written.
     """
-    lost = _lost(connection, rows)
-    kept = [row for row in rows if row.run_id not in lost]
-    if kept:
-        numbers = _next_changes(connection, {row.run_id for row in kept})
-        values = [_task_values(row) | {"changed": numbers.get(row.run_id, 0)} for row in kept]
+    fences: dict[str, int | None] = {}
+    for row in rows:
+        fences[row.run_id] = fences.get(row.run_id) if row.fence is None else row.fence
+    numbers = _next_changes(connection, fences)
+    lost = frozenset(run_id for run_id in fences if run_id not in numbers)
+    values = [_task_values(row) | {"changed": numbers[row.run_id]} for row in rows if row.run_id in numbers]
+    if values:
         connection.execute(_upsert(connection.dialect.name), values)
     return lost
 
 
-def _lost(connection: Connection, rows: Iterable[TaskRow]) -> frozenset[str]:
-    shown = {row.run_id: row.fence for row in rows if row.fence is not None}
-    if not shown:
-        return frozenset()
-    query = select(runs.c.run_id, runs.c.fence).where(runs.c.run_id.in_(shown))
-    # Not a shared lock, and in order: the rows are updated next, and sharers would wait for each other.
-    query = query.order_by(runs.c.run_id).with_for_update(key_share=True)
-    held = {row.run_id: row.fence for row in connection.execute(query)}
-    return frozenset(run_id for run_id, fence in shown.items() if held.get(run_id) != fence)
+_SHOWN_FENCE = bindparam("shown", type_=runs.c.fence.type)
+_NEXT_CHANGE = (  # made once: building a statement costs more than running it
+    update(runs)
+    .where(runs.c.run_id == bindparam("run"), runs.c.fence == func.coalesce(_SHOWN_FENCE, runs.c.fence))
+    .values(changed=runs.c.changed + 1)
+    .returning(runs.c.changed)
+)
 
 
-def _next_changes(connection: Connection, run_ids: Iterable[str]) -> dict[str, int]:
-    """The next number of each run's changes."""
-    query = update(runs).where(runs.c.run_id.in_(run_ids)).values(changed=runs.c.changed + 1)
-    found = connection.execute(query.returning(runs.c.run_id, runs.c.changed))
-    return {row.run_id: row.changed for row in found}
+def _next_changes(connection: Connection, fences: Mapping[str, int | None]) -> dict[str, int]:
+    """The next number of each run's changes; runs that are gone, or not at the fence shown, are left out."""
+    found: dict[str, int] = {}
+    for run_id in sorted(fences):  # in order: two who write of the same runs must not wait for each other
+        number = connection.execute(_NEXT_CHANGE, {"run": run_id, "shown": fences[run_id]}).scalar()
+        if number is not None:
+            found[run_id] = number
+    return found
 
 
 @functools.cache
 def _upsert(dialect: str) -> Any:
-    """The statement, made once: building it costs more than running it."""
+    """The statement, made once."""
     insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
     statement = insert_into(tasks)
     changed = {
