@@ -68,11 +68,12 @@ def _parsed_before(folder: Path) -> Iterator[None]:
     def quick_load_all(yaml: YAML, stream: str | TextIO) -> Iterator[Any]:
         return iter(_documents(yaml, stream, folder, parse))
 
-    YAML.load, YAML.load_all = quick_load, quick_load_all
+    patched: Any = YAML
+    patched.load, patched.load_all = quick_load, quick_load_all
     try:
         yield
     finally:
-        YAML.load, YAML.load_all = load, load_all
+        patched.load, patched.load_all = load, load_all
 
 
 def _documents(yaml: YAML, stream: str | TextIO, folder: Path, parse: _Parse) -> list[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from wes_bridge.auth.private import guard, private_token
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import create_app
+from wes_bridge.open_files import allow_many
 from wes_bridge.surface.process import exit_with_parent, keep_descriptors, serve
 
 GC_THRESHOLDS = (10_000, 20, 20)
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if state is None:
         parser.error("where should sessions be kept? give --state-dir or state_dir in the configuration")
     keep_descriptors()
+    allow_many()
     if options.exit_with_parent:
         exit_with_parent()
     app = create_app(config, state, options.end_sessions_on_exit)

@@ -130,9 +130,10 @@ def _tagged(query: Select[Any], which: RunFilter, is_count: bool) -> tuple[Selec
 
 
 def _is_tag(columns: Any, key: str, value: str) -> ColumnElement[bool]:
+    is_key: ColumnElement[bool] = columns.key == key
     if not value:
-        return columns.key == key
-    begins = and_(columns.key == key, columns.head == value[:HEAD])
+        return is_key
+    begins = and_(is_key, columns.head == value[:HEAD])
     return begins if len(value) < HEAD else and_(begins, columns.value == value)
 
 
