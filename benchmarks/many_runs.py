@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from harness.client import Client
 from harness.documents import echo
 from harness.environments import Environments
@@ -279,6 +280,9 @@ def main() -> None:
         begun = time.monotonic()
         database = Database(address, SERVICE)
         fill(database, options.runs)
+        if options.postgresql:  # as its autovacuum does, sooner or later
+            with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text("VACUUM ANALYZE"))
         database.close()
         print(f"{options.runs} runs in {address.partition(':')[0]} in {time.monotonic() - begun:.1f} s")
         settings = {"engine": {"workers": 0}, "nodes": [], "database": address}

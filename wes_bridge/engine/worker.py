@@ -38,6 +38,7 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
+from wes_bridge.open_files import allow_many
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
@@ -367,6 +368,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     javascript.install()
     speedups.install()
     runlog.install()
+    allow_many()
     gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
     uvloop.run(_main(config, with_parent))

@@ -6,6 +6,7 @@ It speaks the standard and knows the two extras of our own node (long poll, stre
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping
 from typing import TypeVar
 from urllib.parse import urljoin
@@ -17,14 +18,17 @@ from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.exchange import Answer, TooLongError, exchange
 from wes_bridge.federation.health import Health
+from wes_bridge.federation.pace import Crowd
 from wes_bridge.federation.profile import Profile
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
 
 Part = TypeVar("Part", bound=BaseModel)
 
-LONG_POLL = 30
-"""Seconds a node is asked to hold a poll."""
+LONG_POLL = 55
+"""Seconds a node is asked to hold a poll, at most: proxies often give up after 60."""
+_SPREAD = 0.25
+"""By how much less, at random: sessions that began together are not to be asked for together."""
 AT_ONCE = 8
 """Requests, polls aside, that one process sends one broker at a time: a scatter must not drown it."""
 MAX_BODY = 16 * 1024**2
@@ -78,6 +82,7 @@ class Broker:
 
     Attributes:
         health: how it has been answering.
+        crowd: its sessions that must be asked for again and again.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Broker:
         self.profile = profile
         self.dialect = dialect
         self.health = Health()
+        self.crowd = Crowd()
         self._credentials = credentials
         self._origin = _origin(self.url)
         self._http = http
@@ -164,9 +170,10 @@ class Broker:
         return self._parsed(answer, Session, (200,)), answer.etag
 
     async def poll(
-        self, session_url: str, etag: str | None, wait: float = LONG_POLL
+        self, session_url: str, etag: str | None, wait: float | None = None
     ) -> tuple[Session | None, str | None]:
-        """The session as it is, once it differs from ``etag`` or ``wait`` seconds have passed.
+        """The session as it is, once it differs from ``etag`` or ``wait`` seconds have passed; None: as long
+        as usual.
 
         Returns:
             The session, None when nothing changed; and its new etag, None when the broker gives none
@@ -176,6 +183,8 @@ class Broker:
             SessionGoneError: the session is not known.
             BrokerError: unreachable, too slow, or not a session.
         """
+        if wait is None:
+            wait = round(LONG_POLL * random.uniform(1.0 - _SPREAD, 1.0))  # noqa: S311  # spreads, no secret
         headers = {"Prefer": f"wait={wait:g}"}
         if etag:
             headers["If-None-Match"] = etag
