@@ -155,7 +155,9 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """The question and its descriptors; what did not come whole has no end of line."""
     line, files = b"", list[int]()
     try:
-        line, files, _, _ = socket.recv_fds(connection, 1 << 16, 3, socket.MSG_CMSG_CLOEXEC)
+        line, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+        for file in files:
+            os.set_inheritable(file, False)
         while not line.endswith(b"\n"):
             more = connection.recv(1 << 20)
             if not more:
