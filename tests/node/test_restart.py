@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.node.conftest import (
@@ -66,7 +67,7 @@ def test_what_ended_meanwhile_is_found_ended(fresh: NodeProcess, tmp_path: Path)
     for session in (good, bad):
         folder = fresh.state / "sessions" / session["meta"]["uuid"]
         (folder / "fs/out/go").touch()
-        while not (folder / "exit").exists():
+        while len((folder / "command").read_text().splitlines()) < 2:
             time.sleep(0.02)
     fresh.start()
     assert fresh.end(good)["phase"] == "COMPLETED"
@@ -74,17 +75,58 @@ def test_what_ended_meanwhile_is_found_ended(fresh: NodeProcess, tmp_path: Path)
     assert fresh.end(bad)["executable"]["exitCode"] == 9
 
 
+def keeper_of(node: NodeProcess) -> psutil.Process:
+    found = psutil.process_iter(["cmdline"])
+    (keeper,) = [one for one in found if (one.info["cmdline"] or [""])[-1] == str(node.state.resolve())]
+    return keeper
+
+
 def test_lost_processes_are_told(fresh: NodeProcess) -> None:
     session = running(fresh, Request(shell("sleep 17.3205")))
     fresh.kill()
-    shim = int((fresh.state / "sessions" / session["meta"]["uuid"] / "pid").read_text())
-    os.killpg(shim, signal.SIGKILL)
-    assert gone("17.3205")
+    keeper_of(fresh).kill()
     fresh.start()
     ended = fresh.end(session)
     assert ended["phase"] == "FAILED"
     assert "urn:wes-bridge:process-lost" in session_kinds(ended)
     assert "exitCode" not in ended["executable"]
+    assert gone("17.3205")
+
+
+def test_a_command_killed_while_the_node_is_away(fresh: NodeProcess) -> None:
+    session = running(fresh, Request(shell("sleep 19.3649")))
+    fresh.kill()
+    for pid in alive("19.3649"):
+        os.kill(pid, signal.SIGKILL)
+    fresh.start()
+    assert fresh.end(session)["executable"]["exitCode"] == 128 + signal.SIGKILL
+
+
+def test_a_keeper_that_is_killed(fresh: NodeProcess) -> None:
+    """What it watched is told to be lost, and is not left running; what comes then has another keeper."""
+    session = running(fresh, Request(shell("sleep 18.7082 & sleep 18.7082")))
+    keeper = keeper_of(fresh)
+    keeper.kill()
+    ended = fresh.end(session)
+    assert ended["phase"] == "FAILED"
+    assert "urn:wes-bridge:process-lost" in session_kinds(ended)
+    assert gone("18.7082")
+    assert fresh.stream(fresh.completed(Request(shell("echo on")))) == "on\n"
+    assert keeper_of(fresh).pid != keeper.pid
+
+
+def test_a_keeper_stays_as_long_as_it_is_needed(start_node: Starter) -> None:
+    node = start_node("--log-level=warning")
+    session = running(node, Request(shell("while [ ! -e go ]; do sleep 0.02; done")))
+    keeper = keeper_of(node)
+    node.kill()
+    (node.state / "sessions" / session["meta"]["uuid"] / "fs/out/go").touch()
+    assert keeper.wait(30) is None
+    node.start()
+    assert node.end(session)["phase"] == "COMPLETED"
+    again = keeper_of(node)
+    node.kill(signal.SIGTERM)
+    assert again.wait(30) is None
 
 
 def test_cancel_after_restart(fresh: NodeProcess) -> None:

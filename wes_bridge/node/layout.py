@@ -15,7 +15,7 @@ class SessionFolder:
         root: absolute, with no symbolic links.
         fs: what is below ``Executable.root``, or below ``/`` when the request has no root.
         stdout, stderr: the streams, unless the request named files for them.
-        pid, exit: written by the shim: its process id, and the command's exit code.
+        command: the keeper's record of the command: process id and start; its exit code once it has ended.
         stop: why the node ended the command, if it did.
     """
 
@@ -24,8 +24,7 @@ class SessionFolder:
         self.fs = root / "fs"
         self.stdout = root / "stdout"
         self.stderr = root / "stderr"
-        self.pid = root / "pid"
-        self.exit = root / "exit"
+        self.command = root / "command"
         self.stop = root / "stop"
 
 

@@ -1,7 +1,7 @@
 """The life of an accepted session: wait, stage, run, transfer, end.
 
 What must survive the node is on disk: the session's row (accepted, asked to stop, ended) and in its folder
-the shim's notes. The phases between are worked out again from those, so that a node that was killed finds
+the keeper's record. The phases between are worked out again from those, so that a node that was killed finds
 its commands running, or ended, and goes on.
 """
 
@@ -42,6 +42,7 @@ from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
 from wes_bridge.node.platforms.base import Job, Platform
+from wes_bridge.node.platforms.supervisor import started_at
 from wes_bridge.node.platforms.watch import MemoryWatch
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
@@ -258,7 +259,7 @@ class Runner:
         live = run.live
         job = await self._found(run) if run.resumed else None
         if job is not None:
-            self._set_running(run, job, _started(run.folder))
+            self._set_running(run, job, started_at(run.folder))
         else:
             await self._wait_turn(run)
             live.move(Phase.PREPARING)
@@ -456,7 +457,7 @@ class Runner:
         if killed is not None:
             note, part = killed, "compute"
         elif code is None:
-            text = "the command ended while nobody watched, and left no exit code"
+            text = "the command was ended: the node's keeper, which watched it, was killed"
             note, part = message(messages.LOST, text), "executable"
         elif code not in ((executable.success_codes if executable else None) or [0]):
             note, part = _exit_message(code), "compute"
@@ -518,13 +519,6 @@ def _clean(run: _Run) -> None:
             keep_streams(run.live.session, run.folder, run.job.tree)
         if run.released or run.live.phase is Phase.CANCELLED:
             shutil.rmtree(run.folder.fs, ignore_errors=True)
-
-
-def _started(folder: SessionFolder) -> float:
-    try:
-        return folder.pid.stat().st_mtime
-    except OSError:
-        return time.time()
 
 
 def _read_stop(folder: SessionFolder) -> Message | None:

@@ -1,6 +1,6 @@
 """Containers, by the command line of podman or docker.
 
-``engine run`` stands under the same shim as a plain process: its exit code and streams are the container's,
+``engine run`` is started and watched as a plain process is: its exit code and streams are the container's,
 and a node that comes back finds it the same way. Killing goes through the engine.
 """
 
@@ -19,8 +19,8 @@ from wes_bridge.node.platforms import supervisor
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
 from wes_bridge.node.platforms.images import Images, last_line, run
-from wes_bridge.node.platforms.supervised import Supervised
-from wes_bridge.node.platforms.supervisor import MARKER, Launch
+from wes_bridge.node.platforms.supervised import Launch, Supervised
+from wes_bridge.node.platforms.supervisor import MARKER
 from wes_bridge.node.staging.file import copy
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
 
@@ -42,7 +42,7 @@ class ContainerPlatform(Supervised):
     links = False
 
     def __init__(self, config: NodeConfig, state: Path) -> None:
-        super().__init__()
+        super().__init__(state)
         self._engine = _find_engine(config.container_engine)
         self._asked_for = config.container_engine
         self._images = Images(self._engine or "", config.pull_images, config.images)
@@ -99,7 +99,8 @@ class ContainerPlatform(Supervised):
         if executable.entrypoint:
             words += ["--entrypoint", executable.entrypoint]
         env = {**os.environ, MARKER: job.uuid}
-        return Launch([*words, image, *(executable.command or [])], env, job.folder.root, stdin, out, err)
+        words += [image, *(executable.command or [])]
+        return Launch(self._engine, words, env, job.folder.root, stdin, out, err)
 
     def watched(self, job: Job) -> int | None:
         """The engine limits memory itself."""
@@ -126,16 +127,16 @@ class ContainerPlatform(Supervised):
 
     async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
         """End the container, then what is left of the engine's command."""
-        pid = supervisor.read_pid(folder)
-        if pid is None or self._engine is None:
+        command = self._commands.get(uuid) or await self._follow(folder)
+        if self._engine is None or (command is None and not supervisor.was_started(folder)):
             return
         name = _name(uuid)
-        if grace > 0 and supervisor.is_alive(folder, pid):
+        if grace > 0 and command is not None and not command.is_over():
             seconds = str(max(1, round(grace)))
             await run(self._engine, "stop", "--time", seconds, name, timeout=_ENGINE_TIMEOUT)
-            await supervisor.wait_gone(pid, 2.0)
+            await command.gone(2.0)
         await run(self._engine, "rm", "--force", name, timeout=_ENGINE_TIMEOUT)
-        await supervisor.kill_tree(folder, pid, uuid, 0.0)
+        await supervisor.kill_tree(command, uuid, 0.0)
 
     async def _was_started(self, job: Job) -> bool | None:
         """Whether the command was; None when this engine does not tell."""

@@ -14,8 +14,8 @@ from wes_bridge.node.errors import CommandNotFoundError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.sandbox import bubblewrap, wrap
-from wes_bridge.node.platforms.supervised import Supervised
-from wes_bridge.node.platforms.supervisor import MARKER, Launch
+from wes_bridge.node.platforms.supervised import Launch, Supervised
+from wes_bridge.node.platforms.supervisor import MARKER
 from wes_bridge.node.staging.plan import volume_path
 
 
@@ -32,7 +32,7 @@ class ProcessPlatform(Supervised):
     links = True
 
     def __init__(self, config: NodeConfig, state: Path) -> None:
-        super().__init__()
+        super().__init__(state)
         self._config = config
         self._state = state
         self._bwrap: str | None = None
@@ -40,6 +40,7 @@ class ProcessPlatform(Supervised):
 
     async def open(self) -> None:
         """Find out once whether sandboxing works."""
+        await super().open()
         if self._config.sandbox != "none":
             loop = asyncio.get_running_loop()
             self._bwrap, self._no_sandbox = await loop.run_in_executor(None, bubblewrap)
@@ -83,16 +84,17 @@ class ProcessPlatform(Supervised):
         env = {name: paths.inward(value) for name, value in (executable.environment or {}).items()}
         env.setdefault("PATH", os.environ.get("PATH") or os.defpath)
         cwd = paths.host(job.tree.workdir)
-        _check_command(argv[0], cwd, env["PATH"])
+        program = _find_command(argv[0], cwd, env["PATH"])
         if self._bwrap is not None:
             network = executable.network is None or executable.network.access is not False
             argv = wrap(self._bwrap, argv, job, self._state, network=network, path=env["PATH"])
+            program = self._bwrap
         env[MARKER] = job.uuid
-        return Launch(argv, env, cwd, *self.streams(job), cpus=self.cpus(job))
+        return Launch(program, argv, env, cwd, *self.streams(job), cpus=self.cpus(job))
 
 
-def _check_command(command: str, cwd: Path, path: str) -> None:
-    """What a shell would find out, found out before there is a sandbox to hide it.
+def _find_command(command: str, cwd: Path, path: str) -> str:
+    """What a shell would find, found out before there is a sandbox to hide it.
 
     Raises:
         CommandNotFoundError: missing (127) or not executable (126).
@@ -103,8 +105,11 @@ def _check_command(command: str, cwd: Path, path: str) -> None:
             raise CommandNotFoundError(command, 127)
         if not place.is_file() or not os.access(place, os.X_OK):
             raise CommandNotFoundError(command, 126)
-    elif shutil.which(command, path=path) is None:
+        return command
+    found = shutil.which(command, path=path)
+    if found is None:
         raise CommandNotFoundError(command, 127)
+    return str(Path(found).absolute())
 
 
 def _check_paths(request: ExecutionRequest) -> list[Message]:

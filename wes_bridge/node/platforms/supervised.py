@@ -1,8 +1,11 @@
-"""What platforms have in common whose commands run under the shim of ``supervisor``."""
+"""What platforms have in common whose commands the node's keeper runs."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -11,17 +14,43 @@ from wes_bridge.node.errors import PlatformError
 from wes_bridge.node.layout import SessionFolder, clean_path
 from wes_bridge.node.platforms import supervisor
 from wes_bridge.node.platforms.base import Job
-from wes_bridge.node.platforms.supervisor import SHIM_FAILED, Launch
+from wes_bridge.node.platforms.keeping import Command, Keeping
 from wes_bridge.node.staging.release import stream_path
 
 
-class Supervised:
-    """Base of such platforms: they say how to launch, this does the rest."""
+@dataclass(frozen=True)
+class Launch:
+    """How to start a command.
 
-    def __init__(self) -> None:
-        self._pids: dict[str, int] = {}
-        self._started: set[str] = set()
-        self._codes: dict[str, int] = {}
+    Attributes:
+        program: path of what is run.
+        argv: the command.
+        env: its whole environment.
+        cwd: where it starts.
+        stdin, stdout, stderr: its streams; ``/dev/null`` when stdin is None.
+        cpus: processors it may use; None for all.
+    """
+
+    program: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: Path
+    stdin: Path | None
+    stdout: Path
+    stderr: Path
+    cpus: frozenset[int] | None = None
+
+
+class Supervised:
+    """Base of such platforms: they say how to launch, this does the rest.
+
+    Args:
+        state: the node's state directory.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._keeper = Keeping(state)
+        self._commands: dict[str, Command] = {}
         self._lock = Lock()
         self._on_cpu = dict.fromkeys(sorted(os.sched_getaffinity(0)), 0)
         self._pinned: dict[str, frozenset[int]] = {}
@@ -31,7 +60,12 @@ class Supervised:
         raise NotImplementedError
 
     async def open(self) -> None:
-        """The node is starting."""
+        """Have a keeper.
+
+        Raises:
+            OSError: none can be had.
+        """
+        await asyncio.get_running_loop().run_in_executor(None, self._keeper.open)
 
     async def prepare(self, session: Session) -> None:
         """Nothing to get ready."""
@@ -40,55 +74,61 @@ class Supervised:
         """Start the command."""
         launch = self.launch(job)
         try:
-            self._pids[job.uuid] = supervisor.spawn(job.folder, launch)
-            self._started.add(job.uuid)
+            self._commands[job.uuid] = _start(self._keeper, job.folder, launch)
         except OSError as error:
             self._unpin(job.uuid)
             name = f": {error.filename}" if error.filename else ""
-            raise PlatformError(f"cannot start the command: {error.strerror}{name}") from error
+            raise PlatformError(f"cannot start the command: {error.strerror or error}{name}") from error
 
     async def find(self, uuid: str, folder: SessionFolder) -> bool:
-        """Whether the shim has left its note."""
-        pid = supervisor.read_pid(folder)
-        if pid is None:
-            return False
-        self._pids[uuid] = pid
-        return True
+        """Whether there is a record; if the command still runs, follow it."""
+        command = await self._follow(folder)
+        if command is not None:
+            self._commands[uuid] = command
+        return command is not None or supervisor.was_started(folder)
 
     def watched(self, job: Job) -> int | None:
-        """The shim, while it runs."""
-        return self._pids.get(job.uuid)
+        """The command."""
+        command = self._commands.get(job.uuid)
+        return command.pid if command is not None else None
 
     async def wait(self, job: Job) -> int | None:
-        """Wait for the shim, then read what it noted."""
-        pid = self._pids[job.uuid]
+        """Wait for the command's end; if its keeper has died, for the end of what is left of it."""
+        command = self._commands.get(job.uuid)
         try:
-            code = self._codes.pop(job.uuid, None)
-            if code is None and (job.uuid in self._started or supervisor.is_alive(job.folder, pid)):
-                _, code = await supervisor.wait_gone(pid)
-            return supervisor.read_exit(job.folder) if code in (None, SHIM_FAILED) else code
+            if command is not None:
+                await command.gone()
+            code = command.code if command is not None else None
+            if code is None:
+                code = supervisor.read_exit(job.folder)
+            if code is None:
+                await supervisor.kill_tree(None, job.uuid, 0.0)
+            return code
         finally:
-            self._pids.pop(job.uuid, None)
-            self._started.discard(job.uuid)
+            if command is not None:
+                command.close()
+            self._commands.pop(job.uuid, None)
             self._unpin(job.uuid)
 
     def ends_within(self, job: Job, seconds: float) -> bool:
-        """Wait a little for the shim; :meth:`wait` then answers at once."""
-        ended, code = supervisor.wait_briefly(self._pids[job.uuid], seconds)
-        if ended:
-            self._started.discard(job.uuid)
-            if code is not None:
-                self._codes[job.uuid] = code
-        return ended
+        """Wait a little for the command; :meth:`wait` then answers at once."""
+        return self._commands[job.uuid].ends_within(seconds)
 
     async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
         """End the whole tree."""
-        pid = self._pids.get(uuid) or supervisor.read_pid(folder)
-        if pid is not None:
-            await supervisor.kill_tree(folder, pid, uuid, grace)
+        command = self._commands.get(uuid) or await self._follow(folder)
+        if command is not None or supervisor.was_started(folder):
+            await supervisor.kill_tree(command, uuid, grace)
+
+    async def _follow(self, folder: SessionFolder) -> Command | None:
+        follow = functools.partial(self._keeper.follow, folder.command)
+        return await asyncio.get_running_loop().run_in_executor(None, follow)
 
     async def close(self) -> None:
-        """Commands go on."""
+        """Commands go on, and the keeper as long as they do."""
+        for command in self._commands.values():
+            command.close()
+        self._keeper.close()
 
     def streams(self, job: Job) -> tuple[Path | None, Path, Path]:
         """The files standard input, output and error are connected to."""
@@ -126,3 +166,24 @@ class Supervised:
         with self._lock:
             for cpu in self._pinned.pop(uuid, frozenset()):
                 self._on_cpu[cpu] -= 1
+
+
+def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
+    write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    opened = [os.open(launch.stdin or os.devnull, os.O_RDONLY)]
+    try:
+        opened.append(os.open(launch.stdout, write | os.O_TRUNC, 0o644))
+        if launch.stderr != launch.stdout:
+            opened.append(os.open(launch.stderr, write | os.O_TRUNC, 0o644))
+        return keeper.start(
+            folder.command,
+            launch.argv,
+            launch.env,
+            (opened[0], opened[1], opened[-1]),
+            program=launch.program,
+            cwd=launch.cwd,
+            cpus=launch.cpus,
+        )
+    finally:
+        for file in opened:
+            os.close(file)

@@ -1,0 +1,248 @@
+"""The keeper: a small process that starts the commands of a node, and outlives it.
+
+It is its own program (``python -I -S keeper.py``), of few parts of the standard library and nothing of
+wes-bridge, so that it is small and quick. It knows nothing of sessions: only of commands, each of which has
+a record of its own, a file. ``keeping`` is the other side.
+
+It listens on the socket that is its standard input. A connection is one question, a line of JSON:
+
+- ``{"hold": true}``: answered ``held``. While such a connection is open, the keeper stays.
+- ``{"start": RECORD, "argv": ..., "env": ..., "cwd": ..., "program": ..., "cpus": ...}``, with descriptors
+  for standard input, output and error. Answered ``running PID``, or ``failed ERRNO``.
+- ``{"follow": RECORD}``: answered ``running PID``, or by the end of the connection when it does not run.
+
+When the command ends the connection says ``ended CODE`` and is closed. The record is made before the command
+is started, so that it is not started twice, and says its process id and its start (seconds since the epoch)
+in one line, and in the next its exit code. The keeper ends when nothing runs and nobody holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # without importing typing, which takes as long as the rest
+    from typing import Any
+
+LINGER = 1000
+"""Milliseconds that the keeper stays without anything to do."""
+PATIENCE = 5.0
+"""Seconds a question may take to arrive."""
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit codes of what cannot be started, as shells have them."""
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that are for the commands, sent to all processes of a service."""
+_RESTORED = (*_IGNORED, signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that are ignored here, and that programs expect not to be ignored."""
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""What keeps a command from being started that is not the command's fault."""
+
+
+class Keeper:
+    """Answers questions and reaps commands.
+
+    Args:
+        listener: where connections come in.
+        woken: readable when a command has ended.
+    """
+
+    def __init__(self, listener: socket.socket, woken: int) -> None:
+        self._listener = listener
+        self._woken = woken
+        self._holders: dict[int, socket.socket] = {}
+        self._pids: dict[str, int] = {}
+        self._running: dict[int, tuple[str, list[socket.socket]]] = {}
+
+    def run(self) -> None:
+        """Work until there is nothing to do."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        while True:
+            idle = not self._running and not self._holders
+            events = poll.poll(LINGER if idle else None)
+            if idle and not events:
+                return
+            for file, _ in events:
+                if file == self._woken:
+                    os.read(file, 4096)
+                    self._reap()
+                elif file == self._listener.fileno():
+                    holder = self._accept()
+                    if holder is not None:
+                        self._holders[holder.fileno()] = holder
+                        poll.register(holder, select.POLLIN)
+                else:
+                    poll.unregister(file)
+                    self._holders.pop(file).close()
+
+    def _accept(self) -> socket.socket | None:
+        """Take one question; the connection, when it is to be held."""
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # too many open files, perhaps
+            time.sleep(0.1)
+            return None
+        connection.settimeout(PATIENCE)
+        line, files = _receive(connection)
+        connection.setblocking(False)
+        try:
+            ask = _parse(line) if not _is_gone(connection) else {}
+            if "start" in ask:
+                self._start(connection, ask, files)
+            elif "follow" in ask:
+                self._follow(connection, ask["follow"])
+            elif "hold" in ask:
+                _tell(connection, "held")
+                return connection
+        finally:
+            for file in files:
+                os.close(file)
+        return None
+
+    def _follow(self, connection: socket.socket, record: str) -> None:
+        pid = self._pids.get(record)
+        if pid is not None:
+            self._running[pid][1].append(connection)
+            _tell(connection, f"running {pid}")
+
+    def _start(self, connection: socket.socket, ask: dict[str, Any], files: list[int]) -> None:
+        record = ask["start"]
+        try:
+            pid = _spawn(ask, files)
+        except OSError as error:
+            _tell(connection, f"failed {error.errno}")
+            return
+        except ValueError:  # a NUL in a word, or "=" in a variable's name
+            _tell(connection, f"failed {errno.EINVAL}")
+            return
+        self._pids[record] = pid
+        self._running[pid] = (record, [connection])
+        _tell(connection, f"running {pid}")
+
+    def _reap(self) -> None:
+        while self._running:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
+                return
+            with contextlib.suppress(OSError):  # what it left in its group, while the number is still its own
+                os.killpg(ended.si_pid, signal.SIGKILL)
+            _, status = os.waitpid(ended.si_pid, 0)
+            if ended.si_pid in self._running:
+                code = os.waitstatus_to_exitcode(status)
+                self._ended(ended.si_pid, code if code >= 0 else 128 - code)
+
+    def _ended(self, pid: int, code: int) -> None:
+        record, connections = self._running.pop(pid)
+        del self._pids[record]
+        with contextlib.suppress(OSError):
+            file = os.open(record, os.O_WRONLY | os.O_APPEND)
+            os.write(file, b"%d\n" % code)
+            os.close(file)
+        for connection in connections:
+            _tell(connection, f"ended {code}")
+            connection.close()
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """The question and its descriptors; what did not come whole has no end of line."""
+    line, files = b"", list[int]()
+    try:
+        line, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+        for file in files:
+            os.set_inheritable(file, False)
+        while not line.endswith(b"\n"):
+            more = connection.recv(1 << 20)
+            if not more:
+                break
+            line += more
+    except OSError:
+        line = b""
+    return line, files
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """A question; empty when it is none."""
+    try:
+        ask = json.loads(line) if line.endswith(b"\n") else {}
+    except ValueError:
+        return {}
+    return ask if isinstance(ask, dict) else {}
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    """Whether who asked has stopped waiting: then nothing is started any more."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _tell(connection: socket.socket, text: str) -> None:
+    with contextlib.suppress(OSError):  # a node that was killed finds it in the record
+        connection.sendall(f"{text}\n".encode())
+
+
+def _spawn(ask: dict[str, Any], files: list[int]) -> int:
+    """Start a command in a session of its own, and note that.
+
+    Raises:
+        OSError: there is a record already, or no process can be made.
+    """
+    if len(files) != 3:
+        raise OSError(errno.EMFILE, "descriptors were lost")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    record = os.open(ask["start"], flags, 0o644)
+    allowed = os.sched_getaffinity(0) if ask["cpus"] else None
+    try:
+        os.chdir(ask["cwd"])
+        if allowed:
+            os.sched_setaffinity(0, ask["cpus"])
+        pid = _posix_spawn(ask["program"], ask["argv"], ask["env"], files)
+        os.write(record, f"{pid} {time.time():.3f}\n".encode())
+        return pid
+    finally:
+        os.close(record)
+        os.chdir("/")
+        if allowed:
+            os.sched_setaffinity(0, allowed)
+
+
+def _posix_spawn(program: str, argv: list[str], env: dict[str, str], files: list[int]) -> int:
+    actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate(files)]
+    try:
+        return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=_RESTORED)
+    except OSError as error:
+        if error.errno in _PASSING or program == "/bin/sh":
+            raise
+        if error.errno == errno.ENOEXEC:  # a script that does not say of what
+            return _posix_spawn("/bin/sh", ["sh", program, *argv[1:]], env, files)
+        code = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+        script = f'echo "$0: $1" >&2; exit {code}'
+        return _posix_spawn("/bin/sh", ["sh", "-c", script, program, str(error.strerror)], {}, files)
+
+
+def main() -> None:
+    """Keep commands for whoever connects to standard input."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # who else waits for their end should not wait for us
+    listener = socket.socket(fileno=os.dup(0))
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    Keeper(listener, woken).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""The node's side of the keeper: finding or starting it, and the commands it runs.
+
+It must not know what is started. Linux only, like ``supervisor``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import select
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from wes_bridge.node.platforms import keeper
+
+_PATIENCE = 30.0
+"""Seconds a keeper may take to answer."""
+_BACKLOG = 1024
+"""Questions that may wait for it."""
+
+
+class Command:
+    """A command that was started: the connection to the keeper that watches it.
+
+    Args:
+        connection: says how it ended.
+        answer: what it has said so far: ``running PID``, and perhaps more.
+
+    Attributes:
+        pid: process id of the command, which leads a session and a process group.
+        code: its exit code once it is over (128 + n when signal n ended it); None when the keeper has died.
+    """
+
+    def __init__(self, connection: socket.socket, answer: bytes) -> None:
+        first, _, rest = answer.partition(b"\n")
+        self.pid = int(first.split()[1])
+        self.code: int | None = None
+        self._connection: socket.socket | None = connection
+        self._heard = rest
+        self._ended: asyncio.Future[None] | None = None
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait a little for its end; from the thread that started it."""
+        if self._heard or self._connection is None:
+            return True
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def is_over(self) -> bool:
+        """Whether it has ended, or nobody knows of it any more; in the loop, as what follows."""
+        if self._connection is not None and self.ends_within(0):
+            self._hear()
+        return self._connection is None
+
+    async def gone(self, seconds: float | None = None) -> bool:
+        """Wait until it is over, ``seconds`` at most; whether it is."""
+        if self.is_over() or self._connection is None:
+            return True
+        if self._ended is None:
+            loop = asyncio.get_running_loop()
+            self._ended = loop.create_future()
+            loop.add_reader(self._connection, self._hear)
+        await asyncio.wait([self._ended], timeout=seconds)
+        return self._ended.done()
+
+    def close(self) -> None:
+        """Stop following it; it goes on."""
+        if self._connection is None:
+            return
+        if self._ended is not None:
+            asyncio.get_running_loop().remove_reader(self._connection)
+            if not self._ended.done():
+                self._ended.set_result(None)
+        self._connection.close()
+        self._connection = None
+
+    def _hear(self) -> None:
+        if self._connection is None:
+            return
+        if not self._heard:
+            with contextlib.suppress(OSError):
+                self._heard = self._connection.recv(64)
+        word, _, code = self._heard.partition(b" ")
+        self.code = int(code) if word == b"ended" else None
+        self.close()
+
+
+class Keeping:
+    """The keeper of a node.
+
+    All methods block, for a millisecond.
+
+    Args:
+        state: the node's state directory; the keeper listens there, and serves whoever is its user.
+
+    Attributes:
+        pid: process id of the keeper, when it was started here.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._hold: socket.socket | None = None
+        self._lock = Lock()
+        self.pid: int | None = None
+
+    def open(self) -> None:
+        """Find the keeper that an earlier process of the node has left, or start one, and hold it.
+
+        Raises:
+            OSError: none can be had.
+        """
+        with self._lock, self._locked():
+            if not self._take_hold(_PATIENCE):
+                self._reap()
+                self._start_keeper()
+                self._take_hold(None)
+
+    def close(self) -> None:
+        """Let go of the keeper: it ends when nothing runs any more."""
+        if self._hold is not None:
+            self._hold.close()
+            self._hold = None
+
+    def start(
+        self,
+        record: Path,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        files: tuple[int, int, int],
+        *,
+        program: str,
+        cwd: Path,
+        cpus: frozenset[int] | None = None,
+    ) -> Command:
+        """Start a command.
+
+        Args:
+            record: file that will say what became of it, and that is not there yet.
+            argv: the command.
+            env: its whole environment.
+            files: standard input, output and error.
+            program: path of what is run.
+            cwd: where it starts.
+            cpus: processors it may use; None for all.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        ask = {
+            "start": str(record),
+            "argv": list(argv),
+            "env": dict(env),
+            "program": program,
+            "cwd": str(cwd),
+            "cpus": sorted(cpus) if cpus else None,
+        }
+        try:
+            connection = self._connect()
+        except OSError:  # it was killed, or has never been
+            self.open()
+            connection = self._connect()
+        command = self._ask(connection, ask, files)
+        if command is None:
+            raise ConnectionError("the node's keeper was killed")
+        return command
+
+    def follow(self, record: Path) -> Command | None:
+        """The command with that record, if it runs: an earlier process of the node has started it."""
+        try:
+            return self._ask(self._connect(), {"follow": str(record)}, ())
+        except OSError:
+            return None
+
+    def _ask(self, connection: socket.socket, ask: dict[str, Any], files: tuple[int, ...]) -> Command | None:
+        try:
+            line = json.dumps(ask).encode() + b"\n"
+            sent = socket.send_fds(connection, [line], files) if files else 0
+            if sent < len(line):
+                connection.sendall(line[sent:])
+            answer = connection.recv(64)
+            if answer.startswith(b"failed"):
+                number = int(answer.split()[1])
+                raise OSError(number, os.strerror(number))
+            if answer:
+                return Command(connection, answer)
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        return None
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_PATIENCE)
+            with self._address() as address:
+                connection.connect(address)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _take_hold(self, seconds: float | None) -> bool:
+        """Ask the keeper to stay, and wait for it to agree, which one that was just started will."""
+        try:
+            connection = self._connect()
+        except OSError:
+            return False
+        with contextlib.suppress(OSError):
+            connection.settimeout(seconds)
+            connection.sendall(b'{"hold": true}\n')
+            if seconds is None or connection.recv(64):
+                self.close()
+                self._hold = connection
+                return True
+        connection.close()
+        return False
+
+    def _start_keeper(self) -> None:
+        (self._state / "keeper").unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            with self._address() as address:
+                listener.bind(address)
+            (self._state / "keeper").chmod(0o600)
+            listener.listen(_BACKLOG)
+            log = os.open(self._state / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            actions = [
+                (os.POSIX_SPAWN_DUP2, file, number)
+                for number, file in enumerate((listener.fileno(), log, log))
+            ]
+            argv = [sys.executable, "-I", "-S", keeper.__file__, str(self._state)]
+            try:
+                self.pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
+            finally:
+                os.close(log)
+
+    def _reap(self) -> None:
+        if self.pid is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)
+            self.pid = None
+
+    @contextlib.contextmanager
+    def _address(self) -> Iterator[str]:
+        """The socket's path; by a descriptor, since a socket's path may have 107 bytes only."""
+        folder = os.open(self._state, os.O_PATH | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{folder}/keeper"
+        finally:
+            os.close(folder)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One at a time looks for a keeper and starts one: several platforms have this state directory."""
+        file = os.open(self._state / "keeper.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(file)
