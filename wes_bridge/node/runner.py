@@ -57,6 +57,10 @@ _MOST_THREADS = 32
 """Those and the ones that wait for quick commands."""
 QUICK = 0.1
 """Seconds that the thread which started a command waits for its end: quick ones need no other."""
+QUIET = 1.0
+"""Seconds between looks whether nothing runs and what has ended can be tidied up."""
+CLEAN_WITHIN = 10.0
+"""Seconds after which that is done in any case."""
 CANCEL_GRACE = 2.0
 """Seconds a cancelled command has between SIGTERM and SIGKILL."""
 LIMIT_GRACE = 0.5
@@ -129,7 +133,7 @@ class Runner:
         self._line: deque[_Run] = deque()
         self._ahead: set[str] = set()
         self._to_clean: list[_Run] = []
-        self._cleaner: asyncio.Future[None] | None = None
+        self._cleaning: asyncio.TimerHandle | None = None
 
     @property
     def active(self) -> int:
@@ -204,6 +208,9 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._watch.close()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+        await self.in_thread(functools.partial(_clean_all, self._to_clean))
         self._files.shutdown(wait=False, cancel_futures=True)
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
@@ -489,16 +496,21 @@ class Runner:
 
     def _clean_soon(self, run: _Run) -> None:
         self._to_clean.append(run)
-        if self._cleaner is None:
-            batch, self._to_clean = self._to_clean, []
+        if self._cleaning is None:
             loop = asyncio.get_running_loop()
-            self._cleaner = loop.run_in_executor(self._files, _clean_all, batch)
-            self._cleaner.add_done_callback(self._clean_more)
+            latest = loop.time() + CLEAN_WITHIN
+            self._cleaning = loop.call_later(QUIET, self._clean_when_quiet, latest)
 
-    def _clean_more(self, _done: asyncio.Future[None]) -> None:
-        self._cleaner = None
-        if self._to_clean:
-            self._clean_soon(self._to_clean.pop())
+    def _clean_when_quiet(self, latest: float) -> None:
+        """Removing waits until nothing runs: a file system (ext4) is slow to make what it has room for from
+        things that were removed in the last seconds."""
+        loop = asyncio.get_running_loop()
+        if self._runs and loop.time() < latest:
+            self._cleaning = loop.call_later(QUIET, self._clean_when_quiet, latest)
+            return
+        self._cleaning = None
+        batch, self._to_clean = self._to_clean, []
+        loop.run_in_executor(self._files, _clean_all, batch)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: object) -> None:
