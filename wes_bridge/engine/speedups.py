@@ -1,10 +1,11 @@
-"""Three functions of cwltool replaced by ones that do the same in less time, one made lenient, one patient.
+"""Some of cwltool replaced by what does the same in less time, one function made lenient, one class patient.
 
 cwltool's ``uniquename`` probes a process-wide set name by name, and ``parallel_steps`` looks again at every
 element of a scatter whenever one of them ends: both are quadratic in the width of a scatter, and the first
-leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression.
-Static type findings become warnings, as older runners treat them. Everything that reaches into cwltool from
-outside is in this file, so that a new cwltool can be checked against it.
+leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression, and
+its walks through objects ask abstract classes what everything is. Static type findings become warnings, as
+older runners treat them. Everything that reaches into cwltool from outside is in this file, so that a new
+cwltool can be checked against it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import cwl_utils.types
 import cwltool.command_line_tool
 import cwltool.process
+import cwltool.utils
 import cwltool.workflow
 import cwltool.workflow_job
 from cwl_utils.expression import needs_parsing
@@ -151,6 +154,9 @@ def static_checker(*args: Any, **kwargs: Any) -> None:
 def install() -> None:
     """Put the replacements in place, once per process."""
     Builder.do_eval = do_eval
+    # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
+    cwltool.utils.MutableMapping = cwl_utils.types.Mapping = dict
+    cwltool.utils.MutableSequence = list
     cwltool.process.uniquename = unique_name
     cwltool.command_line_tool.uniquename = unique_name
     cwltool.workflow_job.uniquename = unique_name
