@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import random
 import statistics
@@ -34,10 +35,10 @@ from sqlalchemy import insert, text
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from harness.client import Client
+from harness.client import ENDED, Client
 from harness.documents import echo
 from harness.environments import Environments
-from harness.servers import FAILURES, Place, sapporo
+from harness.servers import FAILURES, Place, Running, sapporo
 
 from tests.postgresql import Cluster
 from tests.service.conftest import Service
@@ -139,20 +140,18 @@ def told(label: str, seconds: list[float], more: str = "") -> None:
 
 def status(url: str, count: int, seconds: float, peers: Path | None) -> None:
     """Ours and sapporo's rates, in turns."""
-    ask, chance = Asker(url), random.Random(2)
+    chance = random.Random(2)
+    any_run = (run_id(chance.randrange(count)) for _ in itertools.count())
     ours: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory(prefix="wes-bridge-bench-") as folder, _peer(peers, folder) as peer:
         for _ in range(5):
-            end = time.monotonic() + seconds / 5
-            while time.monotonic() < end:
-                ours.append(ask(f"/runs/{run_id(chance.randrange(count))}/status")[1])
-            end = time.monotonic() + seconds / 5
-            while peer is not None and time.monotonic() < end:
-                begun = time.perf_counter()
-                peer[0].state(peer[1])
-                theirs.append(time.perf_counter() - begun)
-    ask.close()
+            with Client(url + BASE) as client:
+                ours += asked(client, any_run, seconds / 5)
+            if peer is not None:
+                running, ident = peer
+                with running.client() as client:
+                    theirs += asked(client, itertools.repeat(ident), seconds / 5)
     told(f"status, {count} runs", ours, f"{len(ours) / sum(ours):6.0f}/s")
     if theirs:
         told("status, sapporo, 1 run", theirs, f"{len(theirs) / sum(theirs):6.0f}/s")
@@ -160,8 +159,18 @@ def status(url: str, count: int, seconds: float, peers: Path | None) -> None:
         print(f"  our rate is {ratio:.2f} of sapporo's; target at least 1")
 
 
+def asked(client: Client, idents: Iterator[str], seconds: float) -> list[float]:
+    """How long each answer took, one after the other; the first one, which connects, is not counted."""
+    client.state(next(idents))
+    found, end = [], time.perf_counter() + seconds
+    while (begun := time.perf_counter()) < end:
+        client.state(next(idents))
+        found.append(time.perf_counter() - begun)
+    return found
+
+
 @contextlib.contextmanager
-def _peer(peers: Path | None, folder: str) -> Iterator[tuple[Client, str] | None]:
+def _peer(peers: Path | None, folder: str) -> Iterator[tuple[Running, str] | None]:
     """Sapporo with one run that has ended, and that run's id; None, with the reason printed, without it."""
     if peers is None:
         yield None
@@ -170,12 +179,12 @@ def _peer(peers: Path | None, folder: str) -> Iterator[tuple[Client, str] | None
     with contextlib.ExitStack() as stack:
         try:
             running = stack.enter_context(sapporo(Place(place / "sapporo", Environments(peers))))
-            client = stack.enter_context(running.client())
-            work = echo(place / "work")
-            client.run(work)
-            ident = client.submit(work)
+            with running.client() as client:
+                ident = client.submit(echo(place / "work"))
+                while client.state(ident) not in ENDED:
+                    time.sleep(0.2)
             running.server.settle()
-            found = client, ident
+            found = running, ident
         except FAILURES as error:
             print(f"sapporo cannot be measured: {error}")
             found = None

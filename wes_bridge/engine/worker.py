@@ -51,6 +51,8 @@ from wes_bridge.store.writer import Writer
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
 """Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
+_AT_ONCE = 16
+"""Runs claimed at a time: who is busy with them comes back later than others, so a bag of runs is shared."""
 _PRELOAD_PAUSE = 5.0
 """Seconds between reading the schemas of one version of CWL and those of the next."""
 _GOODBYE = 3.0
@@ -74,6 +76,7 @@ class Worker:
         self._name = own_name()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
+        self._may_be_more = False
         self._look_again: Callable[[], None] = lambda: None
         self._tell_others: Callable[[], None] = lambda: None
 
@@ -167,22 +170,27 @@ class Worker:
 
     async def _claim(self, services: Services) -> None:
         room = self._config.engine.max_runs - len(self._runs)
+        self._may_be_more = True
         if room <= 0:
             return
+        some = min(room, _AT_ONCE)
         lease, most = self._config.engine.lease, self._config.engine.max_runs_in_all
         try:
             rows = await services.writer(
-                lambda connection: claim_runs(connection, self._name, lease, room, time.time(), most)
+                lambda connection: claim_runs(connection, self._name, lease, some, time.time(), most)
             )
         except Exception:
             _logger.exception("cannot claim runs; trying again")
             return
+        self._may_be_more = len(rows) >= some
         for row in rows:
             await self._let_go(row.run_id)
             run = Run(row, services)
             task = asyncio.create_task(run.live(), name=f"run {row.run_id}")
             self._runs[row.run_id] = run, task
             task.add_done_callback(functools.partial(self._on_run_done, row.run_id))
+        if self._may_be_more and some < room:
+            self._look_again()
 
     async def _let_go(self, run_id: str) -> None:
         """A run of our own claimed anew: our lease ran out, for this machine slept or its clock was set."""
@@ -193,10 +201,9 @@ class Worker:
 
     def _on_run_done(self, run_id: str, task: asyncio.Task[None]) -> None:
         """Forget it; one that has not ended is claimed again, by any worker, when its lease has run out."""
-        was_full = len(self._runs) >= self._config.engine.max_runs
         if run_id in self._runs and self._runs[run_id][1] is task:
             del self._runs[run_id]
-        if was_full:
+        if self._may_be_more:
             self._look_again()
         if self._config.engine.max_runs_in_all is not None:  # somebody has waited for this one's place
             self._look_again()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import importlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
@@ -365,11 +365,15 @@ def _next_changes(connection: Connection, fences: Mapping[str, int | None]) -> d
     return found
 
 
+def _insert(dialect: str) -> Any:
+    """The dialect's own insert; imported late, since that of the other one takes a while for nothing."""
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert
+
+
 @functools.cache
 def _upsert(dialect: str) -> Any:
-    """The statement, made once."""
-    insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = insert_into(tasks)
+    """The statement, made once: building it costs more than running it."""
+    statement = _insert(dialect)(tasks)
     changed = {
         column.name: statement.excluded[column.name] for column in tasks.columns if not column.primary_key
     }
