@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from tests.conftest import NewDatabase
 from wes_bridge.config import EventsConfig, FetchConfig, ServiceConfig
 from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import WebhookError, hide_secret, read_webhook, signature
@@ -33,6 +34,7 @@ from wes_bridge.store.webhooks import (
 )
 from wes_bridge.store.writer import Writer
 
+pytestmark = pytest.mark.database
 SECRET = "a secret of some length"
 LOCAL = ["127.0.0.0/8"]
 
@@ -70,9 +72,9 @@ class Receiver:
 class House:
     """A database with runs, and what a worker has around a deliverer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None) -> None:
         self.folder = folder
-        self.database = Database(f"sqlite:///{folder}/test.db", SERVICE)
+        self.database = Database(url or f"sqlite:///{folder}/test.db", SERVICE)
         self.said: list[str] = []
 
     def run(self, name: str, url: str, *states: State, secret: str | None = SECRET) -> None:
@@ -119,10 +121,10 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: NewDatabase) -> House:
     monkeypatch.setattr(deliverer_module, "POLL", 0.01)
     monkeypatch.setattr(deliverer_module, "FIRST_DELAY", 0.02)
-    return House(tmp_path)
+    return House(tmp_path, new_database())
 
 
 @pytest.fixture

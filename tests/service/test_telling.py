@@ -21,6 +21,8 @@ import requests
 from tests.service.conftest import Service, Starter
 from wes_bridge.client import WESError
 
+pytestmark = pytest.mark.database
+
 SECRET = "between the two of us"
 SETTINGS: dict[str, Any] = {
     "nodes": [{"name": "here", "platforms": ["process"], "sandbox": "none"}],

@@ -1,13 +1,11 @@
 """From a workflow's URL and a job order to a process ready to walk: load, check, resolve.
 
-Blocking and CPU-bound: run in the engine's threads. Loading is done by one thread at a time, since
-schema-salad keeps process-wide caches.
+Blocking and CPU-bound: run in threads. Loading is done by one thread at a time (see ``turn``).
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +45,8 @@ from wes_bridge.engine.fetching import Policy, guarded_fetcher
 from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.engine.hints import check_hints
 from wes_bridge.engine.tools import make_process
+from wes_bridge.engine.turn import LOADING
 
-_lock = threading.Lock()
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
 _OVERRIDES = "http://commonwl.org/cwltool#overrides"
 _NO_MAPPING = "not a CWL document: its top level must be a mapping"
@@ -78,7 +76,7 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         cwltool.errors.UnsupportedRequirement: valid CWL that cannot be run here.
     """
     try:
-        with _lock:
+        with LOADING:
             context = _context(policy)
             job_order = _resolve_params(params, base_url, context)
             process = _named_load(workflow_url, job_order, context)
@@ -101,7 +99,7 @@ def preload(version: str) -> None:
     Half a second and more that no run should wait for.
     """
     for name in (version, INTERNAL_VERSION):
-        with _lock:
+        with LOADING:
             get_schema(name)
 
 

@@ -16,7 +16,6 @@ import os
 import random
 import signal
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,7 +37,7 @@ from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.store.brokers import forget_brokers, put_brokers
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, clock
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
@@ -55,6 +54,8 @@ _GOODBYE = 3.0
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
+_LOADERS = 8
+"""Threads that load workflows: what a workflow is fetched from may be slow to answer, or to be found."""
 
 
 class Worker:
@@ -80,7 +81,10 @@ class Worker:
         """Claim and live runs until :meth:`stop`."""
         sleeper = Sleeper(self._config.wakeup_dir, self._name)
         writer = Writer(self._database, patience=math.inf)
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
+        with (
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads,
+            ThreadPoolExecutor(_LOADERS, thread_name_prefix="loader") as loaders,
+        ):
             async with http_session() as http:
                 engine = self._config.engine
                 brokers = [
@@ -99,6 +103,7 @@ class Worker:
                     tasks=TaskLog(writer),
                     database=self._database,
                     threads=threads,
+                    loaders=loaders,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
@@ -158,7 +163,7 @@ class Worker:
         lease, most = self._config.engine.lease, self._config.engine.max_runs_in_all
         try:
             rows = await services.writer(
-                lambda connection: claim_runs(connection, self._name, lease, room, time.time(), most)
+                lambda connection: claim_runs(connection, self._name, lease, room, clock(connection), most)
             )
         except Exception:
             _logger.exception("cannot claim runs; trying again")
@@ -230,7 +235,7 @@ class Worker:
             await asyncio.sleep(lease / 3)
 
     def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> None:
-        now = time.time()
+        now = clock(connection)
         release_the_dead(connection)
         renew_leases(connection, self._name, lease, now, held)
         forget_brokers(connection, now - 10 * lease)
@@ -244,7 +249,7 @@ class Worker:
         with contextlib.suppress(Exception):  # a database that is gone is not waited for: leases run out
             async with asyncio.timeout(_GOODBYE):
                 await writer(lambda connection: release_runs(connection, self._name))
-                await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+                await writer(lambda connection: put_brokers(connection, self._name, {}, 0.0))
 
 
 async def _preload(threads: ThreadPoolExecutor) -> None:

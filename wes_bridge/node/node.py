@@ -499,12 +499,13 @@ class Node:
         times = [live.expires for live in offerset.offers if live.expires and live.phase is Phase.OFFERED]
         if not times:
             return
-        self._expiring.append((max(times), offerset))
+        left = max(times) - time.time()  # from here on it is counted: clocks are set, time goes on
+        self._expiring.append((asyncio.get_running_loop().time() + left, offerset))
         if len(self._expiring) == 1:
-            self._timer("expire", max(times) - time.time(), self._expire_due)
+            self._timer("expire", left, self._expire_due)
 
     def _expire_due(self) -> None:
-        now = time.time()
+        now = asyncio.get_running_loop().time()
         while self._expiring and self._expiring[0][0] <= now:
             _, offerset = self._expiring.popleft()
             for live in offerset.offers:
@@ -524,12 +525,12 @@ class Node:
             asyncio.get_running_loop().call_later(REMEMBER, self._sets.pop, offerset.uuid, None)
         if live is None:
             return
-        self._ended.append((time.time() + REMEMBER, live))
+        self._ended.append((asyncio.get_running_loop().time() + REMEMBER, live))
         if len(self._ended) == 1:
             self._timer("forget", REMEMBER, self._forget_due)
 
     def _forget_due(self) -> None:
-        now = time.time()
+        now = asyncio.get_running_loop().time()
         while self._ended and self._ended[0][0] <= now:
             _, live = self._ended.popleft()
             self._sessions.pop(live.uuid, None)

@@ -50,6 +50,8 @@ from wes_bridge.node.staging.schemes import Schemes
 
 log = logging.getLogger(__name__)
 
+_NO_ROOM = 65_536
+"""Bytes; a disk with less has none."""
 _FILE_THREADS = 4
 """Threads that stage and release: more would fight over the interpreter."""
 _MOST_THREADS = 32
@@ -460,6 +462,9 @@ class Runner:
             note, part = message(messages.LOST, text), "executable"
         elif code not in ((executable.success_codes if executable else None) or [0]):
             note, part = _exit_message(code), "compute"
+            if await self.in_thread(lambda: _is_full(run.folder)):
+                text = "the command ended with exit code {exitCode}: no space left on the node's disk"
+                note = message(messages.DISK_FULL, text, exitCode=code)
         if not run.released and run.release_error is None:
             await self.in_thread(lambda: self._release(run, job))
         if run.release_error is not None:
@@ -532,6 +537,14 @@ def _read_stop(folder: SessionFolder) -> Message | None:
         return Message.model_validate_json(folder.stop.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _is_full(folder: SessionFolder) -> bool:
+    """Whether the disk that a command writes to has no room: it may have had none to say so either."""
+    try:
+        return shutil.disk_usage(folder.root).free < _NO_ROOM
+    except OSError:
+        return False
 
 
 def _exit_message(code: int) -> Message:

@@ -118,8 +118,8 @@ def claim_deliveries(connection: Connection, now: float, lease: float, limit: in
 def end_delivery(connection: Connection, seq: int, attempts: int, run_id: str, *, is_last: bool) -> None:
     """Forget a delivery that has arrived or was given up, if it is still ours (``attempts`` as claimed).
 
-    After the one of a final state (``is_last``) nothing is left to tell. The webhook stays as long as the run:
-    a rerun tells the same receiver.
+    After the one of a final state (``is_last``) nothing is left to tell. The webhook stays as long as the
+    run: a rerun tells the same receiver.
     """
     done = connection.execute(
         delete(deliveries).where(deliveries.c.seq == seq, deliveries.c.attempts == attempts)
