@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.node.conftest import NodeProcess, Request, process
 from tests.postgresql import Cluster
 from tests.service.conftest import LoneWorker, Starter
 from tests.service.test_taking_up import SETTINGS, Case
@@ -47,7 +48,7 @@ class Clock:
 
 def test_a_clock_that_is_set_forward_and_back(start_service: Starter, tmp_path: Path) -> None:
     clock = Clock(tmp_path)
-    nodes = [SETTINGS["nodes"][0] | {"max_running": 8}]
+    nodes = [SETTINGS["nodes"][0] | {"cores": 8, "max_running": 8}]
     case = Case(lambda **given: start_service(env=clock.env, **given | {"nodes": nodes}), tmp_path)
     commands = set(case.commands())
     children = {process.pid for process in case.service.children("wes_bridge.")}
@@ -63,6 +64,23 @@ def test_a_clock_that_is_set_forward_and_back(start_service: Starter, tmp_path: 
     case.gate.touch()
     case.check(case.service)
     assert {process.pid for process in case.service.children("wes_bridge.")} == children
+
+
+def test_offers_do_not_live_longer_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(tmp_path)
+    with monkeypatch.context() as patch:
+        for name, text in clock.env.items():
+            patch.setenv(name, text)
+        config = {"name": "n", "platforms": ["process"], "sandbox": "none", "offer_lifetime": 5}
+        node = NodeProcess(tmp_path / "node", config).start()
+    try:
+        offer = node.offer(Request(process("true")))
+        clock.set(-HOUR)
+        assert node.end(offer, 60)["phase"] == "EXPIRED"
+    finally:
+        node.stop()
 
 
 def _seconds(run: dict[str, Any]) -> float:

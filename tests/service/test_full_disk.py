@@ -121,6 +121,7 @@ def test_the_disk_of_workspace_and_node(
     run = service.run(tool(tmp_path / "large.cwl", f"head -c {2 * SIZE} /dev/zero > made"), {})
     assert run["state"] == "EXECUTOR_ERROR"
     assert "no space left" in words(run)
+    service.client.delete(run["run_id"])
     well(service, small)
 
     # what a step reads
@@ -130,6 +131,7 @@ def test_the_disk_of_workspace_and_node(
     run = service.run(reader, {"file": {"class": "File", "location": large_file}})
     assert run["state"] == "SYSTEM_ERROR"
     assert "no space left" in words(run)
+    service.client.delete(run["run_id"])
     well(service, small)
 
     # no room for the engine when the step has ended
