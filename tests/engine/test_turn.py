@@ -12,7 +12,7 @@ def test_who_is_away_holds_up_nobody() -> None:
     order: list[str] = []
 
     def slow() -> None:
-        with turn:
+        with turn, turn:
             order.append("slow begins")
             with turn.away():
                 is_away.set()

@@ -13,7 +13,7 @@ import pytest
 from tests.node.conftest import NodeProcess, Request, process
 from tests.postgresql import Cluster
 from tests.service.conftest import LoneWorker, Starter
-from tests.service.test_taking_up import SETTINGS, Case
+from tests.service.test_taking_up import SETTINGS, Case, await_true
 from tests.service.test_workers import ECHO, Site
 
 pytestmark = pytest.mark.slow
@@ -50,6 +50,7 @@ def test_a_clock_that_is_set_forward_and_back(start_service: Starter, tmp_path: 
     clock = Clock(tmp_path)
     nodes = [SETTINGS["nodes"][0] | {"cores": 8, "max_running": 8}]
     case = Case(lambda **given: start_service(env=clock.env, **given | {"nodes": nodes}), tmp_path)
+    await_true(lambda: len(case.lines()) == 6)
     commands = set(case.commands())
     children = {process.pid for process in case.service.children("wes_bridge.")}
     tool = tmp_path / "echo.cwl"

@@ -12,31 +12,42 @@ from collections.abc import Iterator
 
 
 class Turn:
-    """A lock that its holder can let go for a while."""
+    """A lock that its holder can let go for a while; who has it may take it again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._local = threading.local()
 
+    @property
+    def _depth(self) -> int:
+        """How often this thread has taken it."""
+        depth: int = getattr(self._local, "depth", 0)
+        return depth
+
     def __enter__(self) -> None:
-        self._lock.acquire()
-        self._local.held = True
+        if self._depth == 0:
+            self._lock.acquire()
+        self._local.depth = self._depth + 1
 
     def __exit__(self, *_: object) -> None:
-        self._local.held = False
-        self._lock.release()
+        self._local.depth = self._depth - 1
+        if self._depth == 0:
+            self._lock.release()
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
         """A context without the lock, if this thread has it."""
-        if not getattr(self._local, "held", False):
+        depth = self._depth
+        if depth == 0:
             yield
             return
-        self.__exit__()
+        self._local.depth = 0
+        self._lock.release()
         try:
             yield
         finally:
-            self.__enter__()
+            self._lock.acquire()
+            self._local.depth = depth
 
 
 LOADING = Turn()

@@ -553,12 +553,21 @@ class Node:
 
     async def _purge_now_and_then(self) -> None:
         while True:
-            before = time.time() - timedelta(seconds=self.config.keep_sessions).total_seconds()
-            gone: list[str] = await self.writer(functools.partial(store.purge, before=before))
-            for uuid in gone:
-                remove = functools.partial(shutil.rmtree, self._folder / uuid, ignore_errors=True)
-                await self.runner.in_thread(remove)
+            gone: list[str] = []
+            try:
+                gone = await self._purge()
+            except Exception as error:  # such as a disk that is full: all the more it is tried again
+                log.warning("cannot purge sessions; trying again: %s", error)
             await asyncio.sleep(1.0 if gone else min(PURGE_EVERY, self.config.keep_sessions))
+
+    async def _purge(self) -> list[str]:
+        """Forget sessions that ended long ago, and remove what they left."""
+        before = time.time() - timedelta(seconds=self.config.keep_sessions).total_seconds()
+        gone: list[str] = await self.writer(functools.partial(store.purge, before=before))
+        for uuid in gone:
+            remove = functools.partial(shutil.rmtree, self._folder / uuid, ignore_errors=True)
+            await self.runner.in_thread(remove)
+        return gone
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
