@@ -1,5 +1,32 @@
 """What tests of several rooms share."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
 from tests.postgresql import postgresql
 
 __all__ = ["postgresql"]
+
+NewDatabase = Callable[[], str | None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--database``: of the services under test; ``-m database`` are the tests that it matters to."""
+    parser.addoption(
+        "--database",
+        choices=["sqlite", "postgresql"],
+        default="sqlite",
+        help="the database of the services that tests start (default: %(default)s)",
+    )
+
+
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
+    """URLs of empty databases for services; None: what they take by themselves, SQLite in their folder."""
+    if request.config.getoption("--database") == "sqlite":
+        return lambda: None
+    url: NewDatabase = request.getfixturevalue("postgresql").new_database
+    return url

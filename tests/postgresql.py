@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 _numbers = itertools.count(1)
@@ -107,6 +108,20 @@ class Cluster:
         """End the server at once, as a crash would."""
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(timeout=60)
+
+    def freeze(self) -> None:
+        """Have the server hang: connections stay, nothing is answered."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        for process in reversed(self._processes()):
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        whole = psutil.Process(self._process.pid)
+        return [whole, *whole.children(recursive=True)]
 
     def new_database(self) -> str:
         """SQLAlchemy URL of an empty database: a schema of its own, since that is made at once."""

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.conftest import NewDatabase
 from wes_bridge import WESClient
 
 ROOT = Path(__file__).parents[2]
@@ -22,28 +24,44 @@ ROOT = Path(__file__).parents[2]
 class Service:
     """A running service.
 
+    Args:
+        state: its folder.
+        settings: its configuration; without a database it takes the one it had in this folder.
+        prefix: words before the command.
+        env: further environment variables.
+
     Attributes:
         url: where it answers.
         client: for it.
+        log: what it and its processes say.
         state: its folder.
     """
 
-    def __init__(self, state: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        settings: dict[str, Any],
+        prefix: Sequence[str] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.state = state
         config = state.parent / f"{state.name}.yaml"
+        if config.exists() and "database" not in settings:
+            settings = settings | {"database": json.loads(config.read_text()).get("database")}
         config.write_text(json.dumps(settings))
         words = ["-m", "wes_bridge.cli.main", "serve", "--port", "0", "--quiet", "--state", str(state)]
-        env = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
+        self.log = state.parent / f"{state.name}.log"
         self.process = subprocess.Popen(
-            [sys.executable, *words, "--config", str(config)],
+            [*prefix, sys.executable, *words, "--config", str(config)],
             stdout=subprocess.PIPE,
-            stderr=(state.parent / f"{state.name}.log").open("a"),
+            stderr=self.log.open("a"),
             text=True,
-            env=env | {"PYTHONPATH": str(ROOT)},
+            env=inherited | {"PYTHONPATH": str(ROOT)} | dict(env),
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert "is ready at" in line, (state.parent / f"{state.name}.log").read_text()
+        assert "is ready at" in line, self.log.read_text()
         self.url = line.split()[-1]
         self.client = WESClient(self.url)
 
@@ -81,12 +99,14 @@ def _words(process: psutil.Process) -> str:
 class LoneWorker:
     """A ``wes-bridge worker``, with a state folder of its own as on another machine."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], env: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         folder.mkdir()
         config = folder / "worker.yaml"
         config.write_text(json.dumps(settings))
         words = ["-m", "wes_bridge.cli.main", "worker", "--config", str(config), "--state", str(folder)]
-        env = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
         self.log = folder / "log"
         self.process = subprocess.Popen(
             [sys.executable, *words],
@@ -94,7 +114,7 @@ class LoneWorker:
             stdout=subprocess.PIPE,
             stderr=self.log.open("w"),
             text=True,
-            env=env | {"PYTHONPATH": str(ROOT)},
+            env=inherited | {"PYTHONPATH": str(ROOT)} | dict(env),
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "worker ready\n", self.log.read_text()
@@ -111,14 +131,17 @@ Starter = Callable[..., Service]
 
 
 @pytest.fixture(scope="session")
-def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+def start_service(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Starter]:
     """Starts services with settings; all are stopped at the end."""
     started: list[Service] = []
 
-    def start(**settings: Any) -> Service:
+    def start(
+        *, prefix: Sequence[str] = (), env: Mapping[str, str] = MappingProxyType({}), **settings: Any
+    ) -> Service:
         folder = tmp_path_factory.mktemp("service")
         settings.setdefault("nodes", [{"name": "here", "platforms": ["process"]}])
-        service = Service(folder / "state", settings)
+        settings.setdefault("database", new_database())
+        service = Service(folder / "state", settings, prefix, env)
         started.append(service)
         return service
 

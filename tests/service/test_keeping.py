@@ -13,6 +13,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 
+from tests.conftest import NewDatabase
 from tests.service.conftest import Service, Starter
 from tests.wes.wes_server import Engine, Server, start
 from wes_bridge.cli.main import cli
@@ -21,12 +22,14 @@ from wes_bridge.engine.keeping import Keeper, Removal
 from wes_bridge.model.states import State
 from wes_bridge.store.runs import count_tasks, get_run
 
+pytestmark = pytest.mark.database
+
 DAY = 86400.0
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    yield from start(ServiceConfig(state_dir=tmp_path / "state"))
+def server(tmp_path: Path, new_database: NewDatabase) -> Iterator[Server]:
+    yield from start(ServiceConfig(state_dir=tmp_path / "state", database=new_database()))
 
 
 @pytest.fixture
@@ -156,7 +159,8 @@ def test_two_that_clean_at_once(server: Server, engine: Engine) -> None:
 
 def test_the_command(server: Server, engine: Engine) -> None:
     run_id = ended(server, engine)
-    words = ["clean", "--state", str(server.config.state_dir), "--keep-runs"]
+    words = ["clean", "--state", str(server.config.state_dir)]
+    words += ["--database", server.config.database_url, "--keep-runs"]
     assert CliRunner().invoke(cli, [*words, "1"]).stdout == ""
     would = CliRunner().invoke(cli, [*words, "0", "--dry-run"]).output
     assert would.startswith(f"run\t{run_id}\t")
@@ -193,6 +197,7 @@ def await_empty(what: Callable[[], Any]) -> None:
 def test_a_long_series_of_quick_runs(start_service: Starter, tmp_path: Path) -> None:
     """Whatever they left, in databases and on disks, of the service, its node and its aggregator, goes."""
     service: Service = start_service(
+        database=None,  # it is looked into below
         nodes=[{"name": "here", "platforms": ["process"], "sandbox": "none", "keep_sessions": 1}],
         aggregator={"name": "all", "keep_sessions": 1},
         retention={"keep_runs": 0, "every": 0.5},

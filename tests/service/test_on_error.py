@@ -13,6 +13,8 @@ import pytest
 from tests.service.conftest import Service, Starter
 from wes_bridge.client import WESError
 
+pytestmark = pytest.mark.database
+
 NODE = {"name": "here", "platforms": ["process"], "sandbox": "none", "cores": 4, "max_running": 4}
 
 

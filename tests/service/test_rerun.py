@@ -13,6 +13,8 @@ import requests
 from tests.service.conftest import Service, Starter
 from wes_bridge.client import WESError
 
+pytestmark = pytest.mark.database
+
 NODE = {"name": "here", "platforms": ["process"], "sandbox": "none", "cores": 4, "memory_gib": 64}
 STEPS = {"each[0]": 1, "each[1]": 1, "each[2]": 1, "join": 1, "last": 1}
 

@@ -12,6 +12,8 @@ import requests
 
 from tests.service.conftest import Service, Starter
 
+pytestmark = pytest.mark.database
+
 ENGINE = {"reuse": "on", "reuse_gib": 10_000 / 1024**3}
 NODE = {"name": "here", "platforms": ["process"], "sandbox": "none"}
 

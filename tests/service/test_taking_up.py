@@ -15,6 +15,8 @@ import pytest
 
 from tests.service.conftest import Service, Starter
 
+pytestmark = pytest.mark.database
+
 WIDTH = 6
 SETTINGS: dict[str, Any] = {
     "nodes": [{"name": "here", "platforms": ["process"], "sandbox": "none", "cores": 4, "max_running": 4}],

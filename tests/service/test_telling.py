@@ -19,6 +19,8 @@ import requests
 from tests.service.conftest import Service, Starter
 from wes_bridge.client import WESError
 
+pytestmark = pytest.mark.database
+
 SECRET = "between the two of us"
 SETTINGS: dict[str, Any] = {
     "nodes": [{"name": "here", "platforms": ["process"], "sandbox": "none"}],
@@ -190,3 +192,24 @@ def test_bad_webhooks_are_refused(
         submit(service, tmp_path, gate, **parameters)
     assert refused.value.status_code == 400
     assert SECRET not in refused.value.msg
+
+
+def test_a_rerun_tells_the_same_receiver_signed_with_the_same_secret(
+    start_service: Starter, tmp_path: Path, gate: Path
+) -> None:
+    service = start_service(**SETTINGS)
+    receiver = Receiver(failures=0)
+    gate.touch()
+    first = submit(service, tmp_path, gate, webhook=receiver.url, webhook_secret=SECRET)
+    assert receiver.told_the_end.wait(60)
+    receiver.told_the_end.clear()
+    second = service.client.rerun(first)
+    assert receiver.told_the_end.wait(60)
+    receiver.close()
+    headers, content = receiver.got[-1]
+    assert json.loads(content)["run_id"] == second
+    assert json.loads(content)["run_url"].endswith(second)
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + content
+    expected = base64.b64encode(hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert SECRET not in json.dumps(service.client.run(second))

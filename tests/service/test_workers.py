@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import requests
 from tests.postgresql import Cluster
 from tests.service.conftest import ROOT, LoneWorker, Service, Starter
 from tests.service.test_taking_up import SETTINGS, Case, await_true
+from wes_bridge.client import WESError
 
 pytestmark = pytest.mark.slow
 ECHO: dict[str, Any] = {
@@ -164,22 +166,39 @@ def test_numbers_that_json_does_not_have(site: Site, tmp_path: Path) -> None:
     assert site.service.client.wait(run_id, timeout=60) == "COMPLETE"
 
 
-def test_the_database_gone_for_a_while(site: Site, postgresql: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hangs", [False, True], ids=["stopped", "hangs"])
+def test_the_database_gone_for_longer_than_the_lease(
+    site: Site, postgresql: Cluster, tmp_path: Path, hangs: bool
+) -> None:
     """What runs goes on, the API says what is wrong, and all is well when it is back."""
     worker = site.worker()
     case = Case(lambda **_: site.service, tmp_path)
-    address = f"{site.service.url}/ga4gh/wes/v1/runs/{case.run_id}/status"
-    postgresql.stop()
+    base = f"{site.service.url}/ga4gh/wes/v1"
+    begun = time.monotonic()
+    (postgresql.freeze if hangs else postgresql.stop)()
     try:
-        answer = requests.get(address, timeout=60)
-        assert answer.status_code >= 500
-        assert "database" in answer.json()["msg"]
+        for address in (f"{base}/runs/{case.run_id}/status", f"{base}/service-info"):
+            answer = requests.get(address, timeout=60)
+            assert answer.status_code == 503
+            assert "database does not answer" in answer.json()["msg"]
+            assert int(answer.headers["Retry-After"]) > 0
+        health = requests.get(f"{site.service.url}/health", timeout=60)
+        assert (health.status_code, health.json()["status"]) == (503, "failing")
+        assert "database does not answer" in health.json()["database"]
         case.gate.touch()
-        await_true(lambda: "writes wait for it" in worker.log.read_text())
+        if not hangs:
+            with pytest.raises(WESError, match="database does not answer") as refused:
+                site.service.client.submit(tmp_path / "counted.cwl", {"words": []})
+            assert refused.value.status_code == 503
+            await_true(lambda: "writes wait for it" in worker.log.read_text())
+        time.sleep(max(0.0, begun + 2.5 * SETTINGS["engine"]["lease"] - time.monotonic()))
     finally:
-        postgresql.start()
+        (postgresql.thaw if hangs else postgresql.start)()
+    await_true(lambda: requests.get(f"{site.service.url}/health", timeout=60).status_code == 200)
     case.check(site.service)
     assert worker.process.poll() is None
+    assert len(list(site.service.client.runs())) == 1
+    assert [path.name for path in (tmp_path / "workspace").iterdir() if path.name[0] != "."] == [case.run_id]
 
 
 def test_a_worker_can_be_stopped_while_the_database_is_gone(site: Site, postgresql: Cluster) -> None:

@@ -8,23 +8,27 @@ from pathlib import Path
 import pytest
 from wes_server import Engine, Server, start
 
+from tests.conftest import NewDatabase
 from wes_bridge.config import FetchConfig, ServiceConfig
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Server]:
     """One server for all tests that do not need their own; runs of other tests are in its lists."""
     folder = tmp_path_factory.mktemp("wes")
     shared = folder / "shared"
     shared.mkdir()
-    yield from start(ServiceConfig(state_dir=folder / "state", fetch=FetchConfig(files=[shared])))
+    fetch = FetchConfig(files=[shared])
+    yield from start(ServiceConfig(state_dir=folder / "state", database=new_database(), fetch=fetch))
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
+def own_server(tmp_path: Path, new_database: NewDatabase) -> Iterator[Server]:
     """A server with nothing in it, and small limits."""
     yield from start(
-        ServiceConfig(state_dir=tmp_path / "state", max_body=2_000_000, max_attachments=5),
+        ServiceConfig(
+            state_dir=tmp_path / "state", database=new_database(), max_body=2_000_000, max_attachments=5
+        ),
     )
 
 

@@ -7,12 +7,14 @@ import sys
 import time
 
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import OperationalError
 from wes_server import start
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.attachments import remove_stale
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.store.lookup import state_query
+from wes_bridge.wes.errors import describe
 
 
 def test_the_server_does_without_the_engines_library():
@@ -47,6 +49,14 @@ def test_the_compiled_lookup_is_right_for_postgresql_too():
     compiled = state_query().compile(dialect=postgresql.psycopg.dialect())
     assert not compiled.positional
     assert "%(run_id)s" in compiled.string
+
+
+def test_a_database_without_room_is_told_from_one_that_is_gone():
+    class Full(Exception):
+        sqlstate = "53100"
+
+    status, words, _ = describe(OperationalError("INSERT", {}, Full()))
+    assert (status, "no space left" in words) == (500, True)
 
 
 def test_starting_is_quick(tmp_path):

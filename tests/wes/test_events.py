@@ -24,6 +24,8 @@ from wes_bridge.store.changes import Position
 from wes_bridge.wes.events import takes_events
 from wes_bridge.wes.watching import END, position_of
 
+pytestmark = pytest.mark.database
+
 
 class Listener:
     """One connection to a run's events."""

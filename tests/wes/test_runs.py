@@ -14,6 +14,8 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.model.states import State
 from wes_bridge.wes.document import BASE_PATH
 
+pytestmark = pytest.mark.database
+
 # ---- one run
 
 

@@ -14,6 +14,8 @@ from wes_bridge.model.states import State
 from wes_bridge.wes.errors import BadRequestError
 from wes_bridge.wes.paging import make_token, page_size, read_token
 
+pytestmark = pytest.mark.database
+
 
 def test_a_run_without_tasks(server):
     run_id = server.submit()

@@ -20,6 +20,7 @@ from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
 from wes_bridge.data.hosts import PrivateHosts
+from wes_bridge.engine.turn import LOADING
 from wes_bridge.model.preferences import NAMESPACE
 
 _MAX_REDIRECTS = 5
@@ -113,20 +114,34 @@ class GuardedFetcher(DefaultFetcher):
         cached = self.cache.get(url)
         if isinstance(cached, str):
             return cached
-        self.policy.check(url)
         if urlsplit(url).scheme == "file":
+            self.policy.check(url)
             return str(super().fetch_text(url, content_types))
-        return fetch_http(url, self.policy).decode(errors="replace")
+        with LOADING.away():
+            return fetch_http(url, self.policy).decode(errors="replace")
 
     def check_exists(self, url: str) -> bool:
         """Whether there is something at ``url`` that may be read."""
         if url in self.cache or url.startswith(NAMESPACE):  # our own hints are known, not fetched
             return True
         try:
+            if urlsplit(url).scheme in ("http", "https"):
+                with LOADING.away():
+                    return self._answers(url)
             self.policy.check(url)
         except ValidationException:
             return False
         return bool(super().check_exists(url))
+
+    def _answers(self, url: str) -> bool:
+        """Whether a host has something at ``url``; where it redirects to is not looked at."""
+        self.policy.check(url)
+        try:
+            with requests.Session() as session:
+                answer = session.head(url, timeout=self.policy.config.timeout, allow_redirects=False)
+        except requests.RequestException:
+            return False
+        return answer.ok
 
 
 def guarded_fetcher(policy: Policy) -> type[GuardedFetcher]:

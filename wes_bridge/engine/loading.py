@@ -1,7 +1,6 @@
 """From a workflow's URL and a job order to a process ready to walk: load, check, resolve.
 
-Blocking and CPU-bound: run in the engine's threads. Loading is done by one thread at a time, since
-schema-salad keeps process-wide caches.
+Blocking and CPU-bound: run in threads. Loading is done by one thread at a time (see ``turn``).
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ from wes_bridge.engine.fetching import Policy, guarded_fetcher
 from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.engine.hints import check_hints
 from wes_bridge.engine.tools import make_process
+from wes_bridge.engine.turn import LOADING
 
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
 _OVERRIDES = "http://commonwl.org/cwltool#overrides"
@@ -77,7 +77,7 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         cwltool.errors.UnsupportedRequirement: valid CWL that cannot be run here.
     """
     try:
-        with schemas.ONE_AT_A_TIME:
+        with LOADING:
             schemas.preload_kept()
             context = _context(policy)
             job_order = _resolve_params(params, base_url, context)

@@ -75,6 +75,7 @@ class Services:
     tasks: TaskLog
     database: Database
     threads: Executor
+    loaders: Executor
     reuse: Reuse
 
 
@@ -170,7 +171,7 @@ class Run:
         try:
             await self._set_state(State.INITIALIZING, start_time=time.time())
             await self._take_up()
-            walk = await self._in_thread(self._load)
+            walk = await self._in_thread(self._load, self._services.loaders)
             await self._set_state(State.RUNNING)
             await self._walk(walk)
             await self._cancel_sessions(self._journal.open_sessions())
@@ -484,13 +485,15 @@ class Run:
         if reached is State.CANCELING:
             self._canceling = True
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+    async def _in_thread(self, work: Callable[[], Result], threads: Executor | None = None) -> Result:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._services.threads, functools.partial(context.run, work))
+        return await loop.run_in_executor(
+            threads or self._services.threads, functools.partial(context.run, work)
+        )
 
 
 def _os_problem(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left in the workspace ({error.filename or error}); ask the site to free some"
     return f"{error.strerror or error}: {error.filename or ''}"

@@ -6,6 +6,7 @@ and one handler writes each record to that run's file.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import os
@@ -20,7 +21,8 @@ class RunLog:
     """Appends lines to a run's log.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is made. One that cannot be written (the disk is full) stops nobody: the
+            run's state and its system_logs are in the database.
         base: folder whose path is left out of messages: users know their files by their own names.
 
     Attributes:
@@ -29,7 +31,6 @@ class RunLog:
 
     def __init__(self, path: Path, base: Path) -> None:
         self._base = [f"file://{base}/", f"{os.path.relpath(base)}/", f"{base}/"]
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self.errors: list[str] = []
         self.warnings: list[str] = []
@@ -48,8 +49,11 @@ class RunLog:
         elif level >= logging.WARNING:
             self.warnings.append(text)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with self._path.open("a", errors="replace") as file:
-            file.write(f"{stamp} {logging.getLevelName(level)} {text}\n")
+        with contextlib.suppress(OSError):
+            if not self._path.parent.is_dir():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", errors="replace") as file:
+                file.write(f"{stamp} {logging.getLevelName(level)} {text}\n")
 
     def info(self, text: str) -> None:
         """Append an ordinary line."""

@@ -16,7 +16,6 @@ import pickle
 import stat
 import sys
 import tempfile
-import threading
 from functools import cache
 from importlib.metadata import version as release
 from pathlib import Path
@@ -29,11 +28,11 @@ from cwltool.update import INTERNAL_VERSION
 from schema_salad.avro.schema import Names
 from schema_salad.ref_resolver import NormDict
 
+from wes_bridge.engine.turn import LOADING
+
 _logger = logging.getLogger(__name__)
 VERSIONS = ("v1.2", "v1.1", "v1.0")
 """Of CWL, the one that workflows have most likely first."""
-ONE_AT_A_TIME = threading.RLock()
-"""Held by whoever loads documents or schemas: cwltool and schema-salad keep caches for the whole process."""
 _FOR_TYPES = "v1.0"
 """Whose types of files cwltool uses, whatever a document's version is (``cwltool.process.Process``)."""
 
@@ -41,14 +40,14 @@ _FOR_TYPES = "v1.0"
 def preload(version: str) -> None:
     """Have the schemas that documents of a CWL version need: read what was kept, else work them out."""
     for name in (version, INTERNAL_VERSION, _FOR_TYPES):
-        with ONE_AT_A_TIME:
+        with LOADING:
             if not _preload_kept(name) and isinstance(get_schema(name)[1], Names):
                 _keep(name)
 
 
 def preload_kept() -> None:
     """Have all schemas that were kept: 25 ms each, where working one out takes half a second and more."""
-    with ONE_AT_A_TIME:
+    with LOADING:
         for name in (*VERSIONS, INTERNAL_VERSION):
             _preload_kept(name)
 

@@ -16,7 +16,6 @@ import os
 import random
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,7 +39,7 @@ from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.open_files import allow_many
 from wes_bridge.store.brokers import forget_brokers, put_brokers
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
@@ -60,6 +59,8 @@ _GOODBYE = 3.0
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
+_LOADERS = 8
+"""Threads that load workflows: what a workflow is fetched from may be slow to answer, or to be found."""
 
 
 class Worker:
@@ -94,7 +95,10 @@ class Worker:
         writer = Writer(
             self._database, patience=math.inf, after=functools.partial(teller.tell, Channel.CHANGES)
         )
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
+        with (
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads,
+            ThreadPoolExecutor(_LOADERS, thread_name_prefix="loader") as loaders,
+        ):
             async with http_session() as http:
                 engine = self._config.engine
                 brokers = [
@@ -113,6 +117,7 @@ class Worker:
                     tasks=TaskLog(writer),
                     database=self._database,
                     threads=threads,
+                    loaders=loaders,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
@@ -177,7 +182,7 @@ class Worker:
         lease, most = self._config.engine.lease, self._config.engine.max_runs_in_all
         try:
             rows = await services.writer(
-                lambda connection: claim_runs(connection, self._name, lease, some, time.time(), most)
+                lambda connection: claim_runs(connection, self._name, lease, some, clock(connection), most)
             )
         except Exception:
             _logger.exception("cannot claim runs; trying again")
@@ -258,7 +263,7 @@ class Worker:
 
     def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> bool:
         """Whether runs of dead workers were freed."""
-        now = time.time()
+        now = clock(connection)
         freed = release_the_dead(connection)
         renew_leases(connection, self._name, lease, now, held)
         forget_brokers(connection, now - 10 * lease)
@@ -273,7 +278,7 @@ class Worker:
         with contextlib.suppress(Exception):  # a database that is gone is not waited for: leases run out
             async with asyncio.timeout(_GOODBYE):
                 await writer(lambda connection: release_runs(connection, self._name))
-                await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+                await writer(lambda connection: put_brokers(connection, self._name, {}, 0.0))
         self._tell_others()
 
 

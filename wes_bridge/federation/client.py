@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from wes_bridge.data.resolving import OwnThreads
 from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.exchange import Answer, TooLongError, exchange
@@ -42,7 +43,7 @@ def http_session() -> aiohttp.ClientSession:
     aiohttp rather than httpx: httpx's pool looks at every connection for each request, which with hundreds
     of held polls took most of the engine's time.
     """
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=OwnThreads())
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
 
 

@@ -359,4 +359,4 @@ def _nobody(placement: Placement, failures: list[str]) -> str:
 def _with_output(outcome: StepOutcome, plan: StepPlan) -> StepOutcome:
     if outcome.exit_code is None:
         return outcome
-    return StepOutcome(exit_code=outcome.exit_code, output_dir=plan.output_url)
+    return replace(outcome, output_dir=plan.output_url)

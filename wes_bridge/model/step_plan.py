@@ -115,7 +115,7 @@ class StepOutcome:
     Attributes:
         exit_code: of the command; None when it never ended by itself.
         output_dir: the ``file://`` URL of what ``workdir`` held; None when nothing came back.
-        problem: why there is no exit code, in words for the user; None when there is one.
+        problem: why there is no exit code, or why it is what it is, in words for the user.
         by_command: the problem is the command's own (too much time or memory), not the node's.
         out_of_memory: it is that the command used more memory than it asked for.
         unsupported: no node can ever run it: it asks for containers and there are none.

@@ -499,12 +499,13 @@ class Node:
         times = [live.expires for live in offerset.offers if live.expires and live.phase is Phase.OFFERED]
         if not times:
             return
-        self._expiring.append((max(times), offerset))
+        left = max(times) - time.time()  # from here on it is counted: clocks are set, time goes on
+        self._expiring.append((asyncio.get_running_loop().time() + left, offerset))
         if len(self._expiring) == 1:
-            self._timer("expire", max(times) - time.time(), self._expire_due)
+            self._timer("expire", left, self._expire_due)
 
     def _expire_due(self) -> None:
-        now = time.time()
+        now = asyncio.get_running_loop().time()
         while self._expiring and self._expiring[0][0] <= now:
             _, offerset = self._expiring.popleft()
             for live in offerset.offers:
@@ -524,12 +525,12 @@ class Node:
             asyncio.get_running_loop().call_later(REMEMBER, self._sets.pop, offerset.uuid, None)
         if live is None:
             return
-        self._ended.append((time.time() + REMEMBER, live))
+        self._ended.append((asyncio.get_running_loop().time() + REMEMBER, live))
         if len(self._ended) == 1:
             self._timer("forget", REMEMBER, self._forget_due)
 
     def _forget_due(self) -> None:
-        now = time.time()
+        now = asyncio.get_running_loop().time()
         while self._ended and self._ended[0][0] <= now:
             _, live = self._ended.popleft()
             self._sessions.pop(live.uuid, None)
@@ -552,12 +553,21 @@ class Node:
 
     async def _purge_now_and_then(self) -> None:
         while True:
-            before = time.time() - timedelta(seconds=self.config.keep_sessions).total_seconds()
-            gone: list[str] = await self.writer(functools.partial(store.purge, before=before))
-            for uuid in gone:
-                remove = functools.partial(shutil.rmtree, self._folder / uuid, ignore_errors=True)
-                await self.runner.in_thread(remove)
+            gone: list[str] = []
+            try:
+                gone = await self._purge()
+            except Exception as error:  # such as a disk that is full: all the more it is tried again
+                log.warning("cannot purge sessions; trying again: %s", error)
             await asyncio.sleep(1.0 if gone else min(PURGE_EVERY, self.config.keep_sessions))
+
+    async def _purge(self) -> list[str]:
+        """Forget sessions that ended long ago, and remove what they left."""
+        before = time.time() - timedelta(seconds=self.config.keep_sessions).total_seconds()
+        gone: list[str] = await self.writer(functools.partial(store.purge, before=before))
+        for uuid in gone:
+            remove = functools.partial(shutil.rmtree, self._folder / uuid, ignore_errors=True)
+            await self.runner.in_thread(remove)
+        return gone
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

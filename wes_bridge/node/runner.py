@@ -51,6 +51,10 @@ from wes_bridge.node.staging.schemes import Schemes
 
 log = logging.getLogger(__name__)
 
+_NO_ROOM = 65_536
+"""Bytes; a disk with less has none."""
+_AGAIN = 5.0
+"""Seconds between attempts to write down that a session has ended."""
 _FILE_THREADS = 4
 """Threads that stage and release: more would fight over the interpreter."""
 _MOST_THREADS = 32
@@ -250,12 +254,23 @@ class Runner:
             live.session.meta.messages = [*(live.session.meta.messages or []), note]
         live.move(phase, part)
         self._runs.pop(live.uuid, None)
-        self._tasks.pop(live.uuid, None)
         try:
-            await self._ended(live)
+            await self._write_down(run)
             self._clean_soon(run)
-        except Exception:
-            log.exception("session %s has ended, but that could not be written down", live.uuid)
+        finally:
+            self._tasks.pop(live.uuid, None)
+
+    async def _write_down(self, run: _Run) -> None:
+        """Tell that a session has ended until that is stored: its disk may be full, of this very session."""
+        while True:
+            try:
+                await self._ended(run.live)
+                return
+            except Exception as error:
+                uuid = run.live.uuid
+                log.warning("session %s has ended; cannot write it down, trying again: %s", uuid, error)
+            await self.in_thread(lambda: _clean_unbegun(run))
+            await asyncio.sleep(_AGAIN)
 
     def _stopped(self, run: _Run) -> tuple[Phase, Message]:
         phase = run.live.stop or Phase.CANCELLED
@@ -468,6 +483,9 @@ class Runner:
             note, part = message(messages.LOST, text), "executable"
         elif code not in ((executable.success_codes if executable else None) or [0]):
             note, part = _exit_message(code), "compute"
+            if await self.in_thread(lambda: _is_full(run.folder)):
+                text = "the command ended with exit code {exitCode}: no space left on the node's disk"
+                note = message(messages.DISK_FULL, text, exitCode=code)
         if not run.released and run.release_error is None:
             await self.in_thread(lambda: self._release(run, job))
         if run.release_error is not None:
@@ -526,6 +544,7 @@ def _clean_all(runs: list[_Run]) -> None:
 
 def _clean(run: _Run) -> None:
     """Keep the streams, drop the rest; what could not be transferred stays until it is purged."""
+    _clean_unbegun(run)
     with contextlib.suppress(OSError):
         if run.job is not None:
             keep_streams(run.live.session, run.folder, run.job.tree)
@@ -538,6 +557,21 @@ def _read_stop(folder: SessionFolder) -> Message | None:
         return Message.model_validate_json(folder.stop.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _clean_unbegun(run: _Run) -> None:
+    """Drop what was staged for a command that never began: nothing of it is worth keeping."""
+    executable = run.live.session.executable
+    if run.job is None and executable is not None and executable.started is None:
+        shutil.rmtree(run.folder.fs, ignore_errors=True)
+
+
+def _is_full(folder: SessionFolder) -> bool:
+    """Whether the disk that a command writes to has no room: it may have had none to say so either."""
+    try:
+        return shutil.disk_usage(folder.root).free < _NO_ROOM
+    except OSError:
+        return False
 
 
 def _exit_message(code: int) -> Message:

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from aiohttp.resolver import ThreadedResolver
 
 from wes_bridge.data.hosts import PrivateHosts, literal
+from wes_bridge.data.resolving import OwnThreads
 
 _AT_ONCE, _AT_ONCE_TO_ONE = 32, 8
 """Connections, and those to one receiver: one that hangs must not take all."""
@@ -42,7 +42,7 @@ class _Guarded(AbstractResolver):
 
     def __init__(self, hosts: PrivateHosts) -> None:
         self._hosts = hosts
-        self._found = ThreadedResolver()
+        self._found = OwnThreads()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, clock
 from wes_bridge.store.tables import brokers
 
 
@@ -49,8 +49,9 @@ def forget_brokers(connection: Connection, before: float) -> None:
     connection.execute(delete(brokers).where(brokers.c.seen < before))
 
 
-def list_brokers(database: Database, since: float) -> list[BrokerRow]:
-    """What workers told at or after ``since``, by broker's name."""
-    query = select(brokers).where(brokers.c.seen >= since).order_by(brokers.c.name, brokers.c.worker)
+def list_brokers(database: Database, age: float) -> list[BrokerRow]:
+    """What workers told in the last ``age`` seconds, by broker's name."""
+    query = select(brokers).order_by(brokers.c.name, brokers.c.worker)
     with database.read() as connection:
+        query = query.where(brokers.c.seen >= clock(connection) - age)
         return [BrokerRow(row.worker, row.name, row.url, row.report) for row in connection.execute(query)]

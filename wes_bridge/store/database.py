@@ -8,6 +8,7 @@ and the folder of migrations.
 from __future__ import annotations
 
 import sqlite3
+import time
 import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -84,6 +85,16 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def clock(connection: Connection) -> float:
+    """Seconds since the epoch by the clock that all who share the database see: leases are told by it.
+
+    PostgreSQL's own, since workers on several machines need not agree; with SQLite all are on one machine.
+    """
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+    return time.time()
 
 
 def one_at_a_time(connection: Connection, what: str) -> None:

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
 from wes_bridge.store.tables import HEAD, run_tags, runs, tasks
-from wes_bridge.store.webhooks import queue_delivery
+from wes_bridge.store.webhooks import carry_webhook, queue_delivery
 
 _FINAL = [state.value for state in FINAL_STATES]
 _GOING_ON = [state.value for state in State if not state.is_final]
@@ -115,11 +115,22 @@ def tag_rows(run_id: str, owner: str, seq: int, tags: Mapping[str, str]) -> list
     return [same | {"key": key, "value": value, "head": value[:HEAD]} for key, value in tags.items()]
 
 
-def create_rerun(connection: Connection, run: NewRun, of: str) -> bool:
-    """Store a run made of an earlier one; false, and nothing stored, when that is gone by now."""
+def create_rerun(connection: Connection, run: NewRun, of: str, base: str) -> bool:
+    """Store a run made of an earlier one, which is told of where that was.
+
+    Args:
+        connection: in a transaction.
+        run: the new one.
+        of: the earlier one.
+        base: the API's URL as the caller has it, for links in messages to the webhook.
+
+    Returns:
+        False, with nothing stored, when the earlier run is gone by now.
+    """
     if state_for_update(connection, of) is None:
         return False
     create_run(connection, run)
+    carry_webhook(connection, of, run.run_id, base)
     return True
 
 

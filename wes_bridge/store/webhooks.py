@@ -48,6 +48,14 @@ def create_webhook(connection: Connection, run_id: str, webhook: Webhook) -> Non
     )
 
 
+def carry_webhook(connection: Connection, of: str, run_id: str, base: str) -> None:
+    """Give a run the webhook of an earlier one, if that has one; ``base`` as in :class:`Webhook`."""
+    columns = [webhooks.c[name] for name in ("url", "secret", "states")]
+    row = connection.execute(select(*columns).where(webhooks.c.run_id == of)).first()
+    if row is not None:
+        connection.execute(insert(webhooks).values(run_id=run_id, base=base, **row._mapping))
+
+
 def queue_delivery(connection: Connection, run_id: str, state: State, now: float) -> None:
     """Note that a run has come to ``state``, if it has a webhook that is told of it."""
     hook = connection.execute(select(webhooks.c.states).where(webhooks.c.run_id == run_id)).first()
@@ -110,15 +118,14 @@ def claim_deliveries(connection: Connection, now: float, lease: float, limit: in
 def end_delivery(connection: Connection, seq: int, attempts: int, run_id: str, *, is_last: bool) -> None:
     """Forget a delivery that has arrived or was given up, if it is still ours (``attempts`` as claimed).
 
-    After the one of a final state (``is_last``) nothing is left to tell: the webhook, secret and all, is
-    forgotten too.
+    After the one of a final state (``is_last``) nothing is left to tell. The webhook stays as long as the
+    run: a rerun tells the same receiver.
     """
     done = connection.execute(
         delete(deliveries).where(deliveries.c.seq == seq, deliveries.c.attempts == attempts)
     )
     if is_last and done.rowcount:
         connection.execute(delete(deliveries).where(deliveries.c.run_id == run_id))
-        connection.execute(delete(webhooks).where(webhooks.c.run_id == run_id))
 
 
 def postpone_delivery(connection: Connection, seq: int, attempts: int, due: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,8 +23,8 @@ class BrokerHandlers:
 
     async def rows(self) -> list[BrokerRow]:
         """What workers told that are alive."""
-        since = time.time() - 2 * self._service.config.engine.lease
-        return await self._service.threads.sql(list_brokers, self._service.database, since)
+        age = 2 * self._service.config.engine.lease
+        return await self._service.threads.sql(list_brokers, self._service.database, age)
 
     async def health(self) -> list[dict[str, Any]]:
         """One entry a broker, all workers together."""

@@ -25,6 +25,8 @@ from wes_bridge.store.database import is_passing
 
 _LOG = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_POSTGRESQL_FULL = "53100"
+NO_DATABASE = "the service's database does not answer; try again in a moment"
 
 
 class ApiError(Exception):
@@ -109,7 +111,7 @@ def _own_fault(error: Exception) -> tuple[int, str, dict[str, str]]:
     if is_disk_full(error):
         return 500, "no space left on the service's disk; try again later or tell its operator", {}
     if is_passing(error):
-        return 503, "the service's database does not answer; try again in a moment", {"Retry-After": "5"}
+        return 503, NO_DATABASE, {"Retry-After": "5"}
     return 500, "something went wrong in the service; its log tells more", {}
 
 
@@ -123,9 +125,11 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether storing failed for want of space, in a file or in the database."""
     if isinstance(error, OSError):
         return error.errno in _FULL
-    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.OperationalError):
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.OperationalError):
         return "disk is full" in str(error.orig)
-    return False
+    return getattr(error.orig, "sqlstate", None) == _POSTGRESQL_FULL
 
 
 def error_answers(

@@ -83,11 +83,11 @@ class RerunHandlers:
         old = _Old(row, await service.threads.sql(runs.journal, service.database, row.run_id))
         changed = _changed(old, body)
         new = runs.NewRun(uuid.uuid4().hex, caller(request), changed, row.tags, row.workflow_name)
-        await self._store(old, new, body.steps)
+        await self._store(old, new, body.steps, service.links(request).base)
         service.wake()
         return json_response({"run_id": new.run_id})
 
-    async def _store(self, old: _Old, new: runs.NewRun, steps: list[str]) -> None:
+    async def _store(self, old: _Old, new: runs.NewRun, steps: list[str], base: str) -> None:
         """Files first, then the row: a worker never finds half of it. Whatever fails, nothing stays."""
         service, old_id = self._service, old.row.run_id
 
@@ -97,7 +97,7 @@ class RerunHandlers:
         folder = service.workspace.run(new.run_id).root
         try:
             await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
-            if not await service.writer(lambda connection: runs.create_rerun(connection, new, old_id)):
+            if not await service.writer(lambda connection: runs.create_rerun(connection, new, old_id, base)):
                 raise NotFoundError(f"run {old_id} was deleted just now")
         except BaseException:
             await service.threads.files(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from wes_bridge.wes.errors import NO_DATABASE, BusyError
+
 T = TypeVar("T")
+PATIENCE = 15.0
+"""Seconds a read of the database may take, waiting for a thread included."""
 
 
 class Threads:
@@ -23,8 +27,16 @@ class Threads:
         self._files = ThreadPoolExecutor(files, thread_name_prefix="wes-files")
 
     async def sql(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run a database read."""
-        return await asyncio.get_running_loop().run_in_executor(self._sql, work, *arguments)
+        """Run a database read.
+
+        Raises:
+            BusyError: the database has taken too long: it hangs, or is far too busy.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.get_running_loop().run_in_executor(self._sql, work, *arguments)
+        except TimeoutError as error:
+            raise BusyError(NO_DATABASE, {"Retry-After": "5"}) from error
 
     async def files(self, work: Callable[..., T], *arguments: object) -> T:
         """Run something that reads or writes files."""
