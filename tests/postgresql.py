@@ -98,6 +98,11 @@ class Cluster:
     def _address(self, database: str) -> str:
         return f"postgresql://wes@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def pid(self) -> int:
+        """The server's first process."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End the server at once, as a crash would."""
         self._process.send_signal(signal.SIGQUIT)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.federation.fake_broker import FakeBroker
-from tests.node.conftest import REPOSITORY, NodeProcess, Starter, start_node
+from tests.node.conftest import NodeProcess, Starter, start_node
 
 __all__ = ["start_node"]
 
@@ -21,22 +18,11 @@ __all__ = ["start_node"]
 class AggregatorProcess(NodeProcess):
     """An aggregator and how to talk to it: as to a node."""
 
-    def start(self) -> AggregatorProcess:
-        command = [sys.executable, "-m", "wes_bridge.aggregator.main", "--state-dir", str(self.state)]
-        command += ["--config-json", json.dumps(self.config)]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        match = re.search(r"wes-bridge aggregator \S+ is ready at (http\S+:(\d+))", line)
-        assert match, f"no ready line: {line!r}"
-        self.url = match[1]
-        self.config["port"] = int(match[2])  # the same when it is started again
+    kind = "aggregator"
+
+    def start(self) -> Self:
+        super().start()
+        self.config["port"] = urlsplit(self.url).port  # the same when it is started again
         return self
 
 

@@ -18,13 +18,12 @@ from tests.engine.pipeline import pipeline
 from tests.federation.fake_broker import FakeBroker
 from tests.node.conftest import NodeProcess
 from wes_bridge.config import BrokerConfig, EngineConfig, FetchConfig, ServiceConfig
-from wes_bridge.engine.context import StepContext
+from wes_bridge.engine.context import run_context
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.plan.expand import Expansion
 from wes_bridge.engine.plan.main import Job, Result, make_plan, prepare
-from wes_bridge.engine.plan.planner import plan_context
 from wes_bridge.engine.walk import Finished, Walk
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.placing import Federation
@@ -542,7 +541,7 @@ def test_a_plan_names_the_tasks_of_the_run(
     files = fs_access(policy)
     base = folder.as_uri() + "/"
     loaded = load(path.as_uri(), dict(params), base, policy, files(base))
-    context: StepContext = plan_context("r1", files, 20.0)
+    context = run_context("r1", files, {"eval_timeout": 20.0}, checksums=False)
     expansion = Expansion(context, lambda place: f"file:///out/{place}")
     expansion.expand(loaded.process, loaded.job_order)
     assert expansion.problems == []

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -73,6 +73,8 @@ class Request:
 class NodeProcess:
     """A node and how to talk to it."""
 
+    kind = "node"
+
     def __init__(self, state: Path, config: dict[str, Any], arguments: tuple[str, ...] = ()) -> None:
         self.state = state
         self.config = config
@@ -81,8 +83,8 @@ class NodeProcess:
         self.http = httpx.Client(timeout=60)
         self.url = ""
 
-    def start(self) -> NodeProcess:
-        command = [sys.executable, "-m", "wes_bridge.node.main", "--state-dir", str(self.state)]
+    def start(self) -> Self:
+        command = [sys.executable, "-m", f"wes_bridge.{self.kind}.main", "--state-dir", str(self.state)]
         command += ["--config-json", json.dumps(self.config), *self.arguments]
         self.process = subprocess.Popen(
             command,
@@ -93,7 +95,7 @@ class NodeProcess:
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        match = re.search(r"is ready at (http\S+)", line)
+        match = re.search(rf"wes-bridge {self.kind} \S+ is ready at (http\S+)", line)
         assert match, f"no ready line: {line!r}"
         self.url = match[1]
         return self

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -154,10 +153,7 @@ class Killer:
             time.sleep(0.05)
 
     def _restart(self) -> None:
-        children = psutil.Process(self.service.process.pid).children()
-        os.kill(self.service.process.pid, signal.SIGKILL)
-        self.service.process.wait(timeout=60)
-        psutil.wait_procs(children, timeout=60)
+        self.service.die()
         self.service.client.close()
         self.service = Service(self.service.state, SETTINGS)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections import Counter
@@ -121,10 +120,7 @@ def test_a_worker_that_dies(case: Case, how: signal.Signals) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_service_that_dies(case: Case, how: signal.Signals) -> None:
-    children = psutil.Process(case.service.process.pid).children()
-    os.kill(case.service.process.pid, how)
-    case.service.process.wait(timeout=30)
-    psutil.wait_procs(children, timeout=30)
+    case.service.die(how)
     case.gate.touch()
     again = Service(case.service.state, SETTINGS)
     try:
@@ -142,10 +138,7 @@ def test_a_worker_and_the_node_that_die_together(case: Case) -> None:
 
 def test_a_cancellation_while_nobody_works(case: Case) -> None:
     """It reaches the sessions, once there is a worker again."""
-    children = psutil.Process(case.service.process.pid).children()
-    os.kill(case.service.process.pid, signal.SIGKILL)
-    case.service.process.wait(timeout=30)
-    psutil.wait_procs(children, timeout=30)
+    case.service.die()
     again = Service(case.service.state, SETTINGS | {"engine": {"lease": 3.0, "workers": 0}})
     again.client.cancel(case.run_id)
     assert again.client.status(case.run_id) == "CANCELING"

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import requests
 
@@ -109,10 +107,7 @@ def test_a_run_is_followed_across_a_dying_service(start_service: Starter, tmp_pa
             break
     assert seen[0]["event"] == "run"
     port = service.url.rpartition(":")[2]
-    children = psutil.Process(service.process.pid).children()
-    os.kill(service.process.pid, signal.SIGKILL)
-    service.process.wait(timeout=30)
-    psutil.wait_procs(children, timeout=30)
+    service.die()
     again = Service(service.state, SETTINGS)
     try:
         assert port != again.url
@@ -146,10 +141,7 @@ def test_a_webhook_is_told_after_failures_and_a_restart(
     gate.touch()
     run_id = submit(service, tmp_path, gate, **parameters)
     assert receiver.failed.wait(60)
-    children = psutil.Process(service.process.pid).children()
-    os.kill(service.process.pid, signal.SIGKILL)
-    service.process.wait(timeout=30)
-    psutil.wait_procs(children, timeout=30)
+    service.die()
     again = Service(service.state, SETTINGS)
     try:
         assert receiver.told_the_end.wait(120)

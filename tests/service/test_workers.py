@@ -127,6 +127,24 @@ def test_a_worker_that_sleeps_for_longer_than_its_lease(site: Site, tmp_path: Pa
     case.check(site.service)
 
 
+def test_the_place_of_a_run_that_ended_is_taken_at_once(
+    start_service: Starter, postgresql: Cluster, tmp_path: Path
+) -> None:
+    """Not at the next look at the database, which is ten seconds away: thirty runs would need minutes."""
+    site = Site(start_service, postgresql, tmp_path, max_runs=1, lease=30.0)
+    tool = tmp_path / "echo.cwl"
+    tool.write_text(json.dumps(ECHO))
+    runs = [site.service.client.submit(tool, {"word": "w"}) for _ in range(30)]
+    site.worker()
+    try:
+        states = {site.service.client.wait(run_id, timeout=120) for run_id in runs}
+    finally:
+        for worker in site.workers:
+            worker.stop()
+        site.service.stop()
+    assert states == {"COMPLETE"}
+
+
 def test_a_cancellation_reaches_a_worker_elsewhere(site: Site, tmp_path: Path) -> None:
     site.worker()
     case = Case(lambda **_: site.service, tmp_path)

@@ -14,9 +14,10 @@ from wes_bridge.aggregator.filling import fill_in
 from wes_bridge.aggregator.messages import GARBLED, SILENT, UNEXPLAINED, Json, message, named
 from wes_bridge.aggregator.ranking import order
 from wes_bridge.aggregator.rewriting import is_below, local_url
-from wes_bridge.aggregator.upstream import Answer, SilentError, Upstream
+from wes_bridge.aggregator.upstream import SilentError, Upstream
 from wes_bridge.config import AggregatorConfig
 from wes_bridge.federation.client import BrokerError
+from wes_bridge.federation.exchange import Answer
 from wes_bridge.model.execution_broker import OfferSet, Session, dump
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import utcnow

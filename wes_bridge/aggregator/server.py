@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,16 +29,7 @@ class AggregatorApp(BrokerApp):
         self.aggregator = aggregator
         public = aggregator.config.public_url
         self._prefix = urlsplit(str(public)).path.rstrip("/") if public else ""
-
-        @contextlib.asynccontextmanager
-        async def lifespan(_app: object) -> AsyncIterator[None]:
-            await aggregator.start()
-            try:
-                yield
-            finally:
-                await aggregator.stop()
-
-        super().__init__(Api(aggregator), lifespan, "aggregator", _document())
+        super().__init__("aggregator", aggregator, Api(aggregator), _document())
 
     async def __call__(
         self,

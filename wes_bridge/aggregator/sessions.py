@@ -13,8 +13,9 @@ import aiohttp
 from wes_bridge.aggregator.book import Book, Item
 from wes_bridge.aggregator.messages import Json, add_messages
 from wes_bridge.aggregator.rewriting import Rewriter
-from wes_bridge.aggregator.upstream import Answer, Upstream
+from wes_bridge.aggregator.upstream import Upstream
 from wes_bridge.federation.client import BrokerError, SessionGoneError
+from wes_bridge.federation.exchange import Answer
 from wes_bridge.model.execution_broker import Session, dump, phase_update
 from wes_bridge.model.states import Phase
 

@@ -6,11 +6,8 @@ the address.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
@@ -20,6 +17,7 @@ from pydantic_core import from_json
 from wes_bridge.aggregator.rewriting import offerset_base, scrub
 from wes_bridge.federation.client import BrokerError
 from wes_bridge.federation.credentials import CredentialsError
+from wes_bridge.federation.exchange import Answer, TooLongError, exchange
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +25,6 @@ CONNECT_TIMEOUT = 10.0
 """Seconds to make a connection."""
 READ_TIMEOUT = 60.0
 """Seconds a stream may be silent."""
-_EXCERPT = 300
-_CHUNK = 64 * 1024
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -38,20 +34,6 @@ class SilentError(BrokerError):
 
 class LateError(SilentError):
     """The broker did not answer in time."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A broker's answer, read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def etag(self) -> str | None:
-        """The version of what was answered."""
-        return self.headers.get("etag")
 
 
 class Upstream:
@@ -117,30 +99,19 @@ class Upstream:
         sent = {"Accept": "application/json", **(headers or {}), **self._secret()}
         if body is not None:
             sent["Content-Type"] = "application/json"
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+        within = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         try:
-            async with (
-                asyncio.timeout(deadline),
-                self._http.request(
-                    method, url, data=body, headers=sent, allow_redirects=False, timeout=timeout
-                ) as answer,
-            ):
-                return Answer(answer.status, answer.headers, await self._content(answer))
+            return await exchange(
+                self._http, method, url, deadline, self._max_answer, headers=sent, body=body, within=within
+            )
         except TimeoutError as error:
             raise LateError(f"{self.name} did not answer within {deadline:g} s") from error
+        except TooLongError as error:
+            raise BrokerError(f"{self.name} sent more than {self._max_answer} bytes") from error
         except aiohttp.ServerDisconnectedError:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._unreachable(url, error) from error
-
-    async def _content(self, answer: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
-        async for chunk in answer.content.iter_chunked(_CHUNK):
-            size += len(chunk)
-            if size > self._max_answer:
-                raise BrokerError(f"{self.name} sent more than {self._max_answer} bytes")
-            chunks.append(chunk)
-        return b"".join(chunks)
 
     async def open(self, method: str, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Send a request and leave the answer's body to the caller, who closes it.
@@ -189,7 +160,7 @@ class Upstream:
 
     def refusal(self, answer: Answer) -> str:
         """In words, that and why the broker refused."""
-        words: str = scrub(excerpt(answer.content), [self.url, self._authority], self.name)
+        words: str = scrub(answer.excerpt, [self.url, self._authority], self.name)
         return f"{self.name} answered {answer.status}: {words}"
 
     def without_addresses(self, messages: list[dict[str, Any]], url: str | None) -> list[dict[str, Any]]:
@@ -221,16 +192,3 @@ def _why(error: Exception) -> str:
     if isinstance(inner, ConnectionResetError):
         return "connection reset"
     return type(error).__name__
-
-
-def excerpt(content: bytes) -> str:
-    """What an error's body says, shortened."""
-    text = content[: 64 * 1024].decode(errors="replace").strip()
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return text[:_EXCERPT] or "nothing more"
-    if isinstance(body, dict):
-        words = body.get("message") or body.get("msg") or body.get("detail") or body.get("error") or body
-        return str(words)[:_EXCERPT]
-    return str(body)[:_EXCERPT]

@@ -8,20 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wes_bridge.bundle.errors import BundleError
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Where a value stands.
-
-    Attributes:
-        line: counted from 1.
-        start, end: of the value in the text, in characters.
-    """
-
-    line: int
-    start: int
-    end: int
+from wes_bridge.bundle.marks import Mark
 
 
 @dataclass

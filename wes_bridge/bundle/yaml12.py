@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from wes_bridge.bundle.document import Mark
 from wes_bridge.bundle.errors import BundleError
+from wes_bridge.bundle.marks import Mark
 
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from wes_bridge.cli.exit_codes import FAILURE, SUCCESS, UNSUPPORTED
 from wes_bridge.client import WESClient, WESError
 
-SUCCESS, FAILURE, USAGE, UNSUPPORTED, INTERRUPTED = 0, 1, 2, 33, 130
 TAIL = 4000
 """Bytes of a failed step's stderr that are shown."""
 MAX_FAILED = 5

@@ -16,25 +16,22 @@ from typing import Any
 from wes_bridge.auth.private import VARIABLE
 from wes_bridge.bundle import Bundle
 from wes_bridge.cli.children import Child, ChildError
-from wes_bridge.cli.configure import service_config
 from wes_bridge.cli.supervisor import complete, node_child
 from wes_bridge.config import FetchConfig, ServiceConfig
 from wes_bridge.model.run_plan import PlanError, RunPlan
 
 
-def plan_here(bundle: Bundle, parameters: dict[str, str], file: Path | None) -> RunPlan:
+def plan_here(bundle: Bundle, parameters: dict[str, str], settings: ServiceConfig) -> RunPlan:
     """The plan of a local workflow.
 
     Args:
         bundle: with paths of this machine.
         parameters: engine parameters.
-        file: configuration, whose brokers and nodes are asked.
+        settings: whose brokers and nodes are asked.
 
     Raises:
         PlanError: it cannot be made.
-        SettingsError: the configuration is wrong.
     """
-    settings = service_config(file, {})
     os.environ.setdefault(VARIABLE, secrets.token_hex(32))  # nobody else here may use these nodes
     folder = Path(tempfile.mkdtemp(prefix="wes-bridge-plan-"))
     try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wes_bridge.cli.flow import FAILURE, credentials
+from wes_bridge.cli.exit_codes import FAILURE
+from wes_bridge.cli.flow import credentials
 from wes_bridge.client import WESClient, WESError
 
 if TYPE_CHECKING:

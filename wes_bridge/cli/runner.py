@@ -14,8 +14,7 @@ from typing import Any
 
 from wes_bridge.cli.cwltool_options import FLAGS as _IGNORED_FLAGS
 from wes_bridge.cli.cwltool_options import VALUED as _IGNORED_VALUED
-
-SUCCESS, FAILURE, USAGE, UNSUPPORTED, INTERRUPTED = 0, 1, 2, 33, 130
+from wes_bridge.cli.exit_codes import FAILURE, INTERRUPTED, SUCCESS, UNSUPPORTED, USAGE
 
 HELP = """\
 usage: wes-bridge-runner [options] WORKFLOW [JOB] [--input value ...]

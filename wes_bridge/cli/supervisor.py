@@ -12,7 +12,6 @@ import fcntl
 import importlib.util
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -31,10 +30,10 @@ from wes_bridge.auth.private import VARIABLE, bearer, guard, private_token
 from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
+from wes_bridge.open_files import allow_many
 
 _logger = logging.getLogger("wes_bridge.serve")
 API = "/ga4gh/wes/v1"
-_OPEN_FILES = 16384
 WARM_UP = 20.0
 """Seconds the first request may take."""
 
@@ -289,7 +288,7 @@ async def _ready(
 
 def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.Event) -> Any:
     """Import and make the API; what it holds open is closed with the stack."""
-    _allow_many_connections()
+    allow_many()
     started = time.monotonic()
     warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
     import uvicorn  # noqa: PLC0415
@@ -321,13 +320,6 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     server = uvicorn.Server(server_config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # they are ours
     return server
-
-
-def _allow_many_connections() -> None:
-    """Raise the soft limit of open files, often 1024: each client that listens holds a connection."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
 
 
 async def _warm(host: str, port: int) -> None:

@@ -83,7 +83,7 @@ def _inside(folder: RunFolder, path: Path) -> Path:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         raise NotThereError(str(path)) from error
-    if not real.is_relative_to(folder.root.resolve()):
+    if not real.is_relative_to(folder.real_root):
         raise NotThereError(str(path))
     return real
 
@@ -94,9 +94,8 @@ def open_file(folder: RunFolder, path: Path) -> Opened:
     Raises:
         NotThereError: it is gone, no regular file, or was replaced by a link meanwhile.
     """
-    root = folder.root.resolve()
     try:
-        descriptor = _walk(root, path.relative_to(root).parts)
+        descriptor = _open(folder, path)
     except (OSError, ValueError) as error:
         raise NotThereError(str(path)) from error
     status = os.fstat(descriptor)
@@ -106,9 +105,11 @@ def open_file(folder: RunFolder, path: Path) -> Opened:
     return Opened(FileIO(descriptor, "rb"), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def _walk(root: Path, parts: tuple[str, ...]) -> int:
-    """A descriptor of the file, no link followed below ``root``; NONBLOCK so that a FIFO cannot hold us."""
-    current = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+def _open(folder: RunFolder, path: Path) -> int:
+    """A descriptor of a file or folder, no link followed below the run's; NONBLOCK so that a FIFO cannot
+    hold us."""
+    parts = path.relative_to(folder.real_root).parts
+    current = os.open(folder.real_root, os.O_RDONLY | os.O_DIRECTORY)
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         flags = os.O_RDONLY | os.O_NOFOLLOW | (os.O_NONBLOCK if last else os.O_DIRECTORY)
@@ -137,17 +138,33 @@ def entries(folder: RunFolder, path: Path) -> Iterator[tuple[Entry, Path]]:
         NotThereError: it is gone.
     """
     try:
-        names = sorted(child.name for child in path.iterdir())
-    except OSError as error:
+        children = sorted(_children(_open(folder, path)), key=lambda child: child[0])
+    except (OSError, ValueError) as error:
         raise NotThereError(str(path)) from error
-    for name in names:
+    for name, found in children:
         with contextlib.suppress(NotThereError, OSError):
-            real = _inside(folder, path / name)
-            status = real.stat()
+            real, status = path / name, found
+            if status is None:
+                real = _inside(folder, real)
+                status = real.stat()
             if stat.S_ISDIR(status.st_mode):
                 yield Entry(name, True, None), real
             elif stat.S_ISREG(status.st_mode):
                 yield Entry(name, False, status.st_size), real
+
+
+def _children(descriptor: int) -> list[tuple[str, os.stat_result | None]]:
+    """Names in a folder, and what each is; None for links, which are to be followed with care."""
+    children: list[tuple[str, os.stat_result | None]] = []
+    try:
+        with os.scandir(descriptor) as found:
+            for child in found:
+                with contextlib.suppress(OSError):  # it is gone by now
+                    status = None if child.is_symlink() else child.stat(follow_symlinks=False)
+                    children.append((child.name, status))
+    finally:
+        os.close(descriptor)
+    return children
 
 
 def parse_range(text: str | None, size: int) -> tuple[int, int] | None:

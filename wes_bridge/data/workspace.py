@@ -7,9 +7,11 @@ guaranteed to stay inside.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import unicodedata
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 
@@ -54,6 +56,14 @@ def url_path(url: str) -> Path:
     return Path(unquote(split.path))
 
 
+class TaskUrls(NamedTuple):
+    """Where what comes out of a task is kept."""
+
+    out: str
+    stdout: str
+    stderr: str
+
+
 class RunFolder:
     """The folder of one run. Attributes are absolute paths; nothing is made before it is needed."""
 
@@ -65,6 +75,11 @@ class RunFolder:
         self.logs = root / "logs"
         self.stdout = self.logs / "stdout"
         self.stderr = self.logs / "stderr"
+
+    @functools.cached_property
+    def real_root(self) -> Path:
+        """``root`` with symbolic links followed: looked at once, not for every file."""
+        return self.root.resolve()
 
     def attachment(self, name: str) -> Path:
         """Where the attachment called ``name`` is kept.
@@ -82,9 +97,18 @@ class RunFolder:
         """Where a task's ``stdout`` or ``stderr`` is kept."""
         return self.tasks / task_id / name
 
+    def task_urls(self, task_id: str) -> TaskUrls:
+        """The ``file://`` URLs of :meth:`task_out` and of both :meth:`task_stream`."""
+        base = f"{self._tasks_url}/{quote(task_id)}"
+        return TaskUrls(f"{base}/out", f"{base}/stdout", f"{base}/stderr")
+
+    @functools.cached_property
+    def _tasks_url(self) -> str:
+        return file_url(self.tasks)
+
     def contains(self, path: Path) -> bool:
         """Whether ``path``, symbolic links followed, is inside this folder."""
-        return path.resolve().is_relative_to(self.root.resolve())
+        return path.resolve().is_relative_to(self.real_root)
 
     def remove(self) -> None:
         """Delete everything of the run."""

@@ -2,14 +2,19 @@
 
 A *place* is the path of steps from the workflow down to a tool, with scatter indices:
 ``("sub", "measure[3]")``. It names a task the same way in every replay of the run, and everything of a step
-derives from it: its name, its key, the paths of its session.
+derives from it: its name, its key, its id, the paths of its session.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cwltool.context import RuntimeContext
+from cwltool.mutation import MutationManager
 from cwltool.process import shortname
 
 from wes_bridge.model.run_options import RunOptions
@@ -58,7 +63,36 @@ class StepContext(RuntimeContext):
         return context
 
 
+def run_context(
+    run_id: str, make_fs_access: Callable[[str], Any], options: Mapping[str, Any], *, checksums: bool
+) -> StepContext:
+    """The context in which a run's graph is walked, or expanded for its plan.
+
+    Args:
+        run_id: of the run.
+        make_fs_access: cwltool file access bound to the run.
+        options: attributes of cwltool's RuntimeContext to set.
+        checksums: whether files get the checksums of their bytes, which must then be there to be read.
+    """
+    context = StepContext(dict(options))
+    context.run_id = run_id
+    context.basedir = "/nonexistent"
+    context.make_fs_access = make_fs_access
+    context.mutation_manager = MutationManager()
+    context.toplevel = True
+    context.workflow_eval_lock = threading.Condition(threading.RLock())
+    context.use_container = True
+    context.compute_checksum = checksums
+    return context
+
+
 def session_root(run_id: str, place: tuple[str, ...]) -> str:
     """The directory of a step's session below which its paths lie: unlike any other text."""
     digest = hashlib.sha256("/".join((run_id, *place)).encode()).hexdigest()[:16]
     return f"/wb-{digest}"
+
+
+def task_id(key: str) -> str:
+    """A task's id from its key: readable, safe in a URL and as a folder's name, unique in its run."""
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", key).strip("-.")[:60]
+    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -7,6 +7,7 @@ Workflows are untrusted input. Every document, ``$include`` and local file acces
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,7 +36,9 @@ class Policy:
     def __init__(self, config: FetchConfig, folders: Iterable[Path]) -> None:
         self.config = config
         self._hosts = PrivateHosts(config.private_hosts)
-        self._folders = [folder.resolve() for folder in (*folders, *config.files)]
+        folders = [folder.resolve() for folder in (*folders, *config.files)]
+        # texts, with a slash at the end: they are compared several times for every file
+        self._folders = tuple(f"{folder}/".replace("//", "/") for folder in folders)
 
     def check(self, url: str) -> None:
         """Refuse a URL that must not be read.
@@ -51,22 +54,29 @@ class Policy:
         else:
             raise ValidationException(f"Cannot read {url}: scheme {split.scheme!r} is not supported")
 
-    def check_path(self, path: Path) -> None:
+    def check_path(self, path: Path) -> str:
         """Refuse a local path outside the allowed folders, symbolic links followed.
+
+        Returns:
+            The path with links followed.
 
         Raises:
             ValidationException: with the reason.
         """
-        if not self.allows_path(path):
+        real = os.path.realpath(path)
+        if not self._allows(real):
             raise ValidationException(
                 f"{path} is outside the folders this service lets workflows read"
                 " (attach the file, or ask the site to add its folder to fetch.files)"
             )
+        return real
 
     def allows_path(self, path: Path) -> bool:
         """Whether a local path, symbolic links followed, is inside an allowed folder."""
-        real = path.resolve()
-        return any(real.is_relative_to(folder) for folder in self._folders)
+        return self._allows(os.path.realpath(path))
+
+    def _allows(self, real: str) -> bool:
+        return f"{real}/".startswith(self._folders)
 
     def _check_host(self, url: str, host: str | None) -> None:
         if not host:

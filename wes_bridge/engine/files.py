@@ -22,13 +22,23 @@ from wes_bridge.engine.fetching import Policy, fetch_http
 
 
 class RunFsAccess(StdFsAccess):
-    """cwltool's file access for one run: local files behind the run's :class:`Policy`."""
+    """cwltool's file access for one job: local files behind the run's :class:`Policy`.
+
+    cwltool asks up to five times for a file; what was allowed once is not looked at again.
+    """
 
     policy: Policy
 
+    def __init__(self, basedir: str) -> None:
+        super().__init__(basedir)
+        self._permitted: dict[str, Path] = {}
+
     def _local(self, name: str) -> Path:
-        path = Path(abspath(name, self.basedir))
-        self.policy.check_path(path)
+        path = self._permitted.get(name)
+        if path is None:
+            path = Path(abspath(name, self.basedir))
+            self.policy.check_path(path)
+            self._permitted[name] = path
         return path
 
     def glob(self, pattern: str) -> list[str]:
@@ -58,8 +68,14 @@ class RunFsAccess(StdFsAccess):
         return not _is_remote(fn) and self._allowed(fn, Path.is_dir)
 
     def _allowed(self, name: str, test: Any) -> bool:
+        path = self._permitted.get(name)
+        if path is not None:
+            return bool(test(path))
         path = Path(abspath(name, self.basedir))
-        return bool(test(path)) and self.policy.allows_path(path)
+        if not test(path) or not self.policy.allows_path(path):
+            return False
+        self._permitted[name] = path
+        return True
 
     def size(self, fn: str) -> int:
         """Size of a file, bytes.

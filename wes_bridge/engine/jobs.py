@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from cwltool.errors import UnsupportedRequirement, WorkflowException
+from cwltool.errors import WorkflowException
 from cwltool.job import JobBase
 from cwltool.pathmapper import MapperEnt, PathMapper
 from cwltool.utils import bytes2str_in_dicts, visit_files_directories
@@ -15,6 +15,7 @@ from schema_salad.ref_resolver import file_uri
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.hints import preferences_of
+from wes_bridge.engine.requirements import image_of, success_codes
 from wes_bridge.model.preferences import Preferences
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 from wes_bridge.model.units import MIB
@@ -64,7 +65,7 @@ class BridgeJob(JobBase):
             raise WorkflowException(
                 f"{self.key} has an empty command line: give baseCommand, arguments or an inputBinding"
             )
-        image, required = self._image()
+        image, required = image_of(self)
         return StepPlan(
             name=self.key,
             argv=argv,
@@ -81,21 +82,8 @@ class BridgeJob(JobBase):
             network=self.networkaccess,
             image=image,
             image_required=required,
-            success_codes=sorted(
-                {0, *self.successCodes} - {*self.temporaryFailCodes, *self.permanentFailCodes}
-            ),
+            success_codes=success_codes(self.successCodes, self.temporaryFailCodes, self.permanentFailCodes),
         )
-
-    def _image(self) -> tuple[str | None, bool]:
-        requirement, required = self.get_requirement("DockerRequirement")
-        if requirement is None:
-            return None, False
-        image = requirement.get("dockerImageId") or requirement.get("dockerPull")
-        if image is None and required:
-            raise UnsupportedRequirement(
-                "DockerRequirement without dockerPull or dockerImageId: images are not built or loaded here"
-            )
-        return image, bool(required and image)
 
     def may_be_reused(self) -> bool:
         """What WorkReuse says (CWL v1.1 and later): true unless it is switched off."""

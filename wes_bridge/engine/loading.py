@@ -7,7 +7,6 @@ schema-salad keeps process-wide caches.
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from cwltool.load_tool import (
     resolve_and_validate_document,
     resolve_overrides,
 )
-from cwltool.process import Process, add_sizes, fill_in_defaults, get_schema, shortname
-from cwltool.update import INTERNAL_VERSION, ORIGINAL_CWLVERSION
+from cwltool.process import Process, add_sizes, fill_in_defaults, shortname
+from cwltool.update import ORIGINAL_CWLVERSION
 from cwltool.utils import (
     adjustDirObjs,
     normalizeFilesDirs,
@@ -41,6 +40,7 @@ from schema_salad.sourceline import cmap
 from schema_salad.validate import validate_ex
 
 from wes_bridge.data.workspace import url_path
+from wes_bridge.engine import schemas
 from wes_bridge.engine.documents import attached_instead
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy, guarded_fetcher
@@ -48,7 +48,6 @@ from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.engine.hints import check_hints
 from wes_bridge.engine.tools import make_process
 
-_lock = threading.Lock()
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
 _OVERRIDES = "http://commonwl.org/cwltool#overrides"
 _NO_MAPPING = "not a CWL document: its top level must be a mapping"
@@ -78,7 +77,8 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         cwltool.errors.UnsupportedRequirement: valid CWL that cannot be run here.
     """
     try:
-        with _lock:
+        with schemas.ONE_AT_A_TIME:
+            schemas.preload_kept()
             context = _context(policy)
             job_order = _resolve_params(params, base_url, context)
             process = _named_load(workflow_url, job_order, context)
@@ -89,20 +89,6 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         if isinstance(error, UnsupportedRequirement):
             raise
         raise InvalidWorkflowError(str(error)) from error
-
-
-VERSIONS = ("v1.2", "v1.1", "v1.0")
-"""Of CWL, the one that workflows have most likely first."""
-
-
-def preload(version: str) -> None:
-    """Read the schemas of a CWL version, and of the one that cwltool brings all documents to.
-
-    Half a second and more that no run should wait for.
-    """
-    for name in (version, INTERNAL_VERSION):
-        with _lock:
-            get_schema(name)
 
 
 def _context(policy: Policy) -> LoadingContext:

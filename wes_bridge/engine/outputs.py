@@ -76,14 +76,15 @@ class OutputFolder:
         location = item.get("location", "")
         if urlsplit(location).scheme not in ("", "_", "file") and not location.startswith("_:"):
             return None
-        known = _real(location)
+        is_local = location.startswith("file:")
+        # two links to one file are one file
+        known = self._files.policy.check_path(url_path(location)) if is_local else location
         if known in self._placed and self._placed[known].parent == folder:
             return self._placed[known]
         basename = item.get("basename") or location.rpartition("/")[2]
         target = self._free(folder / basename)
-        if location.startswith("file:"):
-            self._files.policy.check(location)
-            source = url_path(location).resolve()
+        if is_local:
+            source = Path(known)
             already = source.is_relative_to(self._folder)
             if item["class"] == "Directory" and "listing" in item:
                 target.mkdir()
@@ -105,11 +106,6 @@ class OutputFolder:
             candidate = target.with_name(f"{target.name}_{number}")
         self._numbers[target] = number
         return candidate
-
-
-def _real(location: str) -> str:
-    """What a location stands for: two links to one file are one file."""
-    return str(url_path(location).resolve()) if location.startswith("file:") else location
 
 
 def _link(source: Path, target: Path, files: RunFsAccess) -> None:

@@ -9,13 +9,10 @@ import asyncio
 import contextvars
 import errno
 import functools
-import hashlib
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
@@ -25,6 +22,7 @@ from schema_salad.exceptions import ValidationException
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
+from wes_bridge.engine.context import task_id
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
@@ -36,11 +34,11 @@ from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.engine.tasks import begin_anew, show_end, show_plan, show_progress
 from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Pulled, Walk
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
-from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.run_options import (
     OptionsError,
@@ -50,7 +48,7 @@ from wes_bridge.model.run_options import (
     unknown_step,
     without_index,
 )
-from wes_bridge.model.states import Phase, State, task_state
+from wes_bridge.model.states import Phase, State
 from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
 from wes_bridge.store.database import Database, is_passing
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
@@ -302,11 +300,14 @@ class Run:
         task = self._journal.take(job.key) or self._new_task(job)
         task.fence = self._fence
         try:
-            plan = self._plan(job, task)
-            if await self._is_done(task, plan):
+            if self._was_done(job, task):
                 outputs, status = self._remember(task)
             else:
-                outputs, status = await self._place(job, task, plan)
+                plan = self._plan(job, task)
+                if await self._is_done(task, plan):
+                    outputs, status = self._remember(task)
+                else:
+                    outputs, status = await self._place(job, task, plan)
         except asyncio.CancelledError:
             if not self._left:
                 await self._services.tasks.put(self._canceled(task))
@@ -346,6 +347,13 @@ class Run:
         self._task_count += 1
         return TaskRow(self.run_id, task_id(job.key), seq=self._task_count, key=job.key, name=job.key)
 
+    def _was_done(self, job: BridgeJob, task: TaskRow) -> bool:
+        """Whether an earlier worker finished this very step. Of a plan only what is hashed is made for it: a
+        run that is taken up again asks for all its steps before anything new can begin."""
+        if task.outcome is None or not self._journal.has_kept(task.key):
+            return False
+        return task.inputs_hash == inputs_hash(job.plan(""), self._folder.root)
+
     async def _is_done(self, task: TaskRow, plan: StepPlan) -> bool:
         """Whether an earlier worker finished this step; one that is not what it was begins anew."""
         digest = inputs_hash(plan, self._folder.root)
@@ -361,7 +369,7 @@ class Run:
         if is_open(task):
             await self._services.federation.cancel(str(task.node), str(task.session_url))
         await self._services.writer(lambda connection: delete_task(connection, task.run_id, task.task_id))
-        _begin_anew(task)
+        begin_anew(task)
         return False
 
     async def _is_taken_over(self, task: TaskRow, plan: StepPlan) -> bool:
@@ -398,7 +406,7 @@ class Run:
         outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
         if key is not None and kept is not None and status != "success":
             await reuse.drop([key], self._in_thread)
-            _begin_anew(task)
+            begin_anew(task)
             return await self._place(job, task, plan, reusing=False)
         if key is not None and kept is None and status == "success":
             await reuse.keep(key, task, plan, outcome, self._in_thread)
@@ -419,54 +427,30 @@ class Run:
         return outcome["outputs"], outcome["status"]
 
     def _plan(self, job: BridgeJob, task: TaskRow) -> StepPlan:
-        out = self._folder.task_out(task.task_id)
+        places = self._folder.task_urls(task.task_id)
         said = job.preferences()
         plan = replace(
-            job.plan(file_url(out)),
+            job.plan(places.out),
             wish=combine([*self._preferences, *said]) if said else self._wish,
-            stdout_url=file_url(self._folder.task_stream(task.task_id, "stdout")),
-            stderr_url=file_url(self._folder.task_stream(task.task_id, "stderr")),
+            stdout_url=places.stdout,
+            stderr_url=places.stderr,
         )
-        task.cmd = plan.argv
-        _set_streams(task, plan)
+        show_plan(task, plan)
         return plan
 
     async def _on_progress(self, task: TaskRow, progress: Progress) -> None:
         """Show where the task is: durable once it has a session, so that the session can be found again."""
-        placement, session = progress.placement, progress.session
-        task.node, task.session_url = placement.shown_node, placement.session_url
-        task.placement = placement.to_json()
-        if placement.attempt > 1 and placement.plan is not None:
-            _set_streams(task, placement.plan)
-        if session is None:
+        show_progress(task, progress)
+        if progress.session is None:
             return
-        for name in ("stdout", "stderr"):
-            if getattr(task, name) is None:  # it goes to a file of the session: the node shows it meanwhile
-                setattr(task, name, _stream_url(session, name))
-        compute_phase = session.compute.phase if session.compute else None
-        task.state = task_state(session.phase, compute_phase)
-        if task.state is State.RUNNING and task.start_time is None:
-            task.start_time = time.time()
-        if session.phase is Phase.OFFERED:  # about to be accepted
+        if progress.session.phase is Phase.OFFERED:  # about to be accepted
             await self._services.tasks.put(task)
         else:
             self._services.tasks.note(task)
 
     async def _end_task(self, task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> None:
-        task.exit_code, task.end_time = outcome.exit_code, time.time()
-        task.start_time = task.start_time or task.created
-        out = url_path(outcome.output_dir or plan.output_url)
-        for name in ("stdout", "stderr"):
-            redirected = getattr(plan, name)
-            if redirected:
-                setattr(task, name, file_url(out / redirected))
-        if status == "success":
-            task.state = State.COMPLETE
-        else:
-            ran = outcome.exit_code is not None or outcome.by_command
-            task.state = State.EXECUTOR_ERROR if ran else State.SYSTEM_ERROR
-            problem = outcome.problem or _exit_words(outcome, task, out)
-            task.system_logs = [problem]
+        problem = show_end(task, plan, outcome, status)
+        if problem is not None:
             self._note(task.state, f"{task.name}: {problem}")
         await self._services.tasks.put(task)
 
@@ -504,47 +488,6 @@ class Run:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._services.threads, functools.partial(context.run, work))
-
-
-def _begin_anew(task: TaskRow) -> None:
-    """Forget what an earlier worker did for a task."""
-    task.state, task.outcome, task.exit_code = State.QUEUED, None, None
-    task.node = task.session_url = task.placement = None
-    task.start_time = task.end_time = None
-    task.system_logs = []
-    task.created = time.time()
-
-
-def _set_streams(task: TaskRow, plan: StepPlan) -> None:
-    task.stdout = None if plan.stdout else plan.stdout_url
-    task.stderr = None if plan.stderr else plan.stderr_url
-
-
-def _stream_url(session: Session, name: str) -> str | None:
-    streams = session.executable.streams if session.executable else None
-    stream = getattr(streams, name, None) if streams else None
-    return stream.locations[0] if stream and stream.locations else None
-
-
-def task_id(key: str) -> str:
-    """A task's id from its key: readable, safe in a URL and as a folder's name, unique in its run."""
-    readable = re.sub(r"[^A-Za-z0-9._]+", "-", key).strip("-.")[:60]
-    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-
-
-def _exit_words(outcome: StepOutcome, task: TaskRow, out: Path) -> str:
-    if outcome.exit_code == 0:
-        return "the command ended well but its outputs are not what the tool declares (see the run's log)"
-    return f"the command ended with exit code {outcome.exit_code}{_tail(task)}"
-
-
-def _tail(task: TaskRow) -> str:
-    """The last words of its standard error, for people who read only the first message."""
-    try:
-        lines = url_path(task.stderr or "").read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
-    except (OSError, ValueError):
-        return ""
-    return f": {lines[-1][:300]}" if lines else ""
 
 
 def _os_problem(error: OSError) -> str:

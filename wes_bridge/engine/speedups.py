@@ -1,9 +1,11 @@
-"""Two functions of cwltool replaced by ones that do the same in linear time, one made lenient, one patient.
+"""Some of cwltool replaced by what does the same in less time, one function made lenient, one class patient.
 
 cwltool's ``uniquename`` probes a process-wide set name by name, and ``parallel_steps`` looks again at every
 element of a scatter whenever one of them ends: both are quadratic in the width of a scatter, and the first
-leaks from run to run. Static type findings become warnings, as older runners treat them. Everything that
-reaches into cwltool from outside is in this file, so that a new cwltool can be checked against it.
+leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression, and
+its walks through objects ask abstract classes what everything is. Static type findings become warnings, as
+older runners treat them. Everything that reaches into cwltool from outside is in this file, so that a new
+cwltool can be checked against it.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import cwl_utils.types
 import cwltool.command_line_tool
 import cwltool.process
+import cwltool.utils
 import cwltool.workflow
 import cwltool.workflow_job
+from cwl_utils.expression import needs_parsing
+from cwltool.builder import Builder
 from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob
@@ -24,6 +30,7 @@ from schema_salad.exceptions import ValidationException
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
+_do_eval = Builder.do_eval
 _static_checker = cwltool.workflow.static_checker
 
 Steps = list[Iterator[Any] | None]
@@ -96,6 +103,22 @@ def _jobs(index: int, active: dict[int, Iterator[Any]], rc: ReceiveScatterOutput
     active.pop(index, None)
 
 
+def do_eval(
+    builder: Builder,
+    ex: Any,
+    context: Any = None,
+    recursive: bool = False,
+    strip_whitespace: bool = True,
+) -> Any:
+    """The value of an expression; a text that has none is itself.
+
+    cwltool goes through all of the step's inputs first, for each glob pattern and name of a stream.
+    """
+    if isinstance(ex, str) and not needs_parsing(ex):
+        return ex
+    return _do_eval(builder, ex, context, recursive, strip_whitespace)
+
+
 class PatientWorkflowJob(WorkflowJob):
     """A workflow that, told to go on after a failure, waits for what still runs.
 
@@ -130,6 +153,10 @@ def static_checker(*args: Any, **kwargs: Any) -> None:
 
 def install() -> None:
     """Put the replacements in place, once per process."""
+    Builder.do_eval = do_eval
+    # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
+    cwltool.utils.MutableMapping = cwl_utils.types.Mapping = dict
+    cwltool.utils.MutableSequence = list
     cwltool.process.uniquename = unique_name
     cwltool.command_line_tool.uniquename = unique_name
     cwltool.workflow_job.uniquename = unique_name

@@ -7,16 +7,13 @@ sub-workflows' bookkeeping) itself and hands out the rest as jobs.
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cwltool.context import RuntimeContext
-from cwltool.mutation import MutationManager
 from cwltool.stdfsaccess import StdFsAccess
 
-from wes_bridge.engine.context import StepContext
+from wes_bridge.engine.context import run_context
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.loading import LoadedRun, check_outputs
 
@@ -69,7 +66,7 @@ class Walk:
         self.status: str | None = None
         self.outputs: dict[str, Any] | None = None
         self._process = loaded.process
-        self._context = _context(run_id, make_fs_access, options)
+        self._context = run_context(run_id, make_fs_access, options, checksums=True)
         self._jobs: Iterator[Any] = loaded.process.job(loaded.job_order, self._on_outputs, self._context)
         self._ended = False
 
@@ -109,16 +106,3 @@ class Walk:
 
 
 _END = object()
-
-
-def _context(run_id: str, make_fs_access: Callable[[str], Any], options: dict[str, Any]) -> RuntimeContext:
-    context = StepContext(options)
-    context.run_id = run_id
-    context.basedir = "/nonexistent"
-    context.make_fs_access = make_fs_access
-    context.mutation_manager = MutationManager()
-    context.toplevel = True
-    context.workflow_eval_lock = threading.Condition(threading.RLock())
-    context.use_container = True
-    context.compute_checksum = True
-    return context

@@ -17,18 +17,19 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 from sqlalchemy import Connection
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
-from wes_bridge.engine import javascript, runlog, speedups
+from wes_bridge.engine import javascript, runlog, schemas, speedups
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
-from wes_bridge.engine.loading import VERSIONS, preload
 from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.federation.brokers import make_broker
@@ -37,8 +38,10 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
+from wes_bridge.open_files import allow_many
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database
+from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
@@ -47,7 +50,9 @@ from wes_bridge.store.writer import Writer
 
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
-"""Seconds between looks at the database when nobody calls."""
+"""Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
+_AT_ONCE = 16
+"""Runs claimed at a time: who is busy with them comes back later than others, so a bag of runs is shared."""
 _PRELOAD_PAUSE = 5.0
 """Seconds between reading the schemas of one version of CWL and those of the next."""
 _GOODBYE = 3.0
@@ -71,6 +76,9 @@ class Worker:
         self._name = own_name()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
+        self._may_be_more = False
+        self._look_again: Callable[[], None] = lambda: None
+        self._tell_others: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
         """Begin to stop: runs are left where they are, for the next worker."""
@@ -79,7 +87,13 @@ class Worker:
     async def work(self) -> None:
         """Claim and live runs until :meth:`stop`."""
         sleeper = Sleeper(self._config.wakeup_dir, self._name)
-        writer = Writer(self._database, patience=math.inf)
+        teller = Teller(self._database)
+        listener = Listener(self._database, [Channel.WORK], sleeper.wake)
+        self._look_again = sleeper.wake
+        self._tell_others = functools.partial(teller.tell, Channel.WORK)
+        writer = Writer(
+            self._database, patience=math.inf, after=functools.partial(teller.tell, Channel.CHANGES)
+        )
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
                 engine = self._config.engine
@@ -111,7 +125,7 @@ class Worker:
                 delivering = asyncio.create_task(deliverer.work(), name="webhooks")
                 try:
                     await directory.start()
-                    await self._loop(services, sleeper)
+                    await self._loop(services, sleeper, listener)
                 finally:
                     sleeper.close()
                     preloading.cancel()
@@ -120,6 +134,7 @@ class Worker:
                     await directory.stop()
                     await self._leave(writer)
                     await federation.close()
+                    await asyncio.gather(asyncio.to_thread(listener.close), asyncio.to_thread(teller.close))
         writer.close()
 
     def _tell(self, run_id: str, text: str) -> None:
@@ -128,13 +143,13 @@ class Worker:
         if folder.root.exists():
             runlog.RunLog(folder.stderr, folder.attachments).info(text)
 
-    async def _loop(self, services: Services, sleeper: Sleeper) -> None:
+    async def _loop(self, services: Services, sleeper: Sleeper, listener: Listener) -> None:
         beat = asyncio.create_task(self._beat(services))
         cleaning = asyncio.create_task(self._clean_now_and_then(services))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
-                turn = asyncio.create_task(self._turn(services, sleeper))
+                turn = asyncio.create_task(self._turn(services, sleeper, listener))
                 await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 turn.cancel()  # to be stopped is not to wait for a database that is gone
                 (problem,) = await asyncio.gather(turn, return_exceptions=True)
@@ -145,30 +160,37 @@ class Worker:
             for task in (beat, cleaning, stopping):
                 task.cancel()
 
-    async def _turn(self, services: Services, sleeper: Sleeper) -> None:
-        """Look for runs and for cancellations, then sleep until called, or for a while."""
+    async def _turn(self, services: Services, sleeper: Sleeper, listener: Listener) -> None:
+        """Look for runs and for cancellations, then sleep until called, or for a while: a short one where no
+        call could be heard, else one in which a lease that runs out is still noticed."""
         await self._claim(services)
         await self._look_for_cancels()
-        await sleeper.sleep(_POLL)
+        rarely = max(_POLL, min(RARELY, self._config.engine.lease / 3))
+        await sleeper.sleep(rarely if listener.is_up else _POLL)
 
     async def _claim(self, services: Services) -> None:
         room = self._config.engine.max_runs - len(self._runs)
+        self._may_be_more = True
         if room <= 0:
             return
+        some = min(room, _AT_ONCE)
         lease, most = self._config.engine.lease, self._config.engine.max_runs_in_all
         try:
             rows = await services.writer(
-                lambda connection: claim_runs(connection, self._name, lease, room, time.time(), most)
+                lambda connection: claim_runs(connection, self._name, lease, some, time.time(), most)
             )
         except Exception:
             _logger.exception("cannot claim runs; trying again")
             return
+        self._may_be_more = len(rows) >= some
         for row in rows:
             await self._let_go(row.run_id)
             run = Run(row, services)
             task = asyncio.create_task(run.live(), name=f"run {row.run_id}")
             self._runs[row.run_id] = run, task
             task.add_done_callback(functools.partial(self._on_run_done, row.run_id))
+        if self._may_be_more and some < room:
+            self._look_again()
 
     async def _let_go(self, run_id: str) -> None:
         """A run of our own claimed anew: our lease ran out, for this machine slept or its clock was set."""
@@ -181,6 +203,11 @@ class Worker:
         """Forget it; one that has not ended is claimed again, by any worker, when its lease has run out."""
         if run_id in self._runs and self._runs[run_id][1] is task:
             del self._runs[run_id]
+        if self._may_be_more:
+            self._look_again()
+        if self._config.engine.max_runs_in_all is not None:  # somebody has waited for this one's place
+            self._look_again()
+            self._tell_others()
         if not task.cancelled() and task.exception():
             _logger.error("run %s: %r", run_id, task.exception())
 
@@ -218,23 +245,25 @@ class Worker:
                 return
 
     async def _beat(self, services: Services) -> None:
-        """Renew the leases, and tell how the brokers are; a beat that fails is tried again at the next."""
+        """Renew the leases, and tell how the brokers are."""
         lease = self._config.engine.lease
-        while True:
-            with contextlib.suppress(Exception):
-                await services.writer(
-                    functools.partial(
-                        self._write_beat, lease, list(self._runs), services.federation.reports()
-                    )
-                )
-            await asyncio.sleep(lease / 3)
 
-    def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> None:
+        async def beat() -> None:
+            held, reports = list(self._runs), services.federation.reports()
+            if await services.writer(functools.partial(self._write_beat, lease, held, reports)):
+                self._look_again()
+                self._tell_others()
+
+        await keep_beating(beat, lease / 3)
+
+    def _write_beat(self, lease: float, held: list[str], reports: Reports, connection: Connection) -> bool:
+        """Whether runs of dead workers were freed."""
         now = time.time()
-        release_the_dead(connection)
+        freed = release_the_dead(connection)
         renew_leases(connection, self._name, lease, now, held)
         forget_brokers(connection, now - 10 * lease)
         put_brokers(connection, self._name, reports, now)
+        return freed
 
     async def _leave(self, writer: Writer) -> None:
         """Abandon what still runs, without cancelling it, and give its leases back."""
@@ -245,21 +274,50 @@ class Worker:
             async with asyncio.timeout(_GOODBYE):
                 await writer(lambda connection: release_runs(connection, self._name))
                 await writer(lambda connection: put_brokers(connection, self._name, {}, time.time()))
+        self._tell_others()
 
 
 async def _preload(threads: ThreadPoolExecutor) -> None:
-    """Read the schemas: the usual ones at once, others when runs that were waiting are under way."""
+    """Have the schemas: those kept and the usual ones at once, others when waiting runs are under way."""
     loop = asyncio.get_running_loop()
-    for version in VERSIONS:
-        await loop.run_in_executor(threads, preload, version)
+    await loop.run_in_executor(threads, schemas.preload_kept)
+    for version in schemas.VERSIONS:
+        await loop.run_in_executor(threads, schemas.preload, version)
         await asyncio.sleep(_PRELOAD_PAUSE)
 
 
-def release_the_dead(connection: Connection) -> None:
-    """Give back the leases of workers of this machine that are no more, rather than wait for their end."""
-    for worker in holders(connection):
-        if is_gone(worker):
-            release_runs(connection, worker)
+async def keep_beating(beat: Callable[[], Awaitable[None]], pause: float) -> NoReturn:
+    """Beat until cancelled; a beat that fails is tried again at the next, and told once an outage.
+
+    Args:
+        beat: done at once, and then every ``pause`` seconds.
+        pause: between two beats.
+    """
+    failing = False
+    while True:
+        try:
+            await beat()
+        except Exception as error:
+            if not failing:
+                _logger.warning("cannot renew the leases of runs; trying again: %r", error)
+            failing = True
+        else:
+            if failing:
+                _logger.warning("the leases of runs are renewed again")
+            failing = False
+        await asyncio.sleep(pause)
+
+
+def release_the_dead(connection: Connection) -> bool:
+    """Give back the leases of workers of this machine that are no more, rather than wait for their end.
+
+    Returns:
+        Whether there were any.
+    """
+    dead = [worker for worker in holders(connection) if is_gone(worker)]
+    for worker in dead:
+        release_runs(connection, worker)
+    return bool(dead)
 
 
 async def _main(config: ServiceConfig, with_parent: bool) -> None:
@@ -317,6 +375,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     javascript.install()
     speedups.install()
     runlog.install()
+    allow_many()
     gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
     uvloop.run(_main(config, with_parent))

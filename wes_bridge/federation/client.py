@@ -6,9 +6,8 @@ It speaks the standard and knows the two extras of our own node (long poll, stre
 from __future__ import annotations
 
 import asyncio
-import json
+import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urljoin
 
@@ -17,15 +16,19 @@ from pydantic import BaseModel, ValidationError
 
 from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
+from wes_bridge.federation.exchange import Answer, TooLongError, exchange
 from wes_bridge.federation.health import Health
+from wes_bridge.federation.pace import Crowd
 from wes_bridge.federation.profile import Profile
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
 
 Part = TypeVar("Part", bound=BaseModel)
 
-LONG_POLL = 30
-"""Seconds a node is asked to hold a poll."""
+LONG_POLL = 55
+"""Seconds a node is asked to hold a poll, at most: proxies often give up after 60."""
+_SPREAD = 0.25
+"""By how much less, at random: sessions that began together are not to be asked for together."""
 AT_ONCE = 8
 """Requests, polls aside, that one process sends one broker at a time: a scatter must not drown it."""
 MAX_BODY = 16 * 1024**2
@@ -41,16 +44,6 @@ def http_session() -> aiohttp.ClientSession:
     """
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A broker's answer, read to its end."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
 
 
 class BrokerError(Exception):
@@ -89,6 +82,7 @@ class Broker:
 
     Attributes:
         health: how it has been answering.
+        crowd: its sessions that must be asked for again and again.
     """
 
     def __init__(
@@ -106,6 +100,7 @@ class Broker:
         self.profile = profile
         self.dialect = dialect
         self.health = Health()
+        self.crowd = Crowd()
         self._credentials = credentials
         self._origin = _origin(self.url)
         self._http = http
@@ -157,7 +152,7 @@ class Broker:
         body = phase_update(Phase.ACCEPTED).model_dump_json(by_alias=True, exclude_none=True).encode()
         headers = {"Prefer": f"wait={wait:g}"} if wait else {}
         answer = await self._send("POST", session_url, wait + deadline, body, headers)
-        return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
+        return self._parsed(answer, Session, (200,)), answer.etag
 
     async def set_phase(self, session_url: str, phase: Phase, deadline: float) -> tuple[Session, str | None]:
         """Ask for a session to go to ``phase``; the answer says where it is, which may be elsewhere.
@@ -172,12 +167,13 @@ class Broker:
         body = phase_update(phase).model_dump_json(by_alias=True, exclude_none=True).encode()
         async with self._turns:
             answer = await self._send("POST", session_url, deadline, body)
-        return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
+        return self._parsed(answer, Session, (200,)), answer.etag
 
     async def poll(
-        self, session_url: str, etag: str | None, wait: float = LONG_POLL
+        self, session_url: str, etag: str | None, wait: float | None = None
     ) -> tuple[Session | None, str | None]:
-        """The session as it is, once it differs from ``etag`` or ``wait`` seconds have passed.
+        """The session as it is, once it differs from ``etag`` or ``wait`` seconds have passed; None: as long
+        as usual.
 
         Returns:
             The session, None when nothing changed; and its new etag, None when the broker gives none
@@ -187,13 +183,15 @@ class Broker:
             SessionGoneError: the session is not known.
             BrokerError: unreachable, too slow, or not a session.
         """
+        if wait is None:
+            wait = round(LONG_POLL * random.uniform(1.0 - _SPREAD, 1.0))  # noqa: S311  # spreads, no secret
         headers = {"Prefer": f"wait={wait:g}"}
         if etag:
             headers["If-None-Match"] = etag
         answer = await self._send("GET", session_url, wait + 15, headers=headers)
         if answer.status == NOT_MODIFIED:
             return None, etag
-        return self._parsed(answer, Session, (200,)), answer.headers.get("etag")
+        return self._parsed(answer, Session, (200,)), answer.etag
 
     def _redirect(self, answer: Answer) -> str:
         """Where the offer set is: on the broker's own host."""
@@ -217,16 +215,12 @@ class Broker:
         try:
             if self._credentials is not None and self.is_own(url):
                 sent["Authorization"] = self._credentials.header()
-            async with (
-                asyncio.timeout(deadline),
-                self._http.request(method, url, data=body, headers=sent, allow_redirects=False) as answer,
-            ):
-                return Answer(url, answer.status, answer.headers, await _content(answer))
+            return await exchange(self._http, method, url, deadline, MAX_BODY, headers=sent, body=body)
         except TimeoutError as error:
             raise BrokerError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
         except CredentialsError as error:
             raise BrokerError(f"{self.name} needs credentials, but {error}") from error
-        except _TooLongError as error:
+        except TooLongError as error:
             raise BrokerError(f"{self.name} sent more than {MAX_BODY} bytes ({url})") from error
         except aiohttp.ClientConnectorError as error:
             raise NotReachedError(f"{self.name} cannot be reached at {url}: {error}") from error
@@ -238,7 +232,7 @@ class Broker:
         if answer.status == NOT_FOUND:
             raise SessionGoneError(f"{self.name} does not know {answer.url}", answer.status)
         if answer.status not in codes:
-            raise BrokerError(f"{self.name} answered {answer.status}: {_excerpt(answer)}", answer.status)
+            raise BrokerError(f"{self.name} answered {answer.status}: {answer.excerpt}", answer.status)
         try:
             return model.model_validate_json(answer.content)
         except ValidationError as error:
@@ -249,37 +243,7 @@ class Broker:
             ) from error
 
 
-class _TooLongError(Exception):
-    """A body beyond MAX_BODY."""
-
-
-async def _content(answer: aiohttp.ClientResponse) -> bytes:
-    """The body. One that does not say how long it is, or is compressed, is read with an eye on its length."""
-    length = answer.content_length
-    if length is not None and length <= MAX_BODY and "Content-Encoding" not in answer.headers:
-        return await answer.read()
-    parts: list[bytes] = []
-    size = 0
-    async for part in answer.content.iter_any():
-        size += len(part)
-        if size > MAX_BODY:
-            raise _TooLongError
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _origin(url: str) -> str:
     """Scheme, host and port, with a slash: what the URLs of one server begin with."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}/"
-
-
-def _excerpt(answer: Answer) -> str:
-    text = answer.content.decode(errors="replace")
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return text[:200]
-    if isinstance(body, dict):
-        return str(body.get("message") or body.get("msg") or body.get("detail") or body)[:300]
-    return str(body)[:200]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
+from wes_bridge.federation.pace import HELD, SLOW, Pace
 from wes_bridge.model.execution_broker import Message, Session
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
@@ -18,8 +19,6 @@ LOST_AFTER = 60.0
 """Seconds a node may be silent before its session is given up."""
 BACKWARDS = 3
 """Times a session may go back to an earlier phase before it is given up."""
-HELD = 1.0
-"""Seconds after which an answer counts as held by the node: it may be asked again at once."""
 MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
 COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:booking-ended", MEMORY_LIMIT}
 """Kinds of messages that say the command itself went over what it asked for."""
@@ -97,11 +96,18 @@ class Following:
             SessionGoneError: the node does not know it any more.
             BrokerError: the node was silent for too long, or the session went back and forth.
         """
+        pace = Pace(self._accepted.broker.crowd)
+        try:
+            return await self._polled(pace)
+        finally:
+            pace.held()
+
+    async def _polled(self, pace: Pace) -> Session:
         clock = asyncio.get_running_loop().time
         broker, session, etag = self._accepted.broker, self._accepted.session, self._accepted.etag
         if not session.phase.is_final:
             await self._report(session)
-        heard, pause = clock(), 0.05
+        heard = changed = clock()
         while not (session.phase.is_final or await broker.dialect.ended(self._plan, session)):
             begun = clock()
             try:
@@ -117,12 +123,15 @@ class Following:
             heard = clock()
             if news is not None:
                 await self._see(news)
-                pause = pause if news.phase is session.phase else 0.05
+                if news.phase is not session.phase:
+                    changed = heard
+                    pace.news()
                 session = news
-            held = heard - begun > HELD
-            if not session.phase.is_final and not held and (etag is None or news is None):
-                pause = min(pause * 1.5, 5.0)
-                await asyncio.sleep(pause)
+            is_news = news is not None and changed == heard
+            if heard - begun > (HELD if etag is not None or is_news else SLOW):
+                pace.held()
+            elif not session.phase.is_final and (etag is None or news is None):
+                await pace.wait(heard - changed)
         return session
 
     async def _see(self, news: Session) -> None:

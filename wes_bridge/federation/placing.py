@@ -10,7 +10,8 @@ streams: a session that was given up may still be writing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -43,6 +44,10 @@ SERVER_ERROR = 500
 _PAUSE = 0.2
 _ACCEPTS = 3
 """Times an offer is accepted whose node does not answer, but is there and has not taken notice."""
+_TAKEN_UP = 16
+"""Sessions of an earlier engine that are looked for at once: what is new need not wait for all of them."""
+_TURN = 1.0
+"""Seconds such a look waits for its turn at most: a node that hangs must not hold up the others' sessions."""
 Reports = dict[str, tuple[str, dict[str, Any]]]
 """URL and health by broker's name."""
 
@@ -70,6 +75,7 @@ class Federation:
         self._asker = Asker(deadline, grace)
         self._patience = patience
         self._lost_after = lost_after
+        self._turns = asyncio.Semaphore(_TAKEN_UP)
 
     async def close(self, wait: float = 1.0) -> None:
         """Give up, after ``wait`` seconds, what is under way beside the steps: late answers, offers being
@@ -166,7 +172,8 @@ class Federation:
             return None
         broker.dialect.hold(url)
         try:
-            session, etag = await self._found(broker, url)
+            async with self._turn():
+                session, etag = await self._found(broker, url)
             if session.phase is Phase.OFFERED:
                 await broker.dialect.prepare(step.plan, session)
                 session, etag = await self._accepted(broker, url, ACCEPT_WAIT)
@@ -184,6 +191,20 @@ class Federation:
         broker.dialect.release(url)
         step.not_accepted(placement, node, problem)
         return None
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of few, unless that takes long."""
+        try:
+            async with asyncio.timeout(_TURN):
+                await self._turns.acquire()
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _accepted(self, broker: Broker, url: str, wait: float) -> tuple[Session, str | None]:
         """Accept an offer. When the answer is lost, what became of it is found out: the command may run.

@@ -47,6 +47,7 @@ def parse_instant(text: str) -> datetime:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
+@functools.lru_cache(maxsize=1024)  # offers say the same few lengths again and again
 def parse_duration(text: str) -> timedelta:
     """Read an ISO 8601 duration of weeks, days and time (``PT2H``, ``P1DT30M``, ``PT0.5S``).
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from wes_bridge.config import NodeConfig
@@ -32,13 +30,4 @@ class NodeApp(BrokerApp):
 
     def __init__(self, node: Node) -> None:
         self.node = node
-
-        @contextlib.asynccontextmanager
-        async def lifespan(_app: object) -> AsyncIterator[None]:
-            await node.start()
-            try:
-                yield
-            finally:
-                await node.stop()
-
-        super().__init__(Api(node), lifespan, "node", load_document("execution-broker.yaml"))
+        super().__init__("node", node, Api(node), load_document("execution-broker.yaml"))

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select, tuple_
+from sqlalchemy import Connection, Row, select, tuple_
 
 from wes_bridge.store.database import Database
+from wes_bridge.store.notices import Channel, Looks
 from wes_bridge.store.tables import runs, tasks
 
 _LAST = 2**31 - 1
@@ -33,13 +34,13 @@ class Delta:
     Attributes:
         run: run_id, state, start_time, end_time, exit_code, changed.
         tasks: task_id, seq, name, state, node, start_time, end_time, exit_code, changed; in the order they
-            changed.
+            changed. None: they were not asked for.
         until: what has been seen with it.
         is_whole: no more tasks have changed (at the time of reading).
     """
 
     run: Any
-    tasks: Sequence[Row[Any]]
+    tasks: Sequence[Row[Any]] | None
     until: Position
     is_whole: bool
 
@@ -55,11 +56,14 @@ class Changes:
         self._database = database
         self._connection: Any = None
         self._version: int | None = None
+        self._looks: Looks | None = None
 
     def any_at_all(self) -> bool:
-        """Whether anything may have been written since the last call: SQLite tells without being searched."""
+        """Whether anything may have been written since the last call: SQLite tells without being searched,
+        PostgreSQL by hints; they are listened to from the first call on."""
         if not self._database.is_sqlite:
-            return True
+            self._looks = self._looks or Looks(self._database, Channel.CHANGES)
+            return self._looks.is_due
         if self._connection is None:  # the number is of use only within one connection
             self._connection = self._database.engine.raw_connection()
         cursor = self._connection.cursor()
@@ -86,11 +90,10 @@ class Changes:
 
         A position that is ahead of the run (of another database, say) counts as none.
         """
-        of_run = (runs.c.run_id, runs.c.state, runs.c.start_time, runs.c.end_time, runs.c.exit_code)
         names = ("task_id", "seq", "name", "state", "node", "start_time", "end_time", "exit_code", "changed")
         query = select(*(tasks.c[name] for name in names)).where(tasks.c.run_id == run_id)
         with self._database.read() as connection:
-            run = connection.execute(select(*of_run, runs.c.changed).where(runs.c.run_id == run_id)).first()
+            run = _run(connection, run_id)
             if run is None:
                 return None
             if position.changed > run.changed:
@@ -103,8 +106,22 @@ class Changes:
         until = Position(run.changed, _LAST) if is_whole else Position(rows[-1].changed, rows[-1].seq)
         return Delta(run, rows, until, is_whole)
 
+    def run(self, run_id: str) -> Delta | None:
+        """A run as it is, without its tasks; None when it is gone."""
+        with self._database.read() as connection:
+            run = _run(connection, run_id)
+        return None if run is None else Delta(run, None, Position(run.changed, _LAST), True)
+
     def close(self) -> None:
         """Give the connection back."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._looks is not None:
+            self._looks.close()
+            self._looks = None
+
+
+def _run(connection: Connection, run_id: str) -> Any:
+    of_run = (runs.c.run_id, runs.c.state, runs.c.start_time, runs.c.end_time, runs.c.exit_code)
+    return connection.execute(select(*of_run, runs.c.changed).where(runs.c.run_id == run_id)).first()

@@ -1,4 +1,4 @@
-"""Queries on runs and tasks, for both sides: the WES server (submit, list, read, cancel) and the engine
+"""Queries on runs and tasks, for both sides: the WES server (submit, read, cancel) and the engine
 (claim, advance, record tasks).
 
 State changes go through :func:`set_run_state` and :func:`put_tasks`, which refuse to move a run or task
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import importlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -29,11 +31,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
-from wes_bridge.store.tables import run_tags, runs, tasks
+from wes_bridge.store.tables import HEAD, run_tags, runs, tasks
 from wes_bridge.store.webhooks import queue_delivery
 
 _FINAL = [state.value for state in FINAL_STATES]
@@ -54,16 +55,6 @@ class NewRun:
     request: dict[str, Any]
     tags: dict[str, str]
     workflow_name: str
-
-
-@dataclass(frozen=True)
-class RunFilter:
-    """Which runs a list shows. Tags are ANDed; an empty value matches any value of that key."""
-
-    owner: str
-    states: tuple[State, ...] = ()
-    tags: tuple[tuple[str, str], ...] = ()
-    workflow_name: str | None = None
 
 
 @dataclass
@@ -102,7 +93,7 @@ class TaskRow:
 
 def create_run(connection: Connection, run: NewRun) -> None:
     """Store a new run in state QUEUED, with its tags."""
-    connection.execute(
+    done = connection.execute(
         insert(runs).values(
             run_id=run.run_id,
             owner=run.owner,
@@ -114,8 +105,14 @@ def create_run(connection: Connection, run: NewRun) -> None:
         )
     )
     if run.tags:
-        rows = [{"run_id": run.run_id, "key": key, "value": value} for key, value in run.tags.items()]
-        connection.execute(insert(run_tags), rows)
+        (seq,) = done.inserted_primary_key or (0,)
+        connection.execute(insert(run_tags), tag_rows(run.run_id, run.owner, seq, run.tags))
+
+
+def tag_rows(run_id: str, owner: str, seq: int, tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows of ``run_tags`` for a run."""
+    same = {"run_id": run_id, "owner": owner, "seq": seq}
+    return [same | {"key": key, "value": value, "head": value[:HEAD]} for key, value in tags.items()]
 
 
 def create_rerun(connection: Connection, run: NewRun, of: str) -> bool:
@@ -143,70 +140,6 @@ def _one(database: Database, query: Select[Any], run_id: str, owner: str | None)
         query = query.where(runs.c.owner == owner)
     with database.read() as connection:
         return connection.execute(query).first()
-
-
-def newest_seq(database: Database) -> int:
-    """The sequence number of the newest run, 0 when there is none: what a first page is frozen at."""
-    with database.read() as connection:
-        return connection.execute(select(func.max(runs.c.seq))).scalar() or 0
-
-
-def list_runs(
-    database: Database, which: RunFilter, newest: int, before: int | None, limit: int
-) -> Sequence[Row[Any]]:
-    """A page of runs, newest first.
-
-    Args:
-        database: where.
-        which: the filter.
-        newest: runs submitted after this sequence number are not shown (the first page's moment).
-        before: only runs with a smaller sequence number; None for the first page.
-        limit: at most this many.
-
-    Returns:
-        Rows of seq, run_id, state, start_time, end_time, tags, workflow_name.
-    """
-    columns = (
-        runs.c.seq,
-        runs.c.run_id,
-        runs.c.state,
-        runs.c.start_time,
-        runs.c.end_time,
-        runs.c.tags,
-        runs.c.workflow_name,
-    )
-    last = newest if before is None else min(newest, before - 1)  # one bound: indexes use only one
-    query = _matching(select(*columns), which).where(runs.c.seq <= last)
-    with database.read() as connection:
-        return connection.execute(query.order_by(runs.c.seq.desc()).limit(limit)).all()
-
-
-def count_runs(database: Database, which: RunFilter, newest: int) -> int:
-    """How many runs match, among those submitted up to ``newest``."""
-    query = _matching(select(func.count()).select_from(runs), which).where(runs.c.seq <= newest)
-    with database.read() as connection:
-        return int(connection.execute(query).scalar_one())
-
-
-def _matching(query: Select[Any], which: RunFilter) -> Select[Any]:
-    query = query.where(runs.c.owner == which.owner)
-    if which.states:
-        query = query.where(runs.c.state.in_([state.value for state in which.states]))
-    if which.workflow_name:
-        query = query.where(runs.c.workflow_name == which.workflow_name)
-    for key, value in which.tags:
-        tagged = select(run_tags.c.run_id).where(run_tags.c.key == key)
-        if value:
-            tagged = tagged.where(run_tags.c.value == value)
-        query = query.where(runs.c.run_id.in_(tagged))
-    return query
-
-
-def count_by_state(database: Database) -> dict[State, int]:
-    """How many runs are in each state, all owners together (WES ``system_state_counts``)."""
-    with database.read() as connection:
-        rows = connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state)).all()
-    return {State(state): count for state, count in rows}
 
 
 def request_cancel(connection: Connection, run_id: str) -> None:
@@ -402,38 +335,45 @@ def put_tasks(connection: Connection, rows: Sequence[TaskRow]) -> frozenset[str]
     Returns:
         Runs that another worker has taken over, or that are gone: their tasks were not written.
     """
-    lost = _lost(connection, rows)
-    kept = [row for row in rows if row.run_id not in lost]
-    if kept:
-        numbers = _next_changes(connection, {row.run_id for row in kept})
-        values = [_task_values(row) | {"changed": numbers.get(row.run_id, 0)} for row in kept]
+    fences: dict[str, int | None] = {}
+    for row in rows:
+        fences[row.run_id] = fences.get(row.run_id) if row.fence is None else row.fence
+    numbers = _next_changes(connection, fences)
+    lost = frozenset(run_id for run_id in fences if run_id not in numbers)
+    values = [_task_values(row) | {"changed": numbers[row.run_id]} for row in rows if row.run_id in numbers]
+    if values:
         connection.execute(_upsert(connection.dialect.name), values)
     return lost
 
 
-def _lost(connection: Connection, rows: Iterable[TaskRow]) -> frozenset[str]:
-    shown = {row.run_id: row.fence for row in rows if row.fence is not None}
-    if not shown:
-        return frozenset()
-    query = select(runs.c.run_id, runs.c.fence).where(runs.c.run_id.in_(shown))
-    # Not a shared lock, and in order: the rows are updated next, and sharers would wait for each other.
-    query = query.order_by(runs.c.run_id).with_for_update(key_share=True)
-    held = {row.run_id: row.fence for row in connection.execute(query)}
-    return frozenset(run_id for run_id, fence in shown.items() if held.get(run_id) != fence)
+_SHOWN_FENCE = bindparam("shown", type_=runs.c.fence.type)
+_NEXT_CHANGE = (  # made once: building a statement costs more than running it
+    update(runs)
+    .where(runs.c.run_id == bindparam("run"), runs.c.fence == func.coalesce(_SHOWN_FENCE, runs.c.fence))
+    .values(changed=runs.c.changed + 1)
+    .returning(runs.c.changed)
+)
 
 
-def _next_changes(connection: Connection, run_ids: Iterable[str]) -> dict[str, int]:
-    """The next number of each run's changes."""
-    query = update(runs).where(runs.c.run_id.in_(run_ids)).values(changed=runs.c.changed + 1)
-    found = connection.execute(query.returning(runs.c.run_id, runs.c.changed))
-    return {row.run_id: row.changed for row in found}
+def _next_changes(connection: Connection, fences: Mapping[str, int | None]) -> dict[str, int]:
+    """The next number of each run's changes; runs that are gone, or not at the fence shown, are left out."""
+    found: dict[str, int] = {}
+    for run_id in sorted(fences):  # in order: two who write of the same runs must not wait for each other
+        number = connection.execute(_NEXT_CHANGE, {"run": run_id, "shown": fences[run_id]}).scalar()
+        if number is not None:
+            found[run_id] = number
+    return found
+
+
+def _insert(dialect: str) -> Any:
+    """The dialect's own insert; imported late, since that of the other one takes a while for nothing."""
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert
 
 
 @functools.cache
 def _upsert(dialect: str) -> Any:
     """The statement, made once: building it costs more than running it."""
-    insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = insert_into(tasks)
+    statement = _insert(dialect)(tasks)
     changed = {
         column.name: statement.excluded[column.name] for column in tasks.columns if not column.primary_key
     }

@@ -29,6 +29,8 @@ from wes_bridge.store.database import Schema
 
 metadata = MetaData()
 
+HEAD = 64
+"""Characters of a tag's value that are in an index."""
 _Key = BigInteger().with_variant(Integer, "sqlite")
 
 runs = Table(
@@ -56,7 +58,7 @@ runs = Table(
     Index("runs_by_owner", "owner", "seq"),
     Index("runs_by_owner_state", "owner", "state", "seq"),
     Index("runs_by_state", "state"),
-    Index("runs_by_workflow", "workflow_name", "seq"),
+    Index("runs_by_owner_workflow", "owner", "workflow_name", "seq"),
     Index("runs_by_end", "end_time"),
     sqlite_autoincrement=True,
 )
@@ -67,8 +69,14 @@ run_tags = Table(
     Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("value", Text, nullable=False),
-    Index("run_tags_by_key", "key"),
+    Column("owner", String(255), nullable=False, default="", server_default=""),
+    Column("seq", _Key, nullable=False, default=0, server_default="0"),
+    Column("head", String(HEAD), nullable=False, default="", server_default=""),
+    Index("run_tags_by_key", "owner", "key", "seq"),
+    Index("run_tags_by_value", "owner", "key", "head", "seq"),
 )
+"""``owner`` and ``seq`` are the run's, repeated for the indexes; ``head`` is how ``value`` begins, since an
+index of PostgreSQL takes no long texts."""
 
 tasks = Table(
     "tasks",
@@ -142,5 +150,5 @@ reuse = Table(
 )
 """Results of steps kept for other runs; ``key`` names their folder, ``size`` is in bytes."""
 
-SERVICE = Schema(metadata=metadata, migrations="service", head="0005")
+SERVICE = Schema(metadata=metadata, migrations="service", head="0006")
 """The service's schema."""

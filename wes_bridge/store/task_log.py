@@ -9,6 +9,11 @@ from dataclasses import replace
 from wes_bridge.store.runs import LeaseLostError, TaskRow, put_tasks
 from wes_bridge.store.writer import Writer
 
+MANY = 4
+"""Tasks in one transaction from which on there are many."""
+DISTANCE = 0.05
+"""Seconds from the beginning of such a transaction to the next one, so that it has more in it."""
+
 
 class TaskLog:
     """Tasks of all runs of one process.
@@ -21,6 +26,7 @@ class TaskLog:
         self._writer = writer
         self._changed: dict[tuple[str, str], TaskRow] = {}
         self._flushing: asyncio.Task[frozenset[str]] | None = None
+        self._due = 0.0
 
     def note(self, row: TaskRow) -> None:
         """Show a change soon; it may be lost in a crash, and be overtaken by a later one."""
@@ -47,8 +53,11 @@ class TaskLog:
         return self._flushing
 
     async def _write(self) -> frozenset[str]:
-        await asyncio.sleep(0)  # whoever is ready now comes along
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._due - clock()))  # at least once: whoever is ready now comes along
         rows, self._changed, self._flushing = list(self._changed.values()), {}, None
+        if len(rows) >= MANY:
+            self._due = clock() + DISTANCE
         lost: frozenset[str] = await self._writer(lambda connection: put_tasks(connection, rows))
         return lost
 

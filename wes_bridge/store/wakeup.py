@@ -1,6 +1,7 @@
 """Telling engine workers that there is something new, without making them ask the database all the time.
 
-On one machine: a datagram to each worker's Unix socket in a folder. A lost wake-up costs one polling
+On one machine: a datagram to each worker's Unix socket in a folder. Elsewhere: see
+:mod:`wes_bridge.store.notices`. A lost wake-up costs one polling
 interval, never a run: the database is the only queue.
 """
 
@@ -47,13 +48,19 @@ class Sleeper:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(os.fspath(self._path))
         self._socket.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._socket, self._on_readable)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._on_readable)
 
     def _on_readable(self) -> None:
         with contextlib.suppress(OSError):
             while self._socket.recv(16):
                 pass
         self._event.set()
+
+    def wake(self) -> None:
+        """End the sleep, or the next one; for any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody sleeps any more
+            self._loop.call_soon_threadsafe(self._event.set)
 
     async def sleep(self, seconds: float) -> None:
         """Return when woken, or after ``seconds``."""
@@ -64,6 +71,6 @@ class Sleeper:
 
     def close(self) -> None:
         """Stop listening and remove the socket file."""
-        asyncio.get_running_loop().remove_reader(self._socket)
+        self._loop.remove_reader(self._socket)
         self._socket.close()
         self._path.unlink(missing_ok=True)

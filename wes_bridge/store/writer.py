@@ -39,10 +39,18 @@ class Writer:
         name: of the thread.
         patience: seconds writes wait for a database that is gone. What is written must then bear being
             tried again: whether a commit was made cannot be known when the connection broke during it.
+        after: called in the thread after each commit; must not wait.
     """
 
-    def __init__(self, database: Database, name: str = "store-writer", patience: float = 0.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str = "store-writer",
+        patience: float = 0.0,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
+        self._after = after
         self._patience = patience
         self._closing = threading.Event()
         self._queue: queue.SimpleQueue[tuple[Work, asyncio.Future[Any] | None] | None] = queue.SimpleQueue()
@@ -127,6 +135,7 @@ class Writer:
                 continue
             if waited:
                 _logger.warning("the database answers again")
+            self._after()
             return results
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # connexion imports starlette's test client, which warns
@@ -36,7 +36,19 @@ AsgiApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
     Awaitable[None],
 ]
-Lifespan = Callable[[object], AbstractAsyncContextManager[None]]
+
+
+class Served(Protocol):
+    """What is behind the application, and has a life: a node, an aggregator."""
+
+    async def start(self) -> None:
+        """Take up work, before the first request."""
+
+    async def stop(self) -> None:
+        """Lay it down, after the last."""
+
+    def release_waiters(self) -> None:
+        """Let held answers be given at once."""
 
 
 class BrokerApp:
@@ -48,16 +60,22 @@ class BrokerApp:
     operation, and the life cycle, is connexion's.
 
     Args:
+        kind: what it is: "node".
+        served: is started and stopped with it.
         api: has a method for each ``operationId``.
-        lifespan: starts and stops what is behind it.
-        what: what it is, for the text of a failure: "node".
         document: our OpenAPI document.
+
+    Attributes:
+        kind: as given.
+        release_waiters: call it on the loop when told to stop, so that held answers are given at once.
     """
 
-    def __init__(self, api: object, lifespan: Lifespan, what: str, document: dict[str, Any]) -> None:
-        self._failed = f"the {what} failed; its log says more"
+    def __init__(self, kind: str, served: Served, api: object, document: dict[str, Any]) -> None:
+        self.kind = kind
+        self.release_waiters = served.release_waiters
+        self._failed = f"the {kind} failed; its log says more"
         self._routes = _routes(document, api)
-        self._app = _connexion_app(api, lifespan, document, self._failed)
+        self._app = _connexion_app(served, api, document, self._failed)
 
     async def __call__(
         self,
@@ -104,7 +122,15 @@ def _routes(document: dict[str, Any], api: object) -> list[tuple[str, re.Pattern
     return found + [("HEAD", path, handler) for method, path, handler in found if method == "GET"]
 
 
-def _connexion_app(api: object, lifespan: Lifespan, document: dict[str, Any], failed: str) -> AsgiApp:
+def _connexion_app(served: Served, api: object, document: dict[str, Any], failed: str) -> AsgiApp:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        await served.start()
+        try:
+            yield
+        finally:
+            await served.stop()
+
     app = connexion.AsyncApp(
         __name__,
         lifespan=lifespan,

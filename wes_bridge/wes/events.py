@@ -103,7 +103,7 @@ class _Stream(Response):
         batch = await self._catch_up(gone, send)
         if batch.is_last or gone.done():
             return
-        topic = self._watcher.join(self._run_id, batch, self._news)
+        topic = self._watcher.join(self._run_id, batch, self._news, self._with_tasks)
         try:
             while not gone.done() and not self._watcher.is_closing:
                 if not await self._wait():
@@ -115,9 +115,10 @@ class _Stream(Response):
                     return
                 if batch.until <= self._position:
                     continue
-                if batch.since <= self._position:
+                is_all = batch.tasks is not None or not self._with_tasks
+                if batch.since <= self._position and is_all:
                     await self._tell(batch, send)
-                else:  # others were told something meanwhile that we were too slow for
+                else:  # others were told something meanwhile that we were too slow for, or wanted less
                     batch = await self._catch_up(gone, send)
                 if batch.is_last:
                     return
@@ -148,7 +149,7 @@ class _Stream(Response):
         parts = []
         if batch.state != self._state and not batch.is_last:
             parts.append(batch.run)
-        if self._with_tasks and batch.until > self._position:
+        if self._with_tasks and batch.tasks and batch.until > self._position:
             parts.append(batch.tasks)
         if batch.is_last:
             parts.append(batch.run)

@@ -69,16 +69,13 @@ class FileHandlers:
         self, request: Request, run_id: str, folder: RunFolder, name: str, archive: str | None
     ) -> Response:
         threads = self._service.threads
-        found = await threads.files(_look, folder, name)
-        if isinstance(found, Opened):
-            if archive:
-                found.file.close()
-                raise BadRequestError("archive packs folders; this is a file: ask for it as it is")
-            return send_file(request, found, name.rpartition("/")[2], threads)
         if archive:
             pack, media_type = _ARCHIVES[archive]
-            real = await threads.files(locate, folder, name)
+            real = await threads.files(_folder, folder, name)
             return send_archive(pack(folder, real), f"{real.name}.{archive}", media_type, threads)
+        found = await threads.files(_look, folder, name)
+        if isinstance(found, Opened):
+            return send_file(request, found, name.rpartition("/")[2], threads)
         return json_response(self._listing(request, run_id, name, found))
 
     def _listing(self, request: Request, run_id: str, name: str, found: list[Entry]) -> dict[str, object]:
@@ -93,6 +90,14 @@ class FileHandlers:
                 for entry in found
             ],
         }
+
+
+def _folder(folder: RunFolder, name: str) -> Path:
+    """The real path of a folder of a run."""
+    path = locate(folder, name)
+    if not path.is_dir():
+        raise BadRequestError("archive packs folders; this is a file: ask for it as it is")
+    return path
 
 
 def _look(folder: RunFolder, name: str) -> Opened | list[Entry]:

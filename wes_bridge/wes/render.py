@@ -16,7 +16,7 @@ from wes_bridge.wes.links import Links
 
 
 def run_summary(row: Row[Any]) -> dict[str, Any]:
-    """``RunSummary`` of a row of :func:`wes_bridge.store.runs.list_runs`."""
+    """``RunSummary`` of a row of :func:`wes_bridge.store.listing.list_runs`."""
     summary = RunSummary(
         run_id=row.run_id,
         state=State(row.state),

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from wes_bridge.auth.identity import caller
 from wes_bridge.model.states import State
-from wes_bridge.store import runs
+from wes_bridge.store import listing, runs
 from wes_bridge.store.retention import InUseError, delete_ended
 from wes_bridge.wes import paging
 from wes_bridge.wes.errors import BadRequestError, ConflictError
@@ -68,14 +68,14 @@ def _in_use(error: InUseError) -> str:
     )
 
 
-def run_filter(request: Request) -> runs.RunFilter:
+def run_filter(request: Request) -> listing.RunFilter:
     """The filter that the query parameters of a listing ask for.
 
     Raises:
         BadRequestError: an unknown state, or a tag without a key.
     """
     query = request.query_params
-    return runs.RunFilter(
+    return listing.RunFilter(
         owner=caller(request),
         states=tuple(_state(name) for text in query.getlist("state") for name in text.split(",")),
         tags=tuple(_tag(text) for text in query.getlist("tag")),
@@ -108,18 +108,18 @@ def _plain(name: str, text: str) -> str:
 class _Page:
     """One page of a listing, read in a thread."""
 
-    def __init__(self, which: runs.RunFilter, size: int, position: tuple[int, int] | None) -> None:
+    def __init__(self, which: listing.RunFilter, size: int, position: tuple[int, int] | None) -> None:
         self._which = which
         self._size = size
         self._position = position
 
     def read(self, service: Service) -> dict[str, object]:
         database, which = service.database, self._which
-        newest, before = self._position or (runs.newest_seq(database), None)
-        rows = runs.list_runs(database, which, newest, before, self._size + 1)
+        newest, before = self._position or (listing.newest_seq(database), None)
+        rows = listing.list_runs(database, which, newest, before, self._size + 1)
         shown, more = rows[: self._size], len(rows) > self._size
         return {
             "runs": [run_summary(row) for row in shown],
             "next_page_token": paging.make_token(repr(which), newest, shown[-1].seq) if more else "",
-            "total_runs": runs.count_runs(database, which, newest),
+            "total_runs": service.totals.count(which, newest),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,7 +21,9 @@ from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.changes import Changes
 from wes_bridge.store.database import Database
+from wes_bridge.store.listing import Totals
 from wes_bridge.store.lookup import StateLookup
+from wes_bridge.store.notices import Channel, Teller
 from wes_bridge.store.writer import Writer
 from wes_bridge.wes.errors import NotFoundError
 from wes_bridge.wes.links import Links
@@ -36,18 +39,20 @@ class Service:
     Args:
         config: how the service is configured.
         database: runs and tasks; the caller closes it.
-        wake: tells the engine workers that there is something new.
+        wake: tells the engine workers of this machine that there is something new.
     """
 
     def __init__(self, config: ServiceConfig, database: Database, wake: Callable[[], None]) -> None:
         self.config = config
         self.database = database
-        self.wake = wake
+        self._teller = Teller(database)
+        self._wake = wake
         self.workspace = Workspace(config.workspace_dir)
         self.threads = Threads()
-        self.writer = Writer(database, "wes-writer")
+        self.writer = Writer(database, "wes-writer", after=partial(self._teller.tell, Channel.CHANGES))
         self.public_url = str(config.public_url) if config.public_url else None
         self.watcher = Watcher(Changes(database), self.threads.sql)
+        self.totals = Totals(database)
         self._state = StateLookup(database)
         self._http: httpx.AsyncClient | None = None
 
@@ -71,7 +76,13 @@ class Service:
         if self._http is not None:
             await self._http.aclose()
         await self.threads.files(self.writer.close)
+        await self.threads.files(self._teller.close)
         self.threads.close()
+
+    def wake(self) -> None:
+        """Tell the engine workers, here and elsewhere, that there is something new."""
+        self._wake()
+        self._teller.tell(Channel.WORK)
 
     def links(self, request: Request) -> Links:
         """URLs for the answer to this request."""

@@ -14,7 +14,6 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.model.preferences import PREFIX, Preferences
 from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import SECRET, STATES, URL
-from wes_bridge.store import runs
 from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS, WES_VERSION, engine_versions, protocols
 from wes_bridge.wes.service import Service, json_response
@@ -30,7 +29,7 @@ class ServiceInfoHandlers:
 
     async def get(self, request: Request) -> Response:
         """GetServiceInfo."""
-        counts = await self._service.threads.sql(runs.count_by_state, self._service.database)
+        counts = await self._service.threads.sql(self._service.totals.by_state)
         info = self._fixed | {
             "brokers": await self._brokers.health(),
             "system_state_counts": {state.value: counts.get(state, 0) for state in State},

@@ -39,7 +39,7 @@ class Batch:
         since, until: the positions.
         state: of the run; None: the run is gone.
         run: the event with the run as it is.
-        tasks: events of tasks.
+        tasks: events of tasks; None: nobody wanted them when it was made.
         is_whole: nothing more to be read.
     """
 
@@ -47,7 +47,7 @@ class Batch:
     until: Position
     state: State | None
     run: bytes = b""
-    tasks: bytes = b""
+    tasks: bytes | None = b""
     is_whole: bool = True
 
     @property
@@ -62,11 +62,11 @@ class Topic:
 
     Attributes:
         latest: what was published last.
-        listeners: each is woken when there is something new.
+        listeners: each is woken when there is something new; with whether it wants to be told of tasks.
     """
 
     latest: Batch
-    listeners: set[asyncio.Event] = field(default_factory=set)
+    listeners: dict[asyncio.Event, bool] = field(default_factory=dict)
 
     def publish(self, batch: Batch) -> None:
         """Show a batch to all listeners."""
@@ -120,12 +120,15 @@ class Watcher:
         batch: Batch = await self._in_thread(self._read, run_id, position)
         return batch
 
-    def join(self, run_id: str, batch: Batch, news: asyncio.Event) -> Topic:
-        """Listen to a run; ``batch`` is what was read of it last, ``news`` is set when there is more."""
+    def join(self, run_id: str, batch: Batch, news: asyncio.Event, with_tasks: bool) -> Topic:
+        """Listen to a run; ``batch`` is what was read of it last, ``news`` is set when there is more.
+
+        Tasks are left out of what is published as long as no listener wants them.
+        """
         topic = self._topics.get(run_id)
         if topic is None:
             topic = self._topics[run_id] = Topic(replace(batch, since=batch.until, tasks=b""))
-        topic.listeners.add(news)
+        topic.listeners[news] = with_tasks
         if self.is_closing or topic.latest.until > batch.until:
             news.set()
         # What changed since it was read may have been looked at already, when nobody was listening to it.
@@ -136,7 +139,7 @@ class Watcher:
     def leave(self, run_id: str, news: asyncio.Event) -> None:
         """Listen no more."""
         topic = self._topics[run_id]
-        topic.listeners.discard(news)
+        topic.listeners.pop(news, None)
         if not topic.listeners:
             del self._topics[run_id]
         if not self._topics:
@@ -160,7 +163,8 @@ class Watcher:
         seen = {run_id: topic.latest for run_id, topic in self._topics.items()}
         must_look, self._must_look = self._must_look, False
         try:
-            found: dict[str, Batch] = await self._in_thread(self._changed, seen, must_look)
+            told = {run_id for run_id, topic in self._topics.items() if any(topic.listeners.values())}
+            found: dict[str, Batch] = await self._in_thread(self._changed, seen, told, must_look)
         except BaseException:
             self._must_look = True
             raise
@@ -172,8 +176,8 @@ class Watcher:
                 self._must_look = True
         return bool(found)
 
-    def _changed(self, seen: dict[str, Batch], must_look: bool) -> dict[str, Batch]:
-        """Blocking."""
+    def _changed(self, seen: dict[str, Batch], told: set[str], must_look: bool) -> dict[str, Batch]:
+        """Blocking; ``told`` are the runs of whose tasks somebody wants to be told."""
         if not self._changes.any_at_all() and not must_look:
             return {}
         numbers = self._changes.numbers(seen)
@@ -182,10 +186,11 @@ class Watcher:
             for run_id, last in seen.items()
             if last.state is not None and (not last.is_whole or numbers.get(run_id, -1) != last.until.changed)
         }
-        return {run_id: self._read(run_id, position) for run_id, position in behind.items()}
+        return {run_id: self._read(run_id, position, run_id in told) for run_id, position in behind.items()}
 
-    def _read(self, run_id: str, position: Position) -> Batch:
-        delta = self._changes.since(run_id, position, _TASKS)
+    def _read(self, run_id: str, position: Position, with_tasks: bool = True) -> Batch:
+        changes = self._changes
+        delta = changes.since(run_id, position, _TASKS) if with_tasks else changes.run(run_id)
         return Batch(position, position, None) if delta is None else batch_of(delta, position)
 
 
@@ -198,7 +203,7 @@ def batch_of(delta: Delta, since: Position) -> Batch:
         delta.until,
         state,
         run_event(delta.run, END if is_end else None),
-        b"".join(task_event(row) for row in delta.tasks),
+        None if delta.tasks is None else b"".join(task_event(row) for row in delta.tasks),
         delta.is_whole,
     )
 

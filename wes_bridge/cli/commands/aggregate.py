@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-_SIMPLE = {
-    "name": "name",
-    "host": "host",
-    "port": "port",
-    "state_dir": "state",
-    "public_url": "public_url",
-    "deadline": "deadline",
-    "offers": "offers",
-}
+from wes_bridge.cli.flags import become, brokers_given, in_folder, settings_given, settled
 
 
 @click.command()
@@ -69,34 +59,11 @@ def aggregate(config: Path | None, **given: Any) -> None:
     Exit codes: 0 stopped as asked; 1 it could not be started; 2 the configuration is wrong.
     """
     from wes_bridge.cli.configure import aggregator_config, dump  # noqa: PLC0415
-    from wes_bridge.cli.settings import SettingsError  # noqa: PLC0415
 
-    flags: dict[tuple[str | int, ...], tuple[object, str]] = {
-        (field,): (given[name], "--" + name.replace("_", "-"))
-        for field, name in _SIMPLE.items()
-        if given[name] is not None
-    }
-    if given["brokers"]:
-        flags["brokers",] = [_broker(text) for text in given["brokers"]], "--broker"
-    try:
-        settings = aggregator_config(config, flags)
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        raise SystemExit(2) from None
-    if settings.state_dir is None:
-        folder = Path(f"wes-bridge-aggregator-{settings.name}").absolute()
-        settings = settings.model_copy(update={"state_dir": folder})
+    same = ("name", "host", "port", "public_url", "deadline", "offers")
+    flags = settings_given(given, *same, state="state_dir") | brokers_given(given["brokers"])
+    settings = in_folder(settled(aggregator_config, config, flags), "aggregator")
     if given["print_config"]:
         click.echo(dump(settings), nl=False)
         return
-    arguments = ["-m", "wes_bridge.aggregator.main", "--config-json", settings.model_dump_json()]
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
-
-
-def _broker(text: str) -> dict[str, str]:
-    name, equals, url = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r}: give it as NAME=URL", param_hint="--broker")
-    return {"name": name, "url": url}
+    become("wes_bridge.aggregator.main", settings)

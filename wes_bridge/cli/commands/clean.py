@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from wes_bridge.cli.flags import settings_given, settled
+
 
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="The service's settings, as YAML.")
@@ -28,24 +30,9 @@ def clean(config: Path | None, dry_run: bool, **given: Any) -> None:
     Prints a line for each thing: what, run, bytes.
     """
     from wes_bridge.cli.configure import service_config  # noqa: PLC0415
-    from wes_bridge.cli.settings import SettingsError  # noqa: PLC0415
 
-    keys = {
-        ("state_dir",): "state",
-        ("database",): "database",
-        ("retention", "keep_runs"): "keep_runs",
-    }
-    flags: dict[tuple[str | int, ...], tuple[object, str]] = {
-        key: (given[name], "--" + name.replace("_", "-"))
-        for key, name in keys.items()
-        if given[name] is not None
-    }
-    try:
-        settings = service_config(config, flags)
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        raise SystemExit(2) from None
+    flags = settings_given(given, "database", state="state_dir", keep_runs="retention.keep_runs")
+    settings = settled(service_config, config, flags)
     if settings.database is None and not (settings.state_dir / "wes-bridge.db").exists():
         click.echo(f"error: {settings.state_dir} is not the state folder of a service; see --state", err=True)
         raise SystemExit(1)

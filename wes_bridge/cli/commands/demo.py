@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from wes_bridge.cli.flow import FAILURE, INTERRUPTED, SUCCESS, InterruptedRunError
+from wes_bridge.cli.exit_codes import FAILURE, INTERRUPTED, SUCCESS
+from wes_bridge.cli.flow import InterruptedRunError
 
 _NODES = ("alpha", "beta", "gamma")
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wes_bridge.cli.commands.node_admin import drain, open_node, status
-
-_SIMPLE = {
-    "name": "name",
-    "host": "host",
-    "port": "port",
-    "state_dir": "state",
-    "public_url": "public_url",
-    "cores": "cores",
-    "memory_gib": "memory",
-}
+from wes_bridge.cli.flags import become, in_folder, settings_given, settled
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[drain|open|status]")
@@ -65,34 +54,20 @@ for command in (drain, open_node, status):
 
 def _run(config: Path | None, given: dict[str, Any]) -> None:
     from wes_bridge.cli.configure import dump, node_config  # noqa: PLC0415
-    from wes_bridge.cli.settings import SettingsError  # noqa: PLC0415
 
-    flags: dict[tuple[str | int, ...], tuple[object, str]] = {
-        (field,): (given[name], "--" + name.replace("_", "-"))
-        for field, name in _SIMPLE.items()
-        if given[name] is not None
-    }
-    if given["booking"]:
-        flags["booking", "mode"] = given["booking"], "--booking"
+    others = {"state": "state_dir", "memory": "memory_gib", "booking": "booking.mode"}
+    flags = settings_given(given, "name", "host", "port", "public_url", "cores", **others)
     if given["platforms"]:
         flags["platforms",] = list(given["platforms"]), "--platform"
     if given["data"]:
         flags["data",] = list(given["data"]), "--data"
-    try:
-        settings = node_config(config, flags)
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        raise SystemExit(2) from None
-    if settings.state_dir is None:
-        folder = Path(f"wes-bridge-node-{settings.name}").absolute()
-        settings = settings.model_copy(update={"state_dir": folder})
+    settings = in_folder(settled(node_config, config, flags), "node")
     if given["print_config"]:
         click.echo(dump(settings), nl=False)
         return
-    arguments = ["-m", "wes_bridge.node.main", "--config-json", settings.model_dump_json()]
-    for flag in ("end_sessions_on_exit", "exit_with_parent"):
-        if given[flag]:
-            arguments.append("--" + flag.replace("_", "-"))
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
+    passed_on = ("end_sessions_on_exit", "exit_with_parent")
+    become(
+        "wes_bridge.node.main",
+        settings,
+        *("--" + name.replace("_", "-") for name in passed_on if given[name]),
+    )

@@ -12,10 +12,9 @@ import click
 import yaml
 
 from wes_bridge.bundle import Bundle, BundleError, make_bundle
-from wes_bridge.cli import flow, plan_view
-from wes_bridge.cli.commands.run import pairs
+from wes_bridge.cli import exit_codes, flow, plan_view
+from wes_bridge.cli.flags import pairs, settled
 from wes_bridge.cli.remote import json_option, put_json, put_table
-from wes_bridge.cli.settings import SettingsError
 from wes_bridge.client import WESClient, WESError
 from wes_bridge.model.run_plan import UNSUPPORTED, PlanError, RunPlan
 
@@ -75,19 +74,15 @@ def plan(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
     except BundleError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)
-        code = flow.FAILURE
-    except SettingsError as error:
-        for setting in error.problems:
-            click.echo(f"error: {setting}", err=True)
-        code = flow.USAGE
+        code = exit_codes.FAILURE
     except PlanError as error:
         click.echo(f"error: {UNSUPPORTED if error.unsupported else ''}{error}", err=True)
-        code = flow.UNSUPPORTED if error.unsupported else flow.FAILURE
+        code = exit_codes.UNSUPPORTED if error.unsupported else exit_codes.FAILURE
     except (WESError, OSError) as error:
         click.echo(f"error: {error}", err=True)
-        code = flow.FAILURE
+        code = exit_codes.FAILURE
     except KeyboardInterrupt:
-        code = flow.INTERRUPTED
+        code = exit_codes.INTERRUPTED
     raise SystemExit(code)
 
 
@@ -103,11 +98,13 @@ def _plan(workflow: str, job: str | None, words: list[str], given: dict[str, Any
     def pack(shared: bool) -> Bundle:
         return make_bundle(workflow, job, arguments=words, shared=shared)
 
-    parameters = pairs(given["engine"], "--engine")
+    parameters = dict(pairs(given["engine"], "--engine"))
     if not given["wes"]:
+        from wes_bridge.cli.configure import service_config  # noqa: PLC0415
         from wes_bridge.cli.plan_here import plan_here  # noqa: PLC0415
 
-        return plan_here(pack(True), parameters, given["config"])
+        packed = pack(True)
+        return plan_here(packed, parameters, settled(service_config, given["config"], {}))
     with WESClient(given["wes"], upload=given["upload"], **flow.credentials()) as client:
         try:
             answer = client.plan_packed(pack, engine_parameters=parameters)
@@ -164,10 +161,10 @@ def write_requests(found: RunPlan, folder: Path) -> int:
 
 def _code(found: RunPlan) -> int:
     if found.is_unsupported:
-        return flow.UNSUPPORTED
+        return exit_codes.UNSUPPORTED
     if found.is_possible:
-        return flow.SUCCESS
+        return exit_codes.SUCCESS
     refused = len(found.refused)
     if refused:
         sys.stderr.write(f"{refused} of {len(found.steps)} rows have no offer\n")
-    return flow.FAILURE
+    return exit_codes.FAILURE

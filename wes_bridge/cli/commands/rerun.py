@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from wes_bridge.cli.flags import pairs
 from wes_bridge.cli.remote import connected, wes_option
 
 
@@ -36,10 +37,11 @@ def rerun(run_id: str, wes: str, wait: bool, **given: Any) -> None:
     Prints the id of the new run.
     """
     resources: dict[str, dict[str, Any]] = {}
-    for name in ("ram", "cores"):
-        for step, amount in _pairs(given[name], f"--{name}").items():
+    for name, form in (("ram", "STEP=SIZE"), ("cores", "STEP=NUMBER")):
+        for step, amount in pairs(given[name], f"--{name}", form):
             resources.setdefault(step, {})[name] = amount
-    inputs = {name: _value(name, text) for name, text in _pairs(given["inputs"], "--set-input").items()}
+    set_inputs = dict(pairs(given["inputs"], "--set-input", "NAME=VALUE"))
+    inputs = {name: _value(name, text) for name, text in set_inputs.items()}
     with connected(wes) as client:
         new_id = client.rerun(run_id, again=given["again"], inputs=inputs, resources=resources)
         if not wait:
@@ -48,16 +50,6 @@ def rerun(run_id: str, wes: str, wait: bool, **given: Any) -> None:
         state = client.wait(new_id)
         click.echo(f"{new_id} {state}")
     raise SystemExit(0 if state == "COMPLETE" else 1)
-
-
-def _pairs(texts: tuple[str, ...], name: str) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{text!r}: there is no NAME= before the value", param_hint=name)
-        pairs[key] = value
-    return pairs
 
 
 def _value(name: str, text: str) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from wes_bridge.bundle import Bundle, BundleError, make_bundle
-from wes_bridge.cli import flow, steps
+from wes_bridge.cli import exit_codes, flow, steps
 from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService
+from wes_bridge.cli.flags import pairs
 from wes_bridge.cli.progress import Progress
 from wes_bridge.cli.remote import json_option, put_json, rich_table
 from wes_bridge.client import WESClient, WESError
@@ -62,12 +63,12 @@ def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
     except BundleError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)
-        code = flow.FAILURE
+        code = exit_codes.FAILURE
     except (WESError, EmbeddedError, OSError) as error:
         click.echo(f"error: {error}", err=True)
-        code = flow.FAILURE
+        code = exit_codes.FAILURE
     except KeyboardInterrupt:
-        code = flow.INTERRUPTED
+        code = exit_codes.INTERRUPTED
     raise SystemExit(code)
 
 
@@ -87,7 +88,7 @@ def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]
     def pack(shared: bool) -> Bundle:
         return make_bundle(workflow, job, arguments=words, shared=shared)
 
-    tags, engine = pairs(given["tags"], "--tag"), pairs(given["engine"], "--engine")
+    tags, engine = dict(pairs(given["tags"], "--tag")), dict(pairs(given["engine"], "--engine"))
     if given["reuse"] is not None:
         engine["reuse"] = "on" if given["reuse"] else "off"
     with _service(given) as place:
@@ -98,7 +99,7 @@ def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]
             run_id = client.submit_packed(pack, tags=tags, engine_parameters=engine)
             if given["detach"]:
                 click.echo(run_id)
-                return flow.SUCCESS
+                return exit_codes.SUCCESS
             return _follow(client, run_id, given)
 
 
@@ -111,21 +112,21 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
             flow.see_through(client, run_id, progress.update, lambda text: click.echo(text, err=True))
         except flow.InterruptedRunError as error:
             click.echo(str(error), err=True)
-            return flow.INTERRUPTED
+            return exit_codes.INTERRUPTED
     log = client.run(run_id)
     code = flow.exit_code(log)
     outputs = client.download(run_id, given["outdir"], outputs=log.get("outputs") or {})
     tasks = flow.tasks_of(client, run_id) if given["as_json"] or not quiet else []
     if not quiet:
         _show_steps(tasks)
-    if code != flow.SUCCESS:
+    if code != exit_codes.SUCCESS:
         for line in flow.reasons(client, log):
             click.echo(line, err=True)
     if given["as_json"]:
         put_json({"run": log | {"outputs": outputs}, "tasks": tasks})
     else:
         put_json(outputs)
-    if code != flow.SUCCESS or not quiet:
+    if code != exit_codes.SUCCESS or not quiet:
         click.echo(f"{log.get('state')}", err=True)
     return code
 
@@ -139,14 +140,3 @@ def _show_steps(tasks: list[dict[str, Any]]) -> None:
         return
     for row in (list(steps.COLUMNS), *rows):
         click.echo("\t".join(row), err=True)
-
-
-def pairs(texts: tuple[str, ...], name: str) -> dict[str, str]:
-    """``KEY=VALUE`` options as a mapping."""
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r}: give it as KEY=VALUE", param_hint=name)
-        found[key] = value
-    return found

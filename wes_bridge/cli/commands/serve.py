@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from wes_bridge.cli.flags import brokers_given, settings_given, settled
+
+if TYPE_CHECKING:
+    from wes_bridge.cli.settings import Key
 
 
 @click.command()
@@ -48,14 +53,8 @@ def serve(config: Path | None, **given: Any) -> None:
     Exit codes: 0 stopped as asked; 1 it could not be started; 2 the configuration is wrong.
     """
     from wes_bridge.cli.configure import dump, service_config  # noqa: PLC0415
-    from wes_bridge.cli.settings import SettingsError  # noqa: PLC0415
 
-    try:
-        settings = service_config(config, _flags(given))
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        raise SystemExit(2) from None
+    settings = settled(service_config, config, _flags(given))
     if given["print_config"]:
         click.echo(dump(settings), nl=False)
         return
@@ -74,33 +73,14 @@ def serve(config: Path | None, **given: Any) -> None:
         raise SystemExit(1) from None
 
 
-def _flags(given: dict[str, Any]) -> dict[tuple[str | int, ...], tuple[object, str]]:
+def _flags(given: dict[str, Any]) -> dict[Key, tuple[object, str]]:
     """Flags that were given, as settings."""
-    flags: dict[tuple[str | int, ...], tuple[object, str]] = {}
-    simple = {
-        ("host",): "host",
-        ("port",): "port",
-        ("state_dir",): "state",
-        ("database",): "database",
-        ("engine", "workers"): "workers",
-        ("log_level",): "log_level",
-    }
-    for key, name in simple.items():
-        if given[name] is not None:
-            flags[key] = given[name], "--" + name.replace("_", "-")
+    others = {"state": "state_dir", "workers": "engine.workers"}
+    flags = settings_given(given, "host", "port", "database", "log_level", **others)
     if given["no_node"] and given["nodes"]:
         raise click.UsageError("--no-node and --node exclude each other.")
     if given["no_node"]:
         flags["nodes",] = [], "--no-node"
     elif given["nodes"]:
         flags["nodes",] = [{"name": name} for name in given["nodes"]], "--node"
-    if given["brokers"]:
-        flags["brokers",] = [_broker(text) for text in given["brokers"]], "--broker"
-    return flags
-
-
-def _broker(text: str) -> dict[str, str]:
-    name, equals, url = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r}: give it as NAME=URL", param_hint="--broker")
-    return {"name": name, "url": url}
+    return flags | brokers_given(given["brokers"])

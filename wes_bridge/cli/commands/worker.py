@@ -7,12 +7,7 @@ from typing import Any
 
 import click
 
-_SIMPLE = {
-    ("state_dir",): "state",
-    ("database",): "database",
-    ("workspace",): "workspace",
-    ("log_level",): "log_level",
-}
+from wes_bridge.cli.flags import brokers_given, settings_given, settled
 
 
 @click.command()
@@ -50,23 +45,10 @@ def worker(config: Path | None, **given: Any) -> None:
 
     Exit codes: 0 stopped as asked; 1 it could not be started; 2 the configuration is wrong.
     """
-    from wes_bridge.cli.commands.serve import _broker  # noqa: PLC0415
     from wes_bridge.cli.configure import service_config  # noqa: PLC0415
-    from wes_bridge.cli.settings import SettingsError  # noqa: PLC0415
 
-    flags: dict[tuple[str | int, ...], tuple[object, str]] = {
-        key: (given[name], "--" + name.replace("_", "-"))
-        for key, name in _SIMPLE.items()
-        if given[name] is not None
-    }
-    if given["brokers"]:
-        flags["brokers",] = [_broker(text) for text in given["brokers"]], "--broker"
-    try:
-        settings = service_config(config, flags)
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        raise SystemExit(2) from None
+    flags = settings_given(given, "database", "workspace", "log_level", state="state_dir")
+    settings = settled(service_config, config, flags | brokers_given(given["brokers"]))
     from wes_bridge.cli.lone_worker import LoneWorkerError, work  # noqa: PLC0415
 
     try:

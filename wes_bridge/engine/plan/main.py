@@ -22,8 +22,7 @@ from pydantic import BaseModel
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder
-from wes_bridge.engine import javascript, runlog, speedups
-from wes_bridge.engine.loading import preload
+from wes_bridge.engine import javascript, runlog, schemas, speedups
 from wes_bridge.engine.plan.planner import RunPlanner
 from wes_bridge.federation.asking import REJECT_TIMEOUT
 from wes_bridge.federation.brokers import make_broker
@@ -32,7 +31,6 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.run_plan import PlanError, RunPlan
 
-VERSIONS = ("v1.0", "v1.1", "v1.2")
 _KILL_AFTER = 5.0
 """Seconds after its time that a planner ends itself, should nobody have killed it."""
 
@@ -64,9 +62,9 @@ def prepare(version: str | None = None) -> None:
     javascript.install()
     speedups.install()
     runlog.install()
-    if version in VERSIONS:
-        for needed in dict.fromkeys((version, "v1.0")):  # cwltool takes some types from v1.0
-            preload(needed)
+    schemas.preload_kept()
+    if version in schemas.VERSIONS:
+        schemas.preload(version)
 
 
 async def make_plan(job: Job) -> Result:

@@ -8,19 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
-from cwltool.mutation import MutationManager
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder, file_url
-from wes_bridge.engine.context import StepContext
+from wes_bridge.engine.context import run_context, task_id
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
@@ -30,7 +28,6 @@ from wes_bridge.engine.plan.expand import Expansion, TooWideError
 from wes_bridge.engine.plan.grouping import Group, grouped, request_key
 from wes_bridge.engine.plan.sizes import Sizes
 from wes_bridge.engine.plan.timeline import schedule
-from wes_bridge.engine.run import task_id
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.choosing import Candidate, choose
 from wes_bridge.federation.client import Broker
@@ -145,7 +142,8 @@ class RunPlanner:
         url = workflow_location(request["workflow_url"], folder, base)
         loaded = load(url, request.get("workflow_params") or {}, base, policy, files(base))
         outputs = RunFolder(self._config.workspace_dir / run_id)
-        context = plan_context(run_id, files, engine.expression_timeout)
+        options = {"eval_timeout": engine.expression_timeout}
+        context = run_context(run_id, files, options, checksums=False)
         expansion = Expansion(context, lambda place: file_url(outputs.task_out(task_id(place))))
         expansion.expand(loaded.process, loaded.job_order)
         wish, sizes = combine(preferences), Sizes(files(base))
@@ -177,20 +175,6 @@ class RunPlanner:
                     asked[key] = group.create_task(ask(plan))
                 keys.append(key)
         return [asked[key].result() if key in asked else [] for key in keys]
-
-
-def plan_context(run_id: str, files: Callable[[str], Any], timeout: float) -> StepContext:
-    """As a walk's."""
-    context = StepContext({"eval_timeout": timeout})
-    context.run_id = run_id
-    context.basedir = "/nonexistent"
-    context.make_fs_access = files
-    context.mutation_manager = MutationManager()
-    context.toplevel = True
-    context.workflow_eval_lock = threading.Condition(threading.RLock())
-    context.use_container = True
-    context.compute_checksum = False
-    return context
 
 
 def _readable(text: str, folder: RunFolder) -> str:

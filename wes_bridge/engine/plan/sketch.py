@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cwltool.errors import UnsupportedRequirement, WorkflowException
+from cwltool.errors import WorkflowException
 from cwltool.process import shortname
 
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.plan.expressions import Expressions
 from wes_bridge.engine.plan.unknown import Unknown, is_known, sources_of
+from wes_bridge.engine.requirements import image_of, success_codes
 from wes_bridge.model.step_plan import Resources, StagedFile, StepPlan
 from wes_bridge.model.units import MIB
 
+_CODES = ("successCodes", "temporaryFailCodes", "permanentFailCodes")
 _DEFAULTS = {"cores": 1.0, "ram": 256.0}
 
 
@@ -38,7 +40,7 @@ def sketch(
         WorkflowException: an expression fails.
     """
     asked = _Asked(tool, inputs, expressions)
-    image, required = _image(tool)
+    image, required = image_of(tool)
     waits = {name: sources_of(value) for name, value in inputs.items() if not is_known(value)}
     root = context.get_outdir().removesuffix("/out")
     plan = StepPlan(
@@ -54,7 +56,7 @@ def sketch(
         network=asked.network(),
         image=image,
         image_required=required,
-        success_codes=_success_codes(tool.tool),
+        success_codes=success_codes(*(tool.tool.get(name, ()) for name in _CODES)),
     )
     words = [_waits(name, sources) for name, sources in waits.items()]
     return plan, (*words, *asked.unknown)
@@ -71,23 +73,6 @@ def _command(tool: Any) -> list[str]:
         first = next((one for one in tool.tool.get("arguments") or [] if isinstance(one, str)), None)
         words = [first] if first and "$" not in first else [shortname(tool.tool["id"])]
     return words
-
-
-def _image(tool: Any) -> tuple[str | None, bool]:
-    requirement, required = tool.get_requirement("DockerRequirement")
-    if requirement is None:
-        return None, False
-    image = requirement.get("dockerImageId") or requirement.get("dockerPull")
-    if image is None and required:
-        raise UnsupportedRequirement(
-            "DockerRequirement without dockerPull or dockerImageId: images are not built or loaded here"
-        )
-    return image, bool(required and image)
-
-
-def _success_codes(document: Mapping[str, Any]) -> list[int]:
-    failures = {*document.get("temporaryFailCodes", ()), *document.get("permanentFailCodes", ())}
-    return sorted({0, *document.get("successCodes", ())} - failures)
 
 
 def _staged(inputs: Mapping[str, Any], root: str) -> Iterator[StagedFile]:

@@ -1,0 +1,102 @@
+"""What a task's row shows of its step: planned, under way, ended. It stores nothing and decides nothing."""
+
+from __future__ import annotations
+
+import time
+
+from wes_bridge.data.workspace import file_url, url_path
+from wes_bridge.federation.placement import Progress
+from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.states import State, task_state
+from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.store.runs import TaskRow
+
+_STREAMS = ("stdout", "stderr")
+
+
+def begin_anew(task: TaskRow) -> None:
+    """Forget what an earlier worker did for a task."""
+    task.state, task.outcome, task.exit_code = State.QUEUED, None, None
+    task.node = task.session_url = task.placement = None
+    task.start_time = task.end_time = None
+    task.system_logs = []
+    task.created = time.time()
+
+
+def show_plan(task: TaskRow, plan: StepPlan) -> None:
+    """Show what will be run, and where its streams go unless they go to files of the session."""
+    task.cmd = plan.argv
+    _set_streams(task, plan)
+
+
+def show_progress(task: TaskRow, progress: Progress) -> None:
+    """Show where the task is, and how far."""
+    placement, session = progress.placement, progress.session
+    task.node, task.session_url = placement.shown_node, placement.session_url
+    task.placement = placement.to_json()
+    if placement.attempt > 1 and placement.plan is not None:
+        _set_streams(task, placement.plan)
+    if session is None:
+        return
+    for name in _STREAMS:
+        if getattr(task, name) is None:  # it goes to a file of the session: the node shows it meanwhile
+            setattr(task, name, _stream_url(session, name))
+    compute_phase = session.compute.phase if session.compute else None
+    task.state = task_state(session.phase, compute_phase)
+    if task.state is State.RUNNING and task.start_time is None:
+        task.start_time = time.time()
+
+
+def show_end(task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> str | None:
+    """Show how it ended.
+
+    Args:
+        task: of the step.
+        plan: of the step.
+        outcome: of its session.
+        status: cwltool's word for the step's end.
+
+    Returns:
+        What went wrong, in words; None when nothing did.
+    """
+    task.exit_code, task.end_time = outcome.exit_code, time.time()
+    task.start_time = task.start_time or task.created
+    out = url_path(outcome.output_dir or plan.output_url)
+    for name in _STREAMS:
+        redirected = getattr(plan, name)
+        if redirected:
+            setattr(task, name, file_url(out / redirected))
+    if status == "success":
+        task.state = State.COMPLETE
+        return None
+    ran = outcome.exit_code is not None or outcome.by_command
+    task.state = State.EXECUTOR_ERROR if ran else State.SYSTEM_ERROR
+    problem = outcome.problem or _exit_words(outcome, task)
+    task.system_logs = [problem]
+    return problem
+
+
+def _set_streams(task: TaskRow, plan: StepPlan) -> None:
+    task.stdout = None if plan.stdout else plan.stdout_url
+    task.stderr = None if plan.stderr else plan.stderr_url
+
+
+def _stream_url(session: Session, name: str) -> str | None:
+    streams = session.executable.streams if session.executable else None
+    stream = getattr(streams, name, None) if streams else None
+    return stream.locations[0] if stream and stream.locations else None
+
+
+def _exit_words(outcome: StepOutcome, task: TaskRow) -> str:
+    if outcome.exit_code == 0:
+        return "the command ended well but its outputs are not what the tool declares (see the run's log)"
+    return f"the command ended with exit code {outcome.exit_code}{_tail(task)}"
+
+
+def _tail(task: TaskRow) -> str:
+    """The last words of its standard error, for people who read only the first message."""
+    try:
+        lines = url_path(task.stderr or "").read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
+    except (OSError, ValueError):
+        return ""
+    return f": {lines[-1][:300]}" if lines else ""

@@ -1,0 +1,103 @@
+"""One HTTP request to an ExecutionBroker and its answer, bounded in time and length.
+
+It must not know what is asked, nor how a failure is told: a service names the broker's address to its user,
+an aggregator must not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+_READ = 64 * 1024
+"""Bytes of an error's body that are looked at."""
+_EXCERPT = 300
+"""Characters of what it says that are passed on."""
+_WITHIN_DEADLINE = aiohttp.ClientTimeout(total=None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A broker's answer, read to its end."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def etag(self) -> str | None:
+        """The version of what was answered, None when the broker gives none."""
+        return self.headers.get("etag")
+
+    @property
+    def excerpt(self) -> str:
+        """What an error's body says, shortened."""
+        text = self.content[:_READ].decode(errors="replace").strip()
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError):
+            return text[:_EXCERPT] or "nothing more"
+        if isinstance(body, dict):
+            body = body.get("message") or body.get("msg") or body.get("detail") or body.get("error") or body
+        return str(body)[:_EXCERPT]
+
+
+class TooLongError(Exception):
+    """The answer is longer than was allowed."""
+
+
+async def exchange(
+    http: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    deadline: float,
+    limit: int,
+    *,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    within: aiohttp.ClientTimeout = _WITHIN_DEADLINE,
+) -> Answer:
+    """Send a request and read the whole answer. Redirects are not followed.
+
+    Args:
+        http: the connections.
+        method: of the request.
+        url: of the request.
+        deadline: seconds for all of it.
+        limit: bytes the answer may have, unpacked.
+        headers: all there are.
+        body: of the request.
+        within: what parts of it may take, where that is to be less.
+
+    Raises:
+        TimeoutError: no answer in time.
+        TooLongError: it is longer.
+        aiohttp.ClientError: not reachable, or not HTTP. So do OSError and ValueError.
+    """
+    async with (
+        asyncio.timeout(deadline),
+        http.request(
+            method, url, data=body, headers=headers, allow_redirects=False, timeout=within
+        ) as answer,
+    ):
+        return Answer(url, answer.status, answer.headers, await _content(answer, limit))
+
+
+async def _content(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body. One that does not say how long it is, or is compressed, is read with an eye on its length."""
+    length = answer.content_length
+    if length is not None and length <= limit and "Content-Encoding" not in answer.headers:
+        return await answer.read()
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > limit:
+            raise TooLongError
+        parts.append(part)
+    return b"".join(parts)
