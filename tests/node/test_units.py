@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -156,10 +157,18 @@ def test_root_there_and_back(text: str) -> None:
     assert RootMap(None, Path("/real")).inward(text) == text
 
 
+@given(st.text(alphabet="/ab ", max_size=30), st.sampled_from(["/a", "/ab/a", "/a/a"]))
+def test_root_is_found_as_an_expression_would(text: str, root: str) -> None:
+    expected = re.sub(re.escape(root) + r"(?![A-Za-z0-9_-])", "/real", text)
+    assert RootMap(root, Path("/real")).inward(text) == expected
+
+
 def test_root_is_replaced_whole() -> None:
     paths = RootMap("/wb-1", Path("/real"))
     assert paths.inward("-I/wb-1/x:/wb-1 /wb-12 /wb-1.") == "-I/real/x:/real /wb-12 /real."
     assert paths.inward_bytes(b"\xff/wb-1/x") == b"\xff/real/x"
+    assert paths.outward(b"\xff/real/x /real-y /real") == b"\xff/wb-1/x /real-y /wb-1"
+    assert RootMap("/\u00e9", Path("/\u00fc")).outward("/\u00fc/x".encode()) == "/\u00e9/x".encode()
     assert paths.host("/wb-1/a/b") == Path("/real/a/b")
     assert RootMap(None, Path("/real")).host("/a/b") == Path("/real/a/b")
 

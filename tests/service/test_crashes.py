@@ -4,7 +4,7 @@
 The seed decides what is killed and how long is waited before; what the processes do meanwhile is theirs.
 
 A command notes that it ran before it does anything else, so one that ran twice shows however it ended. That
-holds for a killed node too: what it runs is looked after by a process of its own, which survives it.
+holds for a killed node too: what it runs is looked after by its keeper, which survives it.
 """
 
 from __future__ import annotations

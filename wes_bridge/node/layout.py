@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import string
 from pathlib import Path, PurePosixPath
 
 from wes_bridge.node.errors import BadRequestError
@@ -64,6 +64,32 @@ def is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
 
 
+_IN_NAMES = frozenset(string.ascii_letters + string.digits + "_-")
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    """Replace a path wherever it is not the beginning of a longer name.
+
+    Not by a regular expression: compiling one for each session took a third of a millisecond.
+    """
+    found, done = text.find(old), 0
+    parts = []
+    while found >= 0:
+        end = found + len(old)
+        if text[end : end + 1] in _IN_NAMES:
+            end = found + 1
+        else:
+            parts += [text[done:found], new]
+            done = end
+        found = text.find(old, end)
+    return "".join(parts) + text[done:]
+
+
+def _as_bytes(path: str) -> str:
+    """A path's bytes, one character each."""
+    return path.encode().decode("latin-1")
+
+
 class RootMap:
     """The client's ``root`` and the directory it stands for here.
 
@@ -75,14 +101,10 @@ class RootMap:
     def __init__(self, root: str | None, real: Path) -> None:
         self.root = root
         self.real = str(real)
-        self._in = re.compile(re.escape(root) + r"(?![A-Za-z0-9_-])") if root else None
-        self._out = re.compile(re.escape(self.real.encode()) + rb"(?![A-Za-z0-9_-])")
 
     def inward(self, text: str) -> str:
         """Replace the client's root by the real directory wherever it stands in ``text``."""
-        if self._in is None or self.root is None or self.root not in text:
-            return text
-        return self._in.sub(lambda _: self.real, text)
+        return text if self.root is None else _replace(text, self.root, self.real)
 
     def inward_bytes(self, content: bytes) -> bytes:
         """As :meth:`inward`, for the content of a file."""
@@ -94,8 +116,7 @@ class RootMap:
         """Replace the real directory by the client's root wherever it stands in ``text``."""
         if self.root is None:
             return text
-        root = self.root.encode()
-        return self._out.sub(lambda _: root, text)
+        return _replace(text.decode("latin-1"), _as_bytes(self.real), _as_bytes(self.root)).encode("latin-1")
 
     def is_rooted(self, path: str) -> bool:
         """Whether a session path is below the client's root; the others only a container can show."""

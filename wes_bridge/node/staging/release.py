@@ -54,8 +54,9 @@ def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None
 def stream_file(session: Session, folder: SessionFolder, tree: Tree, name: str) -> Path | None:
     """The file that holds stream ``name`` (stdout, stderr) now; None when there is none yet."""
     for path in _stream_places(session, folder, tree, name):
-        within = not path.is_relative_to(folder.root) or path.resolve().is_relative_to(folder.root)
-        if path.is_file() and not path.is_symlink() and within:
+        if not path.is_file() or path.is_symlink():
+            continue
+        if not path.is_relative_to(folder.root) or path.resolve().is_relative_to(folder.root):
             return path
     return None
 
@@ -125,8 +126,9 @@ def _rewrite_files(tree: Tree, session: Session) -> None:
     executable = session.executable
     for name in (executable.rewrite or []) if executable else []:
         path = tree.paths.host(f"{tree.workdir}/{clean_relative(name, 'executable.rewrite')}")
-        inside = path.resolve().is_relative_to(tree.paths.real)
-        if path.is_file() and not path.is_symlink() and inside:
+        if not path.is_file() or path.is_symlink():
+            continue
+        if path.resolve().is_relative_to(tree.paths.real):
             content = path.read_bytes()
             changed = tree.paths.outward(content)
             if changed != content:
