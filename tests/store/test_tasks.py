@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ from wes_bridge.store.runs import (
     set_run_state,
 )
 from wes_bridge.store.tables import SERVICE
-from wes_bridge.store.task_log import TaskLog
-from wes_bridge.store.writer import Writer
+from wes_bridge.store.task_log import DISTANCE, MANY, TaskLog
+from wes_bridge.store.writer import Work, Writer
 
 
 @pytest.fixture
@@ -75,6 +76,27 @@ def test_notes_and_durable_writes_end_in_the_newest_state(database: Database) ->
 
     asyncio.run(go())
     assert states(database) == ["COMPLETE"] * 200
+
+
+def test_many_tasks_are_written_at_a_distance(database: Database) -> None:
+    written: list[float] = []
+
+    class Counting(Writer):
+        async def __call__(self, work: Work) -> Any:
+            written.append(asyncio.get_running_loop().time())
+            return await super().__call__(work)
+
+    async def go() -> None:
+        writer = Counting(database)
+        log = TaskLog(writer)
+        await asyncio.gather(*(log.put(task(n)) for n in range(1, MANY + 1)))
+        await asyncio.gather(log.put(task(1, State.RUNNING)), log.put(task(MANY + 1)))
+        writer.close()
+
+    asyncio.run(go())
+    first, second = written
+    assert second - first >= DISTANCE - 0.001
+    assert states(database) == ["RUNNING"] + ["QUEUED"] * MANY
 
 
 def test_a_durable_write_that_fails_says_so(database: Database) -> None:

@@ -184,6 +184,25 @@ def test_without_tasks(server, engine, listen):
     assert [event["event"] for event in stream.until_end()] == ["run"]
 
 
+def test_who_wants_tasks_misses_none_beside_who_does_not(server, engine, listen):
+    run_id = begin(server, engine)
+    without = listen(run_id, "?tasks=false")
+    without.next()
+    for number in range(1, 4):  # changes that are looked at while nobody wants to be told of tasks
+        engine.task(run_id, number)
+    one = listen(run_id)
+    assert [one.next().get("id") for _ in range(4)] == [None, "t1", "t2", "t3"]
+    engine.task(run_id, 2, state=State.RUNNING)
+    event = one.next()
+    assert (event["id"], event["state"]) == ("t2", "RUNNING")
+    another = listen(run_id, "?tasks=false")
+    one.close()
+    engine.task(run_id, 3, state=State.RUNNING)
+    engine.finish(run_id)
+    assert [event["event"] for event in without.until_end()] == ["run"]
+    assert another.until_end()[-1]["state"] == "COMPLETE"
+
+
 def test_many_tasks_come_once_each(server, engine, listen):
     from wes_bridge.store import runs  # noqa: PLC0415
 
