@@ -22,7 +22,7 @@ from wes_bridge.store.tables import HEAD, run_tags, runs
 
 _SHOWN = ("seq", "run_id", "state", "start_time", "end_time", "tags", "workflow_name")
 MANY = 5000
-"""Runs from which on a count is remembered."""
+"""Runs in the database, of anybody, from which on counts are remembered."""
 _SHARE = 20
 """A count is remembered for so many times as long as it took to make."""
 _LONGEST = 5.0
@@ -156,16 +156,16 @@ class _Total:
 
 
 class Totals:
-    """Counts of runs by filter. Large ones are remembered for a moment, and kept up with what is submitted.
+    """Counts of runs by filter. Where there are many runs they are remembered for a moment, and kept up with
+    what is submitted.
 
-    So a run that is submitted counts at once; that one of many changed its state or was deleted may show
-    late, by twenty times what counting takes, and never by more than five seconds. For use by several
-    threads.
+    So a run that is submitted counts at once; that one changed its state or was deleted may show late, by
+    twenty times what counting takes, and never by more than five seconds. For use by several threads.
 
     Args:
         database: where to count.
         clock: seconds.
-        many: runs from which on a count is remembered.
+        many: runs in the database from which on counts are remembered.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Totals:
                 return known.count + self._between(which, known.newest, newest)
             return known.count - self._between(which, newest, known.newest)
         count = count_runs(self._database, which, newest)
-        if count >= self._many:
+        if newest >= self._many:
             with self._lock:
                 self._known[which] = _Total(count, newest, self._until(begun))
                 self._known.move_to_end(which)
