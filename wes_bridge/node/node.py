@@ -154,7 +154,7 @@ class Node:
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._sets: dict[str, LiveOfferSet] = {}
-        self._expiring: deque[tuple[float, LiveOfferSet]] = deque()
+        self._expiring: deque[tuple[float, str]] = deque()  # by UUID: most sets are gone long before
         self._ended: deque[tuple[float, LiveSession]] = deque()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -500,15 +500,16 @@ class Node:
         if not times:
             return
         left = max(times) - time.time()  # from here on it is counted: clocks are set, time goes on
-        self._expiring.append((asyncio.get_running_loop().time() + left, offerset))
+        self._expiring.append((asyncio.get_running_loop().time() + left, offerset.uuid))
         if len(self._expiring) == 1:
             self._timer("expire", left, self._expire_due)
 
     def _expire_due(self) -> None:
         now = asyncio.get_running_loop().time()
         while self._expiring and self._expiring[0][0] <= now:
-            _, offerset = self._expiring.popleft()
-            for live in offerset.offers:
+            _, uuid = self._expiring.popleft()
+            offerset = self._sets.get(uuid)
+            for live in offerset.offers if offerset else ():
                 if live.phase is Phase.OFFERED:
                     self._expire(live)
         if self._expiring:
