@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -191,6 +192,30 @@ def test_a_killed_keeper(keeping: Keeping, tmp_path: Path) -> None:
     assert code(command) is None
     os.kill(command.pid, signal.SIGKILL)
     assert run(keeping, tmp_path / "b", "/bin/true") == 0  # another one
+
+
+def test_a_keeper_that_is_killed_before_it_heard(tmp_path: Path) -> None:
+    """What it had not begun, its successor does."""
+    connected = threading.Event()
+
+    class Watched(Keeping):
+        def _connect(self) -> socket.socket:
+            connection = super()._connect()
+            connected.set()
+            return connection
+
+    keeping = Watched(tmp_path)
+    keeping.open()
+    deaf = int(keeping.pid or 0)
+    os.kill(deaf, signal.SIGSTOP)
+    connected.clear()
+    with ThreadPoolExecutor(1) as thread:
+        started = thread.submit(start, keeping, tmp_path / "a", "/bin/true")
+        assert connected.wait(WAIT)
+        os.kill(deaf, signal.SIGKILL)
+        assert code(started.result(WAIT)) == 0
+    assert keeping.pid != deaf
+    keeping.close()
 
 
 def test_a_keeper_ignores_what_is_meant_for_commands(keeping: Keeping, tmp_path: Path) -> None:

@@ -162,12 +162,10 @@ class Keeping:
             "cwd": str(cwd),
             "cpus": sorted(cpus) if cpus else None,
         }
-        try:
-            connection = self._connect()
-        except OSError:  # it was killed, or has never been
+        command = self._asked(ask, files)
+        if command is None and not record.exists():  # it was killed, or has never been: nothing has begun
             self.open()
-            connection = self._connect()
-        command = self._ask(connection, ask, files)
+            command = self._asked(ask, files)
         if command is None:
             raise ConnectionError("the node's keeper was killed")
         return command
@@ -175,8 +173,19 @@ class Keeping:
     def follow(self, record: Path) -> Command | None:
         """The command with that record, if it runs: an earlier process of the node has started it."""
         try:
-            return self._ask(self._connect(), {"follow": str(record)}, ())
+            return self._asked({"follow": str(record)}, ())
         except OSError:
+            return None
+
+    def _asked(self, ask: dict[str, Any], files: tuple[int, ...]) -> Command | None:
+        """The command; None when there is no keeper, or it was killed before it answered."""
+        try:
+            connection = self._connect()
+        except OSError:
+            return None
+        try:
+            return self._ask(connection, ask, files)
+        except ConnectionError:
             return None
 
     def _ask(self, connection: socket.socket, ask: dict[str, Any], files: tuple[int, ...]) -> Command | None:
