@@ -157,6 +157,8 @@ def test_no_request_makes_it_fail(site: Any, tmp_path: Path) -> None:
         "examples,coverage,fuzzing",
         "--max-examples",
         "10",
+        "--max-time",
+        "50",
         "--suppress-health-check",
         "all",
         "--seed",

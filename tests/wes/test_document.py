@@ -312,7 +312,17 @@ def test_no_request_makes_the_server_fail(server, tmp_path):
     command = [str(program), "run", f"{server.url}/openapi.json", "--url", server.url]
     # the published form requires no field, and page tokens cannot be made up: "valid" input may be refused
     command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
-    command += ["--max-examples", "40", "--suppress-health-check", "all", "--seed", "1", "--no-color"]
+    command += [
+        "--max-examples",
+        "40",
+        "--max-time",
+        "60",
+        "--suppress-health-check",
+        "all",
+        "--seed",
+        "1",
+        "--no-color",
+    ]
     # a run that nobody works on has a stream of events without end
     (tmp_path / "schemathesis.toml").write_text("max-stream-events = 1\n")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
