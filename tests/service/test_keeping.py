@@ -34,8 +34,10 @@ def server(tmp_path: Path, new_database: NewDatabase) -> Iterator[Server]:
 
 
 @pytest.fixture
-def engine(server: Server) -> Engine:
-    return Engine(server)
+def engine(server: Server) -> Iterator[Engine]:
+    playing = Engine(server)
+    yield playing
+    playing.close()
 
 
 def sweep(server: Server, days: float = 0.0, dry_run: bool = False, **retention: Any) -> list[Removal]:

@@ -33,6 +33,8 @@ def own_server(tmp_path: Path, new_database: NewDatabase) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def engine(server: Server) -> Engine:
+def engine(server: Server) -> Iterator[Engine]:
     """Plays the engine for ``server``."""
-    return Engine(server)
+    playing = Engine(server)
+    yield playing
+    playing.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -11,12 +12,14 @@ from typing import Any
 
 import requests
 import uvicorn
+from sqlalchemy import Connection
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.database import Database
+from wes_bridge.store.notices import Channel, Teller
 from wes_bridge.store.runs import TaskRow
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.wes.app import create_app
@@ -67,20 +70,31 @@ class Engine:
         self._server = server
         self._database = server.database
         self._fences: dict[str, int] = {}
+        self._teller = Teller(server.database)
+
+    def close(self) -> None:
+        """Send the last hints."""
+        self._teller.close()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._database.write() as connection:
+            yield connection
+        self._teller.tell(Channel.CHANGES)
 
     def claim(self) -> list[str]:
-        with self._database.write() as connection:
+        with self._write() as connection:
             rows = runs.claim_runs(connection, "test", 60.0, 1000, time.time())
         self._fences |= {row.run_id: row.fence for row in rows}
         return [row.run_id for row in rows]
 
     def state(self, run_id: str, state: State, **values: Any) -> State:
-        with self._database.write() as connection:
+        with self._write() as connection:
             return runs.set_run_state(connection, run_id, self._fences[run_id], state, **values)
 
     def task(self, run_id: str, number: int = 1, **values: Any) -> TaskRow:
         row = TaskRow(run_id, f"t{number}", number, f"main/step{number}", f"step{number}", **values)
-        with self._database.write() as connection:
+        with self._write() as connection:
             runs.put_tasks(connection, [row])
         return row
 
