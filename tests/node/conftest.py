@@ -165,7 +165,7 @@ class NodeProcess:
             session, etag = answer.json(), answer.headers["etag"]
             if done(session):
                 return session
-            assert session["phase"] not in FINAL, session
+            assert session["phase"] not in FINAL, (session["phase"], texts(session), session)
         raise AssertionError(f"not within {seconds} s: {session}")
 
     def wait_stored(self, table: str, item: dict[str, Any]) -> None:

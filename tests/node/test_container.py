@@ -335,12 +335,14 @@ def test_no_engine(start_node: Starter) -> None:
 
 def test_container_survives_the_node(start_node: Starter, image: str, tmp_path: Path) -> None:
     node = start_node("--log-level=warning", platforms=["container"])
-    request = Request(sh("echo before; sleep 3; echo after; exit 5")).output(tmp_path / "out")
+    script = "echo before; until [ -e go ]; do sleep 0.1; done; echo after; exit 5"
+    request = Request(sh(script)).output(tmp_path / "out")
     session = node.until(node.begin(request), _running)
     stays = node.until(node.begin(Request(container("sleep", "100"))), _running)
     time.sleep(1)
     node.kill()
     node.start()
+    (node.state / "sessions" / session["meta"]["uuid"] / "fs/out/go").touch()
     session = node.end(session)
     assert session["executable"]["exitCode"] == 5
     assert node.stream(session) == "before\nafter\n"

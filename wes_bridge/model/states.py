@@ -78,6 +78,8 @@ class Phase(StrEnum):
 
 FINAL_PHASES = frozenset({Phase.REJECTED, Phase.EXPIRED, Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED})
 """Phases that a session never leaves."""
+LIVE_PHASES = frozenset(Phase) - FINAL_PHASES - {Phase.INITIAL, Phase.OFFERED}
+"""Phases from acceptance until the end."""
 
 
 class LifecyclePhase(StrEnum):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import create_app
-from wes_bridge.open_files import allow_many
 from wes_bridge.surface.command import command_line, settle
 from wes_bridge.surface.process import keep_descriptors
 
@@ -37,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(0.001)  # file and database threads hand over to the loop sooner
     keep_descriptors()
-    allow_many()
     app = create_app(start.config, start.state, start.options.end_sessions_on_exit)
     return start.answer(app, on_ready=lambda url: _note_url(app.node.state, url))
 

@@ -5,7 +5,7 @@ Source: ExecutionBroker 1.0 ``SimpleExecutionSessionPhase`` and what the referen
 
 from __future__ import annotations
 
-from wes_bridge.model.states import LifecyclePhase, Phase
+from wes_bridge.model.states import LIVE_PHASES, LifecyclePhase, Phase
 
 _ENDS = frozenset({Phase.FAILED, Phase.CANCELLED})
 _NEXT: dict[Phase, frozenset[Phase]] = {
@@ -21,27 +21,8 @@ _NEXT: dict[Phase, frozenset[Phase]] = {
 _CLIENT: dict[Phase, frozenset[Phase]] = {
     Phase.ACCEPTED: frozenset({Phase.OFFERED}),
     Phase.REJECTED: frozenset({Phase.OFFERED}),
-    Phase.CANCELLED: frozenset(
-        {
-            Phase.INITIAL,
-            Phase.OFFERED,
-            Phase.ACCEPTED,
-            Phase.WAITING,
-            Phase.PREPARING,
-            Phase.AVAILABLE,
-            Phase.RUNNING,
-        }
-    ),
-    Phase.FAILED: frozenset(
-        {
-            Phase.ACCEPTED,
-            Phase.WAITING,
-            Phase.PREPARING,
-            Phase.AVAILABLE,
-            Phase.RUNNING,
-            Phase.RELEASING,
-        }
-    ),
+    Phase.CANCELLED: LIVE_PHASES - {Phase.RELEASING} | {Phase.INITIAL, Phase.OFFERED},
+    Phase.FAILED: LIVE_PHASES,
 }
 
 _COMPONENT: dict[Phase, LifecyclePhase] = {

@@ -42,12 +42,13 @@ from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
 from wes_bridge.node.platforms.base import Job, Platform
-from wes_bridge.node.platforms.supervisor import started_at
+from wes_bridge.node.platforms.processes import started_at
 from wes_bridge.node.platforms.watch import MemoryWatch
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
+from wes_bridge.node.tidying import Tidying
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,6 @@ _MOST_THREADS = 32
 """Those and the ones that wait for quick commands."""
 QUICK = 0.1
 """Seconds that the thread which started a command waits for its end: quick ones need no other."""
-QUIET = 1.0
-"""Seconds between looks whether nothing runs and what has ended can be tidied up."""
-CLEAN_WITHIN = 10.0
-"""Seconds after which that is done in any case."""
 CANCEL_GRACE = 2.0
 """Seconds a cancelled command has between SIGTERM and SIGKILL."""
 LIMIT_GRACE = 0.5
@@ -136,8 +133,7 @@ class Runner:
         self._kills: set[asyncio.Task[None]] = set()
         self._line: deque[_Run] = deque()
         self._ahead: set[str] = set()
-        self._to_clean: list[_Run] = []
-        self._cleaning: asyncio.TimerHandle | None = None
+        self._tidying = Tidying(lambda: bool(self._runs), self._files)
 
     @property
     def active(self) -> int:
@@ -212,9 +208,7 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._watch.close()
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-        await self.in_thread(functools.partial(_clean_all, self._to_clean))
+        await self._tidying.close()
         self._files.shutdown(wait=False, cancel_futures=True)
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
@@ -256,7 +250,7 @@ class Runner:
         self._runs.pop(live.uuid, None)
         try:
             await self._write_down(run)
-            self._clean_soon(run)
+            self._tidying.later(functools.partial(_clean, run))
         finally:
             self._tasks.pop(live.uuid, None)
 
@@ -512,34 +506,11 @@ class Runner:
             took = time.monotonic() - run.entered if run.entered is not None else None
             self._queue.leave(run.live.uuid, took)
 
-    def _clean_soon(self, run: _Run) -> None:
-        self._to_clean.append(run)
-        if self._cleaning is None:
-            loop = asyncio.get_running_loop()
-            latest = loop.time() + CLEAN_WITHIN
-            self._cleaning = loop.call_later(QUIET, self._clean_when_quiet, latest)
-
-    def _clean_when_quiet(self, latest: float) -> None:
-        """Removing waits until nothing runs: a file system (ext4) is slow to make what it has room for from
-        things that were removed in the last seconds."""
-        loop = asyncio.get_running_loop()
-        if self._runs and loop.time() < latest:
-            self._cleaning = loop.call_later(QUIET, self._clean_when_quiet, latest)
-            return
-        self._cleaning = None
-        batch, self._to_clean = self._to_clean, []
-        loop.run_in_executor(self._files, _clean_all, batch)
-
 
 def _tell(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: object) -> None:
     """Have the loop do ``work``, from a thread; a loop that is closed does nothing any more."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(work, *arguments)
-
-
-def _clean_all(runs: list[_Run]) -> None:
-    for run in runs:
-        _clean(run)
 
 
 def _clean(run: _Run) -> None:

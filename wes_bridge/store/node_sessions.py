@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from wes_bridge.model.states import Phase
+from wes_bridge.model.states import LIVE_PHASES, Phase
 from wes_bridge.store.database import Database, Schema
 
 metadata = MetaData()
@@ -67,18 +67,6 @@ notes = Table(
 
 NODE = Schema(metadata=metadata, migrations="node", head="0002")
 """A node's schema."""
-
-_LIVE = [
-    phase.value
-    for phase in (
-        Phase.ACCEPTED,
-        Phase.WAITING,
-        Phase.PREPARING,
-        Phase.AVAILABLE,
-        Phase.RUNNING,
-        Phase.RELEASING,
-    )
-]
 
 
 @dataclass(frozen=True)
@@ -209,7 +197,11 @@ def get_note(database: Database, key: str) -> str | None:
 
 def live_sessions(database: Database) -> list[SessionRow]:
     """Sessions that were accepted and have not ended, oldest first."""
-    query = select(sessions).where(sessions.c.phase.in_(_LIVE)).order_by(sessions.c.created)
+    query = (
+        select(sessions)
+        .where(sessions.c.phase.in_([phase.value for phase in LIVE_PHASES]))
+        .order_by(sessions.c.created)
+    )
     with database.read() as connection:
         return [_session(row) for row in connection.execute(query).mappings()]
 

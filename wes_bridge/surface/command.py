@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from wes_bridge.auth.private import guard, private_token
 from wes_bridge.config import AggregatorConfig, NodeConfig
+from wes_bridge.open_files import allow_many
 from wes_bridge.surface.app import BrokerApp
 from wes_bridge.surface.process import exit_with_parent, serve
 
@@ -79,4 +80,5 @@ def settle(
         parser.error(f"where should {kept} be kept? give --state-dir or state_dir in the configuration")
     if options.exit_with_parent:
         exit_with_parent()
+    allow_many()
     return Start(config, state, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from email.utils import formatdate, parsedate_to_datetime
@@ -23,7 +24,7 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbo
 """Files come from commands nobody trusts: a browser must not run them as ours."""
 
 
-class _Streamed(Response):
+class _Streamed(Response, ABC):
     """A response whose body is read chunk by chunk in a thread, and no further once nobody listens."""
 
     def __init__(self, status: int, headers: Mapping[str, str], threads: Threads) -> None:
@@ -54,9 +55,9 @@ class _Streamed(Response):
         finally:
             gone.cancel()
 
+    @abstractmethod
     def read(self) -> bytes | None:
         """The next chunk, None at the end. Runs in a thread."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Let go of what is open."""

@@ -15,12 +15,12 @@ from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Compute, Executi
 from wes_bridge.model.units import GIB
 from wes_bridge.node.errors import PlatformError
 from wes_bridge.node.layout import SessionFolder
-from wes_bridge.node.platforms import supervisor
+from wes_bridge.node.platforms import processes
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
 from wes_bridge.node.platforms.images import Images, last_line, run
-from wes_bridge.node.platforms.supervised import Launch, Supervised
-from wes_bridge.node.platforms.supervisor import MARKER
+from wes_bridge.node.platforms.kept import Kept, Launch
+from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.staging.file import copy
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
 
@@ -29,7 +29,7 @@ LABEL = "wes-bridge.session"
 _ENGINE_TIMEOUT = 60.0
 
 
-class ContainerPlatform(Supervised):
+class ContainerPlatform(Kept):
     """Runs commands in containers.
 
     Args:
@@ -128,7 +128,7 @@ class ContainerPlatform(Supervised):
     async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
         """End the container, then what is left of the engine's command."""
         command = self._commands.get(uuid) or await self._follow(folder)
-        if self._engine is None or (command is None and not supervisor.was_started(folder)):
+        if self._engine is None or (command is None and not processes.was_started(folder)):
             return
         name = _name(uuid)
         if grace > 0 and command is not None and not command.is_over():
@@ -136,7 +136,7 @@ class ContainerPlatform(Supervised):
             await run(self._engine, "stop", "--time", seconds, name, timeout=_ENGINE_TIMEOUT)
             await command.gone(2.0)
         await run(self._engine, "rm", "--force", name, timeout=_ENGINE_TIMEOUT)
-        await supervisor.kill_tree(command, uuid, 0.0)
+        await processes.kill_tree(command, uuid, 0.0)
 
     async def _was_started(self, job: Job) -> bool | None:
         """Whether the command was; None when this engine does not tell."""

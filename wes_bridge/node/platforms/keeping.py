@@ -1,6 +1,6 @@
 """The node's side of the keeper: finding or starting it, and the commands it runs.
 
-It must not know what is started. Linux only, like ``supervisor``.
+It must not know what is started. Linux only, like ``processes``.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from wes_bridge.node import messages
 from wes_bridge.node.errors import CommandNotFoundError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
 from wes_bridge.node.platforms.base import Job
+from wes_bridge.node.platforms.kept import Kept, Launch
+from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.platforms.sandbox import bubblewrap, wrap
-from wes_bridge.node.platforms.supervised import Launch, Supervised
-from wes_bridge.node.platforms.supervisor import MARKER
 from wes_bridge.node.staging.plan import volume_path
 
 
-class ProcessPlatform(Supervised):
+class ProcessPlatform(Kept):
     """Runs commands as processes of the node's user.
 
     Args:

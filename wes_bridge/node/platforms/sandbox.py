@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from wes_bridge.node.platforms.base import Job
-from wes_bridge.node.platforms.supervisor import MARKER
+from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.staging.plan import Kind
 
 _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from wes_bridge.node.platforms.supervisor import memory_of
+from wes_bridge.node.platforms.processes import memory_of
 
 SHORTEST = 0.2
 """Seconds between samples when there is little to look at."""

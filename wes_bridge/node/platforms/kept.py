@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -12,7 +13,7 @@ from threading import Lock
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.node.errors import PlatformError
 from wes_bridge.node.layout import SessionFolder, clean_path
-from wes_bridge.node.platforms import supervisor
+from wes_bridge.node.platforms import processes
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.keeping import Command, Keeping
 from wes_bridge.node.staging.release import stream_path
@@ -41,7 +42,7 @@ class Launch:
     cpus: frozenset[int] | None = None
 
 
-class Supervised:
+class Kept(ABC):
     """Base of such platforms: they say how to launch, this does the rest.
 
     Args:
@@ -55,9 +56,9 @@ class Supervised:
         self._on_cpu = dict.fromkeys(sorted(os.sched_getaffinity(0)), 0)
         self._pinned: dict[str, frozenset[int]] = {}
 
+    @abstractmethod
     def launch(self, job: Job) -> Launch:
         """How to start the command of ``job``. Runs in a thread."""
-        raise NotImplementedError
 
     async def open(self) -> None:
         """Have a keeper.
@@ -67,7 +68,7 @@ class Supervised:
         """
         await asyncio.get_running_loop().run_in_executor(None, self._keeper.open)
 
-    async def prepare(self, session: Session) -> None:
+    async def prepare(self, session: Session) -> None:  # noqa: B027 - most have nothing to do
         """Nothing to get ready."""
 
     def start(self, job: Job) -> None:
@@ -85,7 +86,7 @@ class Supervised:
         command = await self._follow(folder)
         if command is not None:
             self._commands[uuid] = command
-        return command is not None or supervisor.was_started(folder)
+        return command is not None or processes.was_started(folder)
 
     def watched(self, job: Job) -> int | None:
         """The command."""
@@ -100,9 +101,9 @@ class Supervised:
                 await command.gone()
             code = command.code if command is not None else None
             if code is None:
-                code = supervisor.read_exit(job.folder)
+                code = processes.read_exit(job.folder)
             if code is None:
-                await supervisor.kill_tree(None, job.uuid, 0.0)
+                await processes.kill_tree(None, job.uuid, 0.0)
             return code
         finally:
             if command is not None:
@@ -117,8 +118,8 @@ class Supervised:
     async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
         """End the whole tree."""
         command = self._commands.get(uuid) or await self._follow(folder)
-        if command is not None or supervisor.was_started(folder):
-            await supervisor.kill_tree(command, uuid, grace)
+        if command is not None or processes.was_started(folder):
+            await processes.kill_tree(command, uuid, grace)
 
     async def _follow(self, folder: SessionFolder) -> Command | None:
         follow = functools.partial(self._keeper.follow, folder.command)
