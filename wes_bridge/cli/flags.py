@@ -5,7 +5,7 @@ Must stay light: the configuration and what checks it are imported only when the
 
 from __future__ import annotations
 
-import os
+import importlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -98,13 +98,12 @@ def in_folder(config: _Server, kind: str) -> _Server:
 
 
 def become(module: str, config: BaseModel, *flags: str) -> NoReturn:
-    """Go on as the process that serves with this configuration.
+    """Go on as what serves with this configuration, as its own process would.
 
     Args:
         module: its main module.
         config: given to it as JSON.
         flags: given to it as they are.
     """
-    sys.stdout.flush()
-    arguments = ["-m", module, "--config-json", config.model_dump_json(), *flags]
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
+    arguments = ["--config-json", config.model_dump_json(), *flags]
+    sys.exit(importlib.import_module(module).main(arguments))

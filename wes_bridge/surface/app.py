@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import logging
 import re
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # connexion imports starlette's test client, which warns
-    import connexion
 import yaml
-from connexion.exceptions import ProblemException
-from connexion.lifecycle import ConnexionResponse
-from connexion.middleware.exceptions import ExceptionMiddleware
-from connexion.middleware.lifespan import LifespanMiddleware
-from connexion.middleware.routing import RoutingMiddleware
-from connexion.middleware.server_error import ServerErrorMiddleware
-from connexion.resolver import Resolver
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from wes_bridge.surface import http
+from wes_bridge.surface.asgi import AsgiApp, Handler, by_operation
 from wes_bridge.surface.errors import BadRequestError
 
 log = logging.getLogger(__name__)
-logging.getLogger("connexion.operations.openapi3").setLevel(logging.ERROR)  # warns of each YAML body
-
-Handler = Callable[[Request], Awaitable[Response]]
-AsgiApp = Callable[
-    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
-    Awaitable[None],
-]
 
 
 class Served(Protocol):
@@ -57,7 +42,7 @@ class BrokerApp:
     The operations of the document are dispatched here, by a table made from it: connexion would route,
     check and work out arguments anew for every request, which costs more than what our handlers do (they
     check their input themselves, with pydantic, and read bodies only as far as they may be long). What is no
-    operation, and the life cycle, is connexion's.
+    operation is connexion's, which is made when first asked for (:mod:`wes_bridge.surface.other_paths`).
 
     Args:
         kind: what it is: "node".
@@ -75,7 +60,9 @@ class BrokerApp:
         self.release_waiters = served.release_waiters
         self._failed = f"the {kind} failed; its log says more"
         self._routes = _routes(document, api)
-        self._app = _connexion_app(served, api, document, self._failed)
+        self._others: asyncio.Future[AsgiApp] | None = None
+        self._make_others = functools.partial(_other_paths, document, api, self._failed)
+        self._life = Router(lifespan=lambda _app: _life(served))
 
     async def __call__(
         self,
@@ -84,9 +71,12 @@ class BrokerApp:
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
         """ASGI."""
+        if scope["type"] == "lifespan":
+            await self._life.lifespan(scope, receive, send)
+            return
         offered = self._offered(scope["path"]) if scope["type"] == "http" else {}
         if not offered:
-            await self._app(scope, receive, send)
+            await (await self._other_paths())(scope, receive, send)
             return
         request = Request(scope, receive)
         if scope["method"] not in offered:
@@ -102,6 +92,11 @@ class BrokerApp:
             response = http.answer(request, http.error_body(self._failed), 500)
         await response(scope, receive, send)
 
+    async def _other_paths(self) -> AsgiApp:
+        if self._others is None:
+            self._others = asyncio.ensure_future(asyncio.to_thread(self._make_others))
+        return await asyncio.shield(self._others)
+
     def _offered(self, path: str) -> dict[str, tuple[Handler, dict[str, str]]]:
         """What an address takes: for each method its handler and the values of the path's parameters."""
         return {
@@ -111,50 +106,30 @@ class BrokerApp:
         }
 
 
+@contextlib.asynccontextmanager
+async def _life(served: Served) -> AsyncIterator[None]:
+    await served.start()
+    try:
+        yield
+    finally:
+        await served.stop()
+
+
+def _other_paths(document: dict[str, Any], api: object, failed: str) -> AsgiApp:
+    from wes_bridge.surface.other_paths import other_paths  # noqa: PLC0415 - half a second that few need
+
+    return other_paths(document, api, failed)
+
+
 def _routes(document: dict[str, Any], api: object) -> list[tuple[str, re.Pattern[str], Handler]]:
     """Method, path and handler of each operation of the document; what can be got has HEAD too."""
     found = [
-        (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), _by_operation(api)(name))
+        (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), by_operation(api)(name))
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         if isinstance(operation, dict) and (name := operation.get("operationId"))
     ]
     return found + [("HEAD", path, handler) for method, path, handler in found if method == "GET"]
-
-
-def _connexion_app(served: Served, api: object, document: dict[str, Any], failed: str) -> AsgiApp:
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: object) -> AsyncIterator[None]:
-        await served.start()
-        try:
-            yield
-        finally:
-            await served.stop()
-
-    app = connexion.AsyncApp(
-        __name__,
-        lifespan=lifespan,
-        middlewares=[ServerErrorMiddleware, ExceptionMiddleware, RoutingMiddleware, LifespanMiddleware],
-    )
-
-    def on_error(_request: object, error: Exception) -> ConnexionResponse:
-        return _on_error(error, failed)
-
-    for kind in (ProblemException, HTTPException, BadRequestError, Exception):
-        app.add_error_handler(kind, on_error)
-    app.add_api(document, resolver=Resolver(_by_operation(api)))
-    result: AsgiApp = app
-    return result
-
-
-def _by_operation(api: object) -> Callable[[str], Handler]:
-    """Resolve an ``operationId`` to the method of that name."""
-
-    def resolve(operation_id: str) -> Handler:
-        handler: Handler = getattr(api, operation_id)
-        return handler
-
-    return resolve
 
 
 def _not_taken(request: Request, methods: list[str]) -> Response:
@@ -166,22 +141,6 @@ def _not_taken(request: Request, methods: list[str]) -> Response:
 def _error(request: Request, error: BadRequestError) -> Response:
     headers = {"Connection": "close"} if error.status == 413 else None
     return http.answer(request, http.error_body(str(error)), error.status, headers)
-
-
-def _on_error(error: Exception, failed: str) -> ConnexionResponse:
-    status, headers = 500, {}
-    text = failed
-    if isinstance(error, ProblemException):
-        status, text = error.status, error.detail or error.title or str(error)
-    elif isinstance(error, HTTPException):
-        status, text, headers = error.status_code, error.detail, dict(error.headers or {})
-    elif isinstance(error, BadRequestError):
-        status, text = error.status, str(error)
-    if status >= 500:
-        log.error("%r", error, exc_info=error)
-    return ConnexionResponse(
-        status_code=status, mimetype=http.JSON, body=http.error_body(text), headers=headers
-    )
 
 
 def load_document(name: str) -> dict[str, Any]:

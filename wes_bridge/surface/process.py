@@ -17,7 +17,7 @@ from types import FrameType
 
 import uvicorn
 
-from wes_bridge.surface.app import AsgiApp
+from wes_bridge.surface.asgi import AsgiApp
 
 _PR_SET_PDEATHSIG = 1
 
