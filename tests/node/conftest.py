@@ -157,7 +157,7 @@ class NodeProcess:
         deadline = time.monotonic() + seconds
         etag = ""
         while time.monotonic() < deadline:
-            headers = {"Prefer": "wait=5", "If-None-Match": etag}
+            headers = {"Prefer": "wait=5", "If-None-Match": etag} if etag else {}
             answer = self.http.get(self.at(session), headers=headers)
             if answer.status_code == 304:
                 continue

@@ -18,6 +18,7 @@ from types import FrameType
 import uvicorn
 
 from wes_bridge.surface.asgi import AsgiApp
+from wes_bridge.surface.one_write import OneWriteProtocol
 
 _PR_SET_PDEATHSIG = 1
 
@@ -54,7 +55,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="auto",
-        http="auto",
+        http=OneWriteProtocol,
         ws="none",
         access_log=False,
         proxy_headers=False,
