@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wes_bridge.engine.journal import Journal, inputs_hash, is_open, is_still_there
+from wes_bridge.engine.journal import Journal, inputs_hash, is_open, is_still_there, outcome_record
 from wes_bridge.model.states import State
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepPlan
 from wes_bridge.store.runs import TaskRow
@@ -99,6 +99,32 @@ def test_a_task_is_taken_once_and_what_is_left_is_open() -> None:
     assert journal.take("b") is running
     assert journal.take("b") is None
     assert journal.open_sessions() == []
+
+
+def test_what_did_well_when_asked_the_same_is_recalled_once(tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.touch()
+
+    def done(key: str, status: str, asked: str | None, path: Path) -> TaskRow:
+        outputs = {"f": {"class": "File", "location": path.as_uri()}}
+        record = outcome_record(outputs, status, asked=asked)
+        return task(key, 1, state=State.COMPLETE, outcome=record)
+
+    journal = Journal(
+        [
+            done("well", "success", "same", there),
+            done("ill", "permanentFail", "same", there),
+            done("gone", "success", "same", gone),
+            done("of an older release", "success", None, there),
+            task("begun", 2, state=State.RUNNING, session_url="http://n/1"),
+        ]
+    )
+    assert journal.recall("well", "other") is None
+    assert journal.recall("well", "same") == {"f": {"class": "File", "location": there.as_uri()}}
+    assert [journal.recall(key, "same") for key in ("well", "ill", "gone", "begun", "never")] == [None] * 5
+    assert journal.recall("of an older release", "None") is None
+    assert journal.take("well") is None
+    assert journal.is_left
 
 
 def test_outputs_that_are_gone_are_noticed(tmp_path: Path) -> None:

@@ -92,6 +92,56 @@ def test_places_are_the_same_in_every_walk(tmp_path: Path) -> None:
     assert plans[0].workdir == plans[0].root + "/out"
 
 
+class Memory:
+    """What steps were asked, and what those made that were seen to their end."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.made: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def recall(self, key: str, asked: str) -> dict[str, Any] | None:
+        self.asked.append((key, asked))
+        return self.made.get((key, asked))
+
+
+def test_what_was_done_before_is_recalled_not_worked_out_again(tmp_path: Path) -> None:
+    memory = Memory()
+    finish(walk_of(tmp_path, SCATTER, {"xs": [3, 1, 2]}, recall=memory.recall))
+    memory.made = {asked: {"y": 7} for asked in memory.asked[:2]}
+    again = walk_of(tmp_path, SCATTER, {"xs": [3, 1, 2]}, recall=memory.recall)
+    assert finish(again) == ["wide[2]"]
+    assert (again.status, again.outputs) == ("success", {"ys": [7, 7, 2]})
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (SCATTER, [3, 1, 5]),
+        (SCATTER.replace("exit 0", "exit 0; true"), [3, 1, 2]),
+        (SCATTER.replace("class: CommandLineTool", "class: CommandLineTool\n      stdout: x"), [3, 1, 2]),
+        (
+            SCATTER.replace(
+                "cwlVersion: v1.2", "cwlVersion: v1.2\nhints: {EnvVarRequirement: {envDef: {A: b}}}"
+            ),
+            [],
+        ),
+    ],
+)
+def test_another_tool_or_other_inputs_are_worked_out(tmp_path: Path, text: str, values: list[int]) -> None:
+    memory = Memory()
+    finish(walk_of(tmp_path, SCATTER, {"xs": [3, 1, 2]}, recall=memory.recall))
+    memory.made = {memory.asked[2]: {"y": 7}}
+    assert "wide[2]" in finish(walk_of(tmp_path, text, {"xs": values}, recall=memory.recall))
+
+
+def test_what_changes_files_in_place_is_never_recalled(tmp_path: Path) -> None:
+    memory = Memory()
+    inplace = "requirements: {InplaceUpdateRequirement: {inplaceUpdate: true}}\n"
+    text = SCATTER.replace("class: CommandLineTool", f"class: CommandLineTool\n      {inplace}")
+    assert finish(walk_of(tmp_path, text, {"xs": [3]}, recall=memory.recall)) == ["wide[0]"]
+    assert memory.asked == []
+
+
 def test_a_wide_scatter_takes_linear_time(tmp_path: Path) -> None:
     def seconds(width: int) -> float:
         walk = walk_of(tmp_path, SCATTER, {"xs": list(range(width))})

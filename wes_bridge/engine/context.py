@@ -27,11 +27,21 @@ class StepContext(RuntimeContext):
         run_id: of the run.
         place: see the module.
         run_options: what the run's engine parameters say.
+        recall: gives, for a step's key and what it was asked (:meth:`BridgeTool.job`), the outputs that an
+            earlier worker has seen it make. None: nobody asks.
+        asked: of the step at this place, once it was asked.
     """
 
     run_id: str = ""
     place: tuple[str, ...] = ()
     run_options: RunOptions = RunOptions()
+    recall: Callable[[str, str], dict[str, Any] | None] | None = None
+    asked: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The place as text."""
+        return "/".join(self.place)
 
     def create_tmpdir(self) -> str:
         """Sessions have their own; there is none here."""
@@ -55,7 +65,7 @@ class StepContext(RuntimeContext):
         """A copy for a tool at this place: session paths below a root that only this step has."""
         context: StepContext = self.copy()
         context.place = self.place or (shortname(tool_id),)
-        context.name = "/".join(context.place)
+        context.name = context.key
         root = session_root(self.run_id, context.place)
         context.outdir = context.docker_outdir = f"{root}/out"
         context.tmpdir = context.docker_tmpdir = f"{root}/tmp"  # noqa: S108  # of the session

@@ -37,7 +37,7 @@ class BridgeJob(JobBase):
     @property
     def key(self) -> str:
         """The step's place as text: the same in every replay of the run."""
-        return "/".join(self.context.place)
+        return self.context.key
 
     def _required_env(self) -> dict[str, str]:
         return {"HOME": self.builder.outdir, "TMPDIR": self.builder.tmpdir}

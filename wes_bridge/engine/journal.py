@@ -36,9 +36,24 @@ class Journal:
         self._kept = {row.key for row in finished if is_still_there((row.outcome or {}).get("outputs"))}
         self.last_seq = max((row.seq for row in self._rows.values()), default=0)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether some of it was not asked for yet."""
+        return bool(self._rows)
+
     def take(self, key: str) -> TaskRow | None:
         """The task of a step, given once; None when it was never begun."""
         return self._rows.pop(key, None)
+
+    def recall(self, key: str, asked: str) -> dict[str, Any] | None:
+        """The outputs of a step that did well when asked the same, and that are still there; given once."""
+        row = self._rows.get(key)
+        outcome = (row and row.outcome) or {}
+        if key not in self._kept or outcome.get("status") != "success" or outcome.get("asked") != asked:
+            return None
+        self._rows.pop(key, None)
+        outputs: dict[str, Any] = outcome["outputs"]
+        return outputs
 
     def has_kept(self, key: str) -> bool:
         """Whether a step was finished and what it left is still there."""
@@ -85,10 +100,12 @@ def inputs_hash(plan: StepPlan, folder: Path) -> str:
 
 
 def outcome_record(
-    outputs: dict[str, Any], status: str, outcome: StepOutcome | None = None
+    outputs: dict[str, Any], status: str, outcome: StepOutcome | None = None, asked: str | None = None
 ) -> dict[str, Any]:
     """What is kept of how a step ended, as plain JSON types."""
     record: dict[str, Any] = {"outputs": outputs, "status": status}
+    if asked is not None:
+        record["asked"] = asked
     if outcome is not None and outcome.unsupported:
         record["unsupported"] = outcome.problem
     return record

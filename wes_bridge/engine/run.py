@@ -59,7 +59,10 @@ Result = TypeVar("Result")
 UNSUPPORTED = 33
 """Exit code of a run that asks for something this engine cannot do, as cwltool's."""
 _PULL = 32
-"""Jobs pulled from the graph at once."""
+"""Jobs pulled from the graph at once; of a run that is taken up again as many as may run, for those that were
+begun must be found before anything new can begin."""
+_COLLECT = 4
+"""Outputs of steps collected at once: when many end together the graph must still get its turn in between."""
 _LOG_LINES = 50
 """Error lines kept in system_logs; all are in the run's log."""
 
@@ -111,6 +114,7 @@ class Run:
         self._steps: dict[asyncio.Task[None], str] = {}
         self._finished: list[Finished] = []
         self._changed = asyncio.Event()
+        self._collecting = asyncio.Semaphore(_COLLECT)
         self._journal = Journal()
         self._left = False
         self._lost = False
@@ -237,6 +241,7 @@ class Run:
             "eval_timeout": engine.expression_timeout,
             "run_options": self._options,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
+            "recall": self._journal.recall,
         }
         return Walk(self.run_id, loaded, self._fs, options)
 
@@ -257,7 +262,7 @@ class Run:
         while not self._canceling:
             self._check_lease()
             finished, self._finished = self._finished, []
-            room = min(_PULL, limit - len(self._steps))
+            room = min(limit if self._journal.is_left else _PULL, limit - len(self._steps))
             self._changed.clear()
             pulled: Pulled = await self._in_thread(functools.partial(walk.advance, finished, max(0, room)))
             for job in pulled.jobs:
@@ -404,7 +409,8 @@ class Run:
         else:
             report = functools.partial(self._on_progress, task)
             outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
-        outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+        async with self._collecting:
+            outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
         if key is not None and kept is not None and status != "success":
             await reuse.drop([key], self._in_thread)
             begin_anew(task)
@@ -413,7 +419,7 @@ class Run:
             await reuse.keep(key, task, plan, outcome, self._in_thread)
         if outcome.unsupported:
             self._unsupported = f"{task.name}: {outcome.problem}"
-        task.outcome = outcome_record(outputs, status, outcome)
+        task.outcome = outcome_record(outputs, status, outcome, job.context.asked)
         await self._end_task(task, plan, outcome, status)
         return outputs, status
 
