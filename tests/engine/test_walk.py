@@ -119,12 +119,7 @@ def test_what_was_done_before_is_recalled_not_worked_out_again(tmp_path: Path) -
         (SCATTER, [3, 1, 5]),
         (SCATTER.replace("exit 0", "exit 0; true"), [3, 1, 2]),
         (SCATTER.replace("class: CommandLineTool", "class: CommandLineTool\n      stdout: x"), [3, 1, 2]),
-        (
-            SCATTER.replace(
-                "cwlVersion: v1.2", "cwlVersion: v1.2\nhints: {EnvVarRequirement: {envDef: {A: b}}}"
-            ),
-            [],
-        ),
+        (f"{SCATTER}hints: {{EnvVarRequirement: {{envDef: {{A: b}}}}}}", [3, 1, 2]),
     ],
 )
 def test_another_tool_or_other_inputs_are_worked_out(tmp_path: Path, text: str, values: list[int]) -> None:
