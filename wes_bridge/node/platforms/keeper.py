@@ -39,8 +39,9 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of what cannot be started, as shells have them."""
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that are for the commands, sent to all processes of a service."""
-_RESTORED = (*_IGNORED, signal.SIGPIPE, signal.SIGXFSZ)
-"""Signals that are ignored here, and that programs expect not to be ignored."""
+_RESTORED = (*_IGNORED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that are ignored here, or were where the node was started in the background of a shell, and that
+programs expect not to be ignored."""
 _PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What keeps a command from being started that is not the command's fault."""
 
