@@ -170,8 +170,9 @@ def _write(target: Path, content: bytes) -> None:
     target.write_bytes(content)
 
 
+@functools.cache
 def _umask() -> int:
-    """The process's umask; reading it means setting it, so on Linux it is looked up instead."""
+    """The process's umask; reading it means setting it, so on Linux it is looked up instead, once."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
             for line in status:
