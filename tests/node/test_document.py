@@ -24,7 +24,7 @@ def test_no_request_makes_the_node_fail(start_node: Starter, tmp_path: Path) -> 
     command = [str(program), "run", str(DOCUMENT), "--url", node.url]
     # "valid" data may be refused: which resources there are is not in it
     command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
-    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "20", "--max-time", "50"]
+    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "20", "--max-time", "40"]
     command += ["--exclude-path", "/admin/drain"]  # a drained node would refuse all that follows
     command += ["--request-timeout", "30", "--suppress-health-check", "all", "--seed", "1", "--no-color"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)

@@ -316,7 +316,7 @@ def test_no_request_makes_the_server_fail(server, tmp_path):
         "--max-examples",
         "40",
         "--max-time",
-        "60",
+        "40",
         "--suppress-health-check",
         "all",
         "--seed",
