@@ -20,3 +20,24 @@ def test_the_folder_of_a_log_is_made(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "run" / "logs" / "stderr", tmp_path)
     log.info("begun")
     assert (tmp_path / "run" / "logs" / "stderr").read_text().endswith(" INFO begun\n")
+
+
+def test_a_log_that_was_closed_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "logs" / "stderr"
+    log = RunLog(path, tmp_path)
+    log.info("begun")
+    log.close()
+    log.close()
+    log.info("ended")
+    assert [line.rpartition(" ")[2] for line in path.read_text().splitlines()] == ["begun", "ended"]
+
+
+def test_two_who_write_to_one_log_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """The worker that lost a run and the one that took it over, or the one that tells of a webhook."""
+    path = tmp_path / "stderr"
+    first, second = RunLog(path, tmp_path), RunLog(path, tmp_path)
+    for number in range(20):
+        (first, second)[number % 2].info(f"line{number}")
+    assert [line.rpartition(" ")[2] for line in path.read_text().splitlines()] == [
+        f"line{number}" for number in range(20)
+    ]

@@ -170,6 +170,7 @@ class Run:
             for step in self._steps:
                 step.cancel()
             await asyncio.gather(*self._steps, return_exceptions=True)
+            self._log.close()
 
     async def _ending(self) -> Ending:
         try:

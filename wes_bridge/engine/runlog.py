@@ -11,6 +11,7 @@ import contextvars
 import logging
 import os
 import time
+from io import FileIO
 from pathlib import Path
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
@@ -32,6 +33,7 @@ class RunLog:
     def __init__(self, path: Path, base: Path) -> None:
         self._base = [f"file://{base}/", f"{os.path.relpath(base)}/", f"{base}/"]
         self._path = path
+        self._file: FileIO | None = None
         self.errors: list[str] = []
         self.warnings: list[str] = []
 
@@ -49,11 +51,22 @@ class RunLog:
         elif level >= logging.WARNING:
             self.warnings.append(text)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with contextlib.suppress(OSError):
-            if not self._path.parent.is_dir():
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", errors="replace") as file:
-                file.write(f"{stamp} {logging.getLevelName(level)} {text}\n")
+        line = f"{stamp} {logging.getLevelName(level)} {text}\n"
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed, by the run's end, just now
+            self._opened().write(line.encode(errors="replace"))
+
+    def _opened(self) -> FileIO:
+        """The file, kept open: cwltool says three lines of each step."""
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = FileIO(self._path, "a")
+        return self._file
+
+    def close(self) -> None:
+        """Let go of the file; a line more opens it again."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def info(self, text: str) -> None:
         """Append an ordinary line."""

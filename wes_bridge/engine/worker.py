@@ -146,7 +146,8 @@ class Worker:
         """A line in a run's log, if the run is still there."""
         folder = Workspace(self._config.workspace_dir).run(run_id)
         if folder.root.exists():
-            runlog.RunLog(folder.stderr, folder.attachments).info(text)
+            with contextlib.closing(runlog.RunLog(folder.stderr, folder.attachments)) as log:
+                log.info(text)
 
     async def _loop(self, services: Services, sleeper: Sleeper, listener: Listener) -> None:
         beat = asyncio.create_task(self._beat(services))
