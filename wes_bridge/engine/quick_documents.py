@@ -39,6 +39,7 @@ _WORKED_OUT = (
 _MOST = 32
 """Contexts kept: cwltool has one for each version of CWL, and a few of its own."""
 
+_NO_LOADER = Loader({}, doc_cache=False)
 _contexts: dict[int, tuple[Any, dict[str, Any]]] = {}
 _basic_types: dict[tuple[int, ...], tuple[list[Any], dict[str, Any]]] = {}
 
@@ -73,6 +74,11 @@ def make_avro_schema(types: list[Any], loader: Loader, vocab: dict[str, str] | N
     return names
 
 
+def no_loader(_context: object) -> Loader:
+    """The loader of no document, which each tool makes for its types: the same one."""
+    return _NO_LOADER
+
+
 def copy_attributes(self: Any, target: Any, memo: Any = None) -> Any:
     """Line numbers, comments and the like of a copy: those of the original, which stay true of it."""
     return _copy_attributes(self, target)
@@ -82,4 +88,5 @@ def install() -> None:
     """Put the replacements in place, once per process."""
     cwltool.load_tool.Loader = KeptLoader
     cwltool.process.make_avro_schema = make_avro_schema
+    cwltool.process.Loader = no_loader
     CommentedBase.copy_attributes = copy_attributes  # type: ignore[method-assign,assignment]

@@ -23,6 +23,7 @@ from typing import Any
 
 import platformdirs
 import requests
+import schema_salad.schema
 from cwltool.process import SCHEMA_CACHE, get_schema
 from cwltool.update import INTERNAL_VERSION
 from schema_salad.avro.schema import Names
@@ -33,6 +34,7 @@ from wes_bridge.engine.turn import LOADING
 _logger = logging.getLogger(__name__)
 VERSIONS = ("v1.2", "v1.1", "v1.0")
 """Of CWL, the one that workflows have most likely first."""
+_METASCHEMA = "metaschema"
 _FOR_TYPES = "v1.0"
 """Whose types of files cwltool uses, whatever a document's version is (``cwltool.process.Process``)."""
 
@@ -42,7 +44,10 @@ def preload(version: str) -> None:
     for name in (version, INTERNAL_VERSION, _FOR_TYPES):
         with LOADING:
             if not _preload_kept(name) and isinstance(get_schema(name)[1], Names):
-                _keep(name)
+                _keep(name, SCHEMA_CACHE[name])
+    with LOADING:
+        if not _preload_metaschema():
+            _keep(_METASCHEMA, schema_salad.schema.get_metaschema())
 
 
 def preload_kept() -> None:
@@ -50,12 +55,20 @@ def preload_kept() -> None:
     with LOADING:
         for name in (*VERSIONS, INTERNAL_VERSION):
             _preload_kept(name)
+        _preload_metaschema()
 
 
 def _preload_kept(name: str) -> bool:
     if name not in SCHEMA_CACHE and (kept := _read(name)) is not None:
         SCHEMA_CACHE[name] = kept
     return name in SCHEMA_CACHE
+
+
+def _preload_metaschema() -> bool:
+    """The language that schemas are written in: schema-salad reads it for the first type it makes."""
+    if schema_salad.schema.cached_metaschema is None:
+        schema_salad.schema.cached_metaschema = _read(_METASCHEMA)
+    return schema_salad.schema.cached_metaschema is not None
 
 
 class _Pickler(pickle.Pickler):
@@ -94,10 +107,10 @@ def _read(name: str) -> Any | None:
         return None
 
 
-def _keep(name: str) -> None:
+def _keep(name: str, schema: object) -> None:
     buffer = io.BytesIO()
     try:
-        _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(SCHEMA_CACHE[name])
+        _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(schema)
         _folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=_folder(), prefix=f".{name}-", delete=False) as file:
             file.write(buffer.getvalue())
