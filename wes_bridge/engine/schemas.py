@@ -46,7 +46,8 @@ def preload(version: str) -> None:
             if not _preload_kept(name) and isinstance(get_schema(name)[1], Names):
                 _keep(name, SCHEMA_CACHE[name])
     with LOADING:
-        if not _preload_metaschema():
+        # to work out a schema is to read the language: then it is here, but not kept
+        if not _preload_metaschema() or not (_folder() / _METASCHEMA).exists():
             _keep(_METASCHEMA, schema_salad.schema.get_metaschema())
 
 
