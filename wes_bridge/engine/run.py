@@ -307,14 +307,11 @@ class Run:
         task = self._journal.take(job.key) or self._new_task(job)
         task.fence = self._fence
         try:
-            if self._was_done(job, task):
+            plan = self._plan(job, task)
+            if await self._is_done(task, plan):
                 outputs, status = self._remember(task)
             else:
-                plan = self._plan(job, task)
-                if await self._is_done(task, plan):
-                    outputs, status = self._remember(task)
-                else:
-                    outputs, status = await self._place(job, task, plan)
+                outputs, status = await self._place(job, task, plan)
         except asyncio.CancelledError:
             if not self._left:
                 await self._services.tasks.put(self._canceled(task))
@@ -353,13 +350,6 @@ class Run:
     def _new_task(self, job: BridgeJob) -> TaskRow:
         self._task_count += 1
         return TaskRow(self.run_id, task_id(job.key), seq=self._task_count, key=job.key, name=job.key)
-
-    def _was_done(self, job: BridgeJob, task: TaskRow) -> bool:
-        """Whether an earlier worker finished this very step. Of a plan only what is hashed is made for it: a
-        run that is taken up again asks for all its steps before anything new can begin."""
-        if task.outcome is None or not self._journal.has_kept(task.key):
-            return False
-        return task.inputs_hash == inputs_hash(job.plan(""), self._folder.root)
 
     async def _is_done(self, task: TaskRow, plan: StepPlan) -> bool:
         """Whether an earlier worker finished this step; one that is not what it was begins anew."""

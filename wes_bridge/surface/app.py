@@ -61,7 +61,7 @@ class BrokerApp:
         self._failed = f"the {kind} failed; its log says more"
         self._routes = _routes(document, api)
         self._others: asyncio.Future[AsgiApp] | None = None
-        self._make_others = functools.partial(_other_paths, document, api, self._failed)
+        self._make_others = functools.partial(_make_others, document, api, self._failed)
         self._life = Router(lifespan=lambda _app: _life(served))
 
     async def __call__(
@@ -115,7 +115,7 @@ async def _life(served: Served) -> AsyncIterator[None]:
         await served.stop()
 
 
-def _other_paths(document: dict[str, Any], api: object, failed: str) -> AsgiApp:
+def _make_others(document: dict[str, Any], api: object, failed: str) -> AsgiApp:
     from wes_bridge.surface.other_paths import other_paths  # noqa: PLC0415 - half a second that few need
 
     return other_paths(document, api, failed)
