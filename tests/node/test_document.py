@@ -7,10 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.node.conftest import REPOSITORY, Starter
 
 DOCUMENT = REPOSITORY / "openapi" / "execution-broker.yaml"
+
+
+def test_the_document_can_be_read_and_tried(start_node: Starter) -> None:
+    node = start_node(sandbox="none", platforms=["process"])
+    shown = node.http.get(f"{node.url}/openapi.json").json()
+    assert set(shown["paths"]) == set(yaml.safe_load(DOCUMENT.read_text())["paths"])
+    page = node.http.get(f"{node.url}/ui/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "openapi.json" in page.text
+    nothing = node.http.get(f"{node.url}/nothing")
+    assert (nothing.status_code, nothing.json()) == (404, {"message": "Not Found"})
 
 
 @pytest.mark.slow

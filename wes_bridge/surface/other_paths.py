@@ -18,6 +18,7 @@ from connexion.lifecycle import ConnexionResponse
 from connexion.middleware.exceptions import ExceptionMiddleware
 from connexion.middleware.routing import RoutingMiddleware
 from connexion.middleware.server_error import ServerErrorMiddleware
+from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from connexion.resolver import Resolver
 from starlette.exceptions import HTTPException
 
@@ -37,7 +38,8 @@ def other_paths(document: dict[str, Any], api: object, failed: str) -> AsgiApp:
         failed: what to tell when something unforeseen happened.
     """
     app = connexion.AsyncApp(
-        __name__, middlewares=[ServerErrorMiddleware, ExceptionMiddleware, RoutingMiddleware]
+        __name__,
+        middlewares=[ServerErrorMiddleware, ExceptionMiddleware, SwaggerUIMiddleware, RoutingMiddleware],
     )
 
     def on_error(_request: object, error: Exception) -> ConnexionResponse:
