@@ -116,7 +116,9 @@ def test_the_command(command: Any, nodes: list[NodeProcess], tmp_path: Path) -> 
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     taken = command("--broker", f"n1={nodes[0].url}", "--port", nodes[0].url.rpartition(":")[2])
-    assert "cannot listen on" in taken.communicate(timeout=60)[1]
+    told = taken.communicate(timeout=60)[1]
+    assert "cannot listen on" in told
+    assert "choose another with --port" in told
     assert taken.returncode == 1
 
 

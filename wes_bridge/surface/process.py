@@ -50,7 +50,9 @@ def serve(
     try:
         listener = _listen(*address)
     except OSError as error:
-        print(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        where, why = f"{address[0]} port {address[1]}", error.strerror or error
+        next_time = "choose another with --port (0: any free one)"
+        print(f"error: cannot listen on {where}: {why}; {next_time}", file=sys.stderr)  # noqa: T201
         return 1
     config = uvicorn.Config(
         app,
