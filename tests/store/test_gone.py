@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tests.postgresql import Cluster
@@ -17,11 +17,15 @@ from wes_bridge.store.database import Database, is_passing
 from wes_bridge.store.lookup import StateLookup
 from wes_bridge.store.runs import NewRun, create_run, get_state
 from wes_bridge.store.tables import SERVICE
-from wes_bridge.store.writer import Writer
+from wes_bridge.store.writer import DoubtfulError, NotWrittenError, Writer
 
 
 def run(number: int) -> NewRun:
     return NewRun(f"run{number}", "local", {}, {}, "w")
+
+
+async def write(writer: Writer, number: int) -> None:
+    await writer(lambda connection: create_run(connection, run(number)))
 
 
 def test_writes_wait_for_the_server(postgresql: Cluster) -> None:
@@ -47,9 +51,6 @@ def test_writes_wait_for_the_server(postgresql: Cluster) -> None:
         patient.close()
         other.close()
 
-    async def write(writer: Writer, number: int) -> None:
-        await writer(lambda connection: create_run(connection, run(number)))
-
     asyncio.run(go())
     assert [get_state(database, f"run{number}") for number in range(20)] == [State.QUEUED] * 20
     assert get_state(database, "run99") is None
@@ -73,6 +74,108 @@ def test_a_patient_writer_can_be_closed(postgresql: Cluster) -> None:
             await asyncio.to_thread(postgresql.start)
 
     asyncio.run(go())
+    database.close()
+
+
+def test_a_write_that_takes_too_long_is_taken_back(postgresql: Cluster) -> None:
+    """Who was told that it failed must not find it done later."""
+    database = Database(postgresql.new_database(), SERVICE)
+
+    async def go() -> None:
+        writer = Writer(database, limit=1.0)
+        await write(writer, 0)
+        postgresql.freeze()
+        try:
+            told = await asyncio.gather(*(write(writer, n) for n in (1, 2, 3)), return_exceptions=True)
+        finally:
+            postgresql.thaw()
+        assert [type(error) for error in told] == [NotWrittenError] * 3
+        await write(writer, 4)
+        writer.close()
+
+    asyncio.run(go())
+    states = [get_state(database, f"run{number}") for number in range(5)]
+    assert states == [State.QUEUED, None, None, None, State.QUEUED]
+    database.close()
+
+
+def test_a_cancelled_write_is_taken_back(postgresql: Cluster) -> None:
+    database = Database(postgresql.new_database(), SERVICE)
+
+    async def go() -> None:
+        writer = Writer(database, limit=30.0)
+        await write(writer, 0)
+        postgresql.freeze()
+        try:
+            waiting = asyncio.create_task(write(writer, 1))
+            done, _ = await asyncio.wait([waiting], timeout=0.5)
+            assert not done
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        finally:
+            postgresql.thaw()
+        await write(writer, 2)
+        writer.close()
+
+    asyncio.run(go())
+    assert [get_state(database, f"run{n}") for n in range(3)] == [State.QUEUED, None, State.QUEUED]
+    database.close()
+
+
+def test_a_connection_that_breaks_during_the_commit_leaves_a_doubt(postgresql: Cluster) -> None:
+    database = Database(postgresql.new_database(), SERVICE)
+    own = text("SELECT pg_backend_pid()")
+
+    def cut_off(connection: Connection) -> None:
+        pid = connection.execute(own).scalar_one()
+        with database.write() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    async def go() -> None:
+        writer = Writer(database, limit=30.0)
+        both = asyncio.gather(write(writer, 0), writer(cut_off), return_exceptions=True)
+        assert [type(error) for error in await both] == [DoubtfulError, DoubtfulError]
+        await write(writer, 1)
+        writer.close()
+
+    asyncio.run(go())
+    assert get_state(database, "run1") is State.QUEUED
+    database.close()
+
+
+def test_a_commit_that_hangs_leaves_a_doubt(postgresql: Cluster) -> None:
+    """It is made, or not, once the server goes on; here it is made."""
+    database = Database(postgresql.new_database(), SERVICE)
+    slow = text("SELECT pg_sleep(2)")
+
+    async def go() -> None:
+        writer = Writer(database, limit=1.0)
+        await write(writer, 0)
+        event.listen(database.engine, "commit", lambda connection: connection.execute(slow))
+        with pytest.raises(DoubtfulError):
+            await write(writer, 1)
+        writer.close()
+
+    asyncio.run(go())
+    assert get_state(database, "run1") is State.QUEUED
+    database.close()
+
+
+def test_an_error_of_the_work_itself_is_told_as_it_is(url: str) -> None:
+    database = Database(url, SERVICE)
+
+    def wrong(_: Connection) -> None:
+        raise TimeoutError("of the work")
+
+    async def go() -> None:
+        writer = Writer(database, limit=30.0)
+        told = await asyncio.gather(write(writer, 0), writer(wrong), write(writer, 1), return_exceptions=True)
+        assert [str(error) for error in told] == ["None", "of the work", "None"]
+        writer.close()
+
+    asyncio.run(go())
+    assert [get_state(database, f"run{n}") for n in range(2)] == [State.QUEUED] * 2
     database.close()
 
 

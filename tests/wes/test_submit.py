@@ -16,8 +16,11 @@ import pytest
 import requests
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from wes_server import BASE, GOOD, is_error
+from sqlalchemy import Connection, event, text
+from wes_server import BASE, GOOD, is_error, start
 
+from tests.postgresql import Cluster
+from wes_bridge.config import ServiceConfig
 from wes_bridge.data import attachments
 from wes_bridge.data.attachments import find_attachment
 from wes_bridge.data.workspace import UnsafeNameError, safe_relative
@@ -705,3 +708,30 @@ def test_workflow_names_can_be_shown_and_stored(url):
     name = workflow_name(url)
     assert len(name) <= 255
     assert name.isprintable()
+
+
+def test_a_run_that_may_have_been_stored_keeps_its_files(postgresql: Cluster, tmp_path: Path) -> None:
+    """The connection breaks during the commit: nobody can know, so the caller is told what to look for."""
+    serving = start(ServiceConfig(state_dir=tmp_path / "state", database=postgresql.new_database()))
+    server = next(serving)
+    cut: list[int] = []
+
+    def cut_off(connection: Connection) -> None:
+        if cut:
+            return
+        cut.append(1)
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with server.database.write() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    event.listen(server.database.engine, "commit", cut_off)
+    try:
+        parts = [(name, (None, value)) for name, value in {**GOOD, "workflow_url": "w.cwl"}.items()]
+        answer = server.post("/runs", files=[*parts, ("workflow_attachment", ("w.cwl", b"{}"))])
+        assert answer.status_code == 503
+        assert "Retry-After" not in answer.headers
+        told = answer.json()["msg"]
+        assert "may have been done or not" in told
+        assert (server.folder(told.split()[-1]).root / "attachments" / "w.cwl").read_bytes() == b"{}"
+    finally:
+        serving.close()

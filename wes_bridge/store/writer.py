@@ -3,20 +3,24 @@
 A thread owns one connection; whatever has been asked for since its last commit goes into the next
 transaction, and each caller is told when its own write is durable. Under load commits keep a distance, so
 that more fits into each; a few at a time are made at once. While the database is gone, what was asked for
-waits, in order, for as long as the writer is patient. It must not know any table.
+waits, in order, for as long as the writer is patient. A caller who waits no longer takes its write back; once
+the commit has begun that is too late, and nobody can know whether it was made. It must not know any table.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from wes_bridge.store.database import Database, is_passing
 
@@ -31,6 +35,31 @@ _PAUSE = 0.5
 """Seconds between attempts while the database is gone."""
 
 
+class NotWrittenError(Exception):
+    """The database took too long; the write was taken back and will not be made."""
+
+
+class DoubtfulError(Exception):
+    """The database hung, or went away, during the commit: whether the write was made cannot be known."""
+
+
+class _Stage(enum.Enum):
+    ASKED = enum.auto()
+    COMMITTING = enum.auto()
+    TAKEN_BACK = enum.auto()
+
+
+@dataclass(eq=False, slots=True)
+class _Write:
+    work: Work
+    future: asyncio.Future[Any] | None
+    stage: _Stage = _Stage.ASKED
+
+
+class _TakenBackError(Exception):
+    """Within a transaction: one of its writes is not wanted any more."""
+
+
 class Writer:
     """Writes on behalf of coroutines, in order, in batches.
 
@@ -39,6 +68,7 @@ class Writer:
         name: of the thread.
         patience: seconds writes wait for a database that is gone. What is written must then bear being
             tried again: whether a commit was made cannot be known when the connection broke during it.
+        limit: seconds a caller waits for its write; None for as long as it takes.
         after: called in the thread after each commit; must not wait.
     """
 
@@ -47,13 +77,16 @@ class Writer:
         database: Database,
         name: str = "store-writer",
         patience: float = 0.0,
+        limit: float | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._after = after
         self._patience = patience
+        self._limit = limit
         self._closing = threading.Event()
-        self._queue: queue.SimpleQueue[tuple[Work, asyncio.Future[Any] | None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._staging = threading.Lock()
         self._due = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -62,15 +95,39 @@ class Writer:
         """Run ``work`` with a connection inside a transaction; return its result once committed.
 
         Raises:
+            NotWrittenError: it took longer than ``limit``, and is taken back.
+            DoubtfulError: it took longer, or the connection broke, when the commit had begun.
             Exception: what ``work`` or the commit raised.
         """
         future = asyncio.get_running_loop().create_future()
-        self._queue.put((work, future))
-        return await future
+        write = _Write(work, future)
+        self._queue.put(write)
+        return await (future if self._limit is None else self._in_time(write, future, self._limit))
+
+    async def _in_time(self, write: _Write, future: asyncio.Future[Any], limit: float) -> Any:
+        """Wait for a write, or take it back; also when the caller is cancelled, who will say it failed."""
+        try:
+            async with asyncio.timeout(limit):
+                return await future
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if not future.cancelled():  # the work's own error
+                raise
+            if not self._take_back(write):
+                raise DoubtfulError("the database did not answer while it committed") from error
+            if isinstance(error, TimeoutError):
+                raise NotWrittenError(f"the database did not answer for {limit:g} s") from error
+            raise
+
+    def _take_back(self, write: _Write) -> bool:
+        with self._staging:
+            if write.stage is _Stage.COMMITTING:
+                return False
+            write.stage = _Stage.TAKEN_BACK
+            return True
 
     def soon(self, work: Work) -> None:
         """Run ``work`` in order with all others, telling nobody: for what may be lost in a crash."""
-        self._queue.put((work, None))
+        self._queue.put(_Write(work, None))
 
     def close(self) -> None:
         """Finish what was asked for, then stop the thread; a database that is gone is not waited for."""
@@ -86,7 +143,7 @@ class Writer:
             if not more:
                 return
 
-    def _next_batch(self) -> tuple[list[tuple[Work, asyncio.Future[Any] | None]], bool]:
+    def _next_batch(self) -> tuple[list[_Write], bool]:
         item = self._queue.get()
         self._keep_distance()
         batch = []
@@ -104,27 +161,48 @@ class Writer:
         if self._due > now:
             time.sleep(self._due - now)
 
-    def _commit(self, batch: list[tuple[Work, asyncio.Future[Any] | None]]) -> None:
-        try:
-            results = self._patiently([work for work, _ in batch])
-        except Exception as error:
-            if len(batch) == 1:
-                _tell(batch[0][1], None, error)
-                return
-            for item in batch:  # one bad write must not take the others with it
-                self._commit([item])
+    def _commit(self, batch: list[_Write]) -> None:
+        batch = [write for write in batch if write.stage is not _Stage.TAKEN_BACK]
+        if not batch:
             return
-        for (_, future), result in zip(batch, results, strict=True):
-            _tell(future, result, None)
+        try:
+            results = self._patiently(batch)
+        except _TakenBackError:
+            self._commit(batch)
+            return
+        except Exception as error:
+            self._failed(batch, error)
+            return
+        for write, result in zip(batch, results, strict=True):
+            _tell(write.future, result, None)
 
-    def _patiently(self, batch: list[Work]) -> list[Any]:
+    def _failed(self, batch: list[_Write], error: Exception) -> None:
+        if _is_doubtful(batch, error):
+            doubt = DoubtfulError("the database went away while it committed")
+            doubt.__cause__ = error
+            for write in batch:
+                _tell(write.future, None, doubt)
+        elif len(batch) == 1:
+            _tell(batch[0].future, None, error)
+        else:
+            for write in batch:  # one bad write must not take the others with it
+                self._ask_again(write)
+                self._commit([write])
+
+    def _ask_again(self, write: _Write) -> None:
+        with self._staging:
+            if write.stage is _Stage.COMMITTING:
+                write.stage = _Stage.ASKED
+
+    def _patiently(self, batch: list[_Write]) -> list[Any]:
         """Do it in one transaction; again, as long as the database is gone and there is patience."""
         until = time.monotonic() + self._patience
         waited = False
         while True:
             try:
                 with self._database.write() as connection:
-                    results = [work(connection) for work in batch]
+                    results = [write.work(connection) for write in batch]
+                    self._begin_commit(batch)
             except Exception as error:
                 if not is_passing(error) or time.monotonic() >= until or self._closing.is_set():
                     raise
@@ -137,6 +215,24 @@ class Writer:
                 _logger.warning("the database answers again")
             self._after()
             return results
+
+    def _begin_commit(self, batch: list[_Write]) -> None:
+        """From here on no write can be taken back.
+
+        Raises:
+            _TakenBackError: one was, while the database kept it waiting; the transaction must not be made.
+        """
+        with self._staging:
+            if any(write.stage is _Stage.TAKEN_BACK for write in batch):
+                raise _TakenBackError
+            for write in batch:
+                write.stage = _Stage.COMMITTING
+
+
+def _is_doubtful(batch: list[_Write], error: Exception) -> bool:
+    """Whether a commit had begun when the connection broke; SQLite's commits are made or not."""
+    broke = isinstance(error, DBAPIError) and error.connection_invalidated
+    return broke and any(write.stage is _Stage.COMMITTING for write in batch)
 
 
 def _tell(future: asyncio.Future[Any] | None, result: Any, error: Exception | None) -> None:

@@ -22,11 +22,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from wes_bridge.store.database import is_passing
+from wes_bridge.store.writer import DoubtfulError, NotWrittenError
 
 _LOG = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _POSTGRESQL_FULL = "53100"
 NO_DATABASE = "the service's database does not answer; try again in a moment"
+IN_DOUBT = "the service's database stopped answering at the end: this may have been done or not; look first"
 
 
 class ApiError(Exception):
@@ -110,7 +112,9 @@ def describe(error: Exception) -> tuple[int, str, dict[str, str]]:
 def _own_fault(error: Exception) -> tuple[int, str, dict[str, str]]:
     if is_disk_full(error):
         return 500, "no space left on the service's disk; try again later or tell its operator", {}
-    if is_passing(error):
+    if isinstance(error, DoubtfulError):
+        return 503, IN_DOUBT, {}  # not Retry-After: nobody should do it again without a look
+    if isinstance(error, NotWrittenError) or is_passing(error):
         return 503, NO_DATABASE, {"Retry-After": "5"}
     return 500, "something went wrong in the service; its log tells more", {}
 

@@ -26,9 +26,11 @@ from wes_bridge.model.run_options import (
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.runs import TaskRow
+from wes_bridge.store.writer import DoubtfulError
 from wes_bridge.wes.body import read_object
 from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError
 from wes_bridge.wes.service import Service, json_response
+from wes_bridge.wes.submit import in_doubt
 
 
 class _Resources(BaseModel):
@@ -88,7 +90,7 @@ class RerunHandlers:
         return json_response({"run_id": new.run_id})
 
     async def _store(self, old: _Old, new: runs.NewRun, steps: list[str], base: str) -> None:
-        """Files first, then the row: a worker never finds half of it. Whatever fails, nothing stays."""
+        """Files first, then the row: a worker never finds half of it. Failures leave nothing, doubts all."""
         service, old_id = self._service, old.row.run_id
 
         def again(task: TaskRow) -> bool:
@@ -99,6 +101,8 @@ class RerunHandlers:
             await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
             if not await service.writer(lambda connection: runs.create_rerun(connection, new, old_id, base)):
                 raise NotFoundError(f"run {old_id} was deleted just now")
+        except DoubtfulError as error:
+            raise in_doubt(new.run_id) from error
         except BaseException:
             await service.threads.files(lambda: shutil.rmtree(folder, ignore_errors=True))
             raise

@@ -27,7 +27,7 @@ from wes_bridge.store.notices import Channel, Teller
 from wes_bridge.store.writer import Writer
 from wes_bridge.wes.errors import NotFoundError
 from wes_bridge.wes.links import Links
-from wes_bridge.wes.threads import Threads
+from wes_bridge.wes.threads import PATIENCE, Threads
 from wes_bridge.wes.watching import Watcher
 
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
@@ -49,7 +49,9 @@ class Service:
         self._wake = wake
         self.workspace = Workspace(config.workspace_dir)
         self.threads = Threads()
-        self.writer = Writer(database, "wes-writer", after=partial(self._teller.tell, Channel.CHANGES))
+        self.writer = Writer(
+            database, "wes-writer", limit=PATIENCE, after=partial(self._teller.tell, Channel.CHANGES)
+        )
         self.public_url = str(config.public_url) if config.public_url else None
         self.watcher = Watcher(Changes(database), self.threads.sql)
         self.totals = Totals(database)

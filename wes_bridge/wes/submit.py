@@ -14,8 +14,10 @@ from wes_bridge.data.hosts import PrivateHosts
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.webhooks import Webhook, create_webhook
+from wes_bridge.store.writer import DoubtfulError
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
+from wes_bridge.wes.errors import IN_DOUBT, BusyError
 from wes_bridge.wes.service import Service, json_response
 from wes_bridge.wes.submission import Rules, Submission, check
 
@@ -33,13 +35,15 @@ class SubmitHandlers:
         """RunWorkflow.
 
         Attachments are in their place before the run is stored: a worker never finds half of them. Whatever
-        fails, nothing stays.
+        fails, nothing stays; unless it cannot be known whether the run was stored, which the caller is told.
         """
         owner = caller(request)
         run_id = uuid.uuid4().hex
         incoming = Incoming(self._service.workspace, run_id, self._service.config.max_attachments)
         try:
             await self._store(request, run_id, owner, incoming)
+        except DoubtfulError as error:
+            raise in_doubt(run_id) from error
         except BaseException:
             await self._service.threads.files(incoming.discard)
             raise
@@ -63,6 +67,11 @@ class SubmitHandlers:
             return None
         states = self._states if asked.states is None else asked.states
         return Webhook(asked.url, asked.secret, states, base)
+
+
+def in_doubt(run_id: str) -> BusyError:
+    """What to tell who asked for a run of which nobody knows whether it was stored."""
+    return BusyError(f"{IN_DOUBT} for run {run_id}")
 
 
 def _create(connection: Connection, run: runs.NewRun, webhook: Webhook | None) -> None:

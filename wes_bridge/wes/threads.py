@@ -11,7 +11,7 @@ from wes_bridge.wes.errors import NO_DATABASE, BusyError
 
 T = TypeVar("T")
 PATIENCE = 15.0
-"""Seconds a read of the database may take, waiting for a thread included."""
+"""Seconds a read or a write of the database may take, waiting for its turn included."""
 
 
 class Threads:
