@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.node.conftest import NodeProcess, Request, process
+from tests.node.conftest import NodeProcess, Request, process, session_kinds
 from tests.postgresql import Cluster
 from tests.service.conftest import LoneWorker, Starter
 from tests.service.test_taking_up import SETTINGS, Case, await_true
@@ -82,6 +82,35 @@ def test_offers_do_not_live_longer_when_the_clock_is_set_back(
         assert node.end(offer, 60)["phase"] == "EXPIRED"
     finally:
         node.stop()
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR], ids=["forward", "back"])
+def test_time_limits_are_counted_when_the_clock_is_set_while_the_node_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    clock = Clock(tmp_path)
+    with monkeypatch.context() as patch:
+        for name, text in clock.env.items():
+            patch.setenv(name, text)
+        config = {"name": "n", "platforms": ["process"], "sandbox": "none", "cores": 2, "max_running": 2}
+        node = NodeProcess(tmp_path / "node", config, ("--log-level=warning",)).start()
+        try:
+            gate = tmp_path / "gate"
+            waits = f"until [ -e {gate} ]; do sleep 0.1; done"
+            short = node.begin(Request(process("sh", "-c", waits, timeLimit=12)))
+            long = node.begin(Request(process("sh", "-c", waits, timeLimit=600)))
+            for session in (short, long):
+                node.until(session, lambda now: now["phase"] == "RUNNING")
+            node.kill()
+            clock.set(offset)
+            node.start()
+            ended = node.end(short, 60)
+            assert "urn:wes-bridge:time-limit" in session_kinds(ended)
+            assert node.get(long)["phase"] == "RUNNING"
+            gate.touch()
+            assert node.end(long, 60)["phase"] == "COMPLETED"
+        finally:
+            node.stop()
 
 
 def _seconds(run: dict[str, Any]) -> float:

@@ -42,7 +42,7 @@ from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
 from wes_bridge.node.platforms.base import Job, Platform
-from wes_bridge.node.platforms.processes import started_at
+from wes_bridge.node.platforms.processes import Started, started
 from wes_bridge.node.platforms.watch import MemoryWatch
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
@@ -87,7 +87,7 @@ class _Run:
     job: Job | None = None
     queued: bool = False
     entered: float | None = None
-    started: float = 0.0
+    started: Started | None = None
     ended: bool = False
     released: bool = False
     release_error: ReleaseError | None = None
@@ -275,7 +275,7 @@ class Runner:
         live = run.live
         job = await self._found(run) if run.resumed else None
         if job is not None:
-            self._set_running(run, job, started_at(run.folder))
+            self._set_running(run, job, started(run.folder))
         else:
             await self._wait_turn(run)
             live.move(Phase.PREPARING)
@@ -374,7 +374,7 @@ class Runner:
             if run.halt.is_set():
                 raise PlatformError("stopped")
             run.platform.start(job)
-            _tell(loop, self._set_running, run, job, time.time())
+            _tell(loop, self._set_running, run, job, Started.now())
             if run.platform.ends_within(job, QUICK):
                 _tell(loop, self._leave, run)
                 run.ended = True
@@ -404,11 +404,11 @@ class Runner:
             raise PlatformError(str(error)) from error
         return Job(run.live.uuid, run.live.session, run.folder, tree)
 
-    def _set_running(self, run: _Run, job: Job, started: float) -> None:
+    def _set_running(self, run: _Run, job: Job, since: Started) -> None:
         live = run.live
-        run.job, run.started = job, started
+        run.job, run.started = job, since
         if live.session.executable is not None:
-            live.session.executable.started = datetime.fromtimestamp(started, UTC)
+            live.session.executable.started = datetime.fromtimestamp(since.at, UTC)
         live.move(Phase.RUNNING)
         if live.stop is not None:
             self._kill(run, CANCEL_GRACE)
@@ -421,7 +421,8 @@ class Runner:
         limit = executable.time_limit if executable else None
         timer = None
         if limit and limit > 0:
-            left = run.started + limit - time.time()
+            since = run.started.count if run.started else time.monotonic()
+            left = since + limit - time.monotonic()
             text = "the command was ended after its time limit of {seconds} s"
             late = message(messages.TIME_LIMIT, text, seconds=limit)
             timer = loop.call_later(max(0.0, left), self._exceed, run, late)

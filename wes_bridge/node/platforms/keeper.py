@@ -209,7 +209,7 @@ def _spawn(ask: dict[str, Any], files: list[int]) -> int:
         if allowed:
             os.sched_setaffinity(0, ask["cpus"])
         pid = _posix_spawn(ask["program"], ask["argv"], ask["env"], files)
-        os.write(record, f"{pid} {time.time():.3f}\n".encode())
+        os.write(record, f"{pid} {time.time():.3f} {time.monotonic():.3f}\n".encode())
         return pid
     finally:
         os.close(record)

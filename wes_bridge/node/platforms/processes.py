@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from wes_bridge.node.layout import SessionFolder
@@ -34,12 +35,33 @@ def read_exit(folder: SessionFolder) -> int | None:
         return None
 
 
-def started_at(folder: SessionFolder) -> float:
-    """When the command was started, seconds since the epoch; now if that was not noted."""
+@dataclass(frozen=True)
+class Started:
+    """When a command was started.
+
+    Attributes:
+        at: seconds since the epoch, to be told.
+        count: seconds by the clock that nobody sets (``time.monotonic``), to count from. It means nothing
+            after the machine was started again, as does the command.
+    """
+
+    at: float
+    count: float
+
+    @classmethod
+    def now(cls) -> Started:
+        """This moment."""
+        return cls(time.time(), time.monotonic())
+
+
+def started(folder: SessionFolder) -> Started:
+    """When the command was started; now if that was not noted."""
+    now = Started.now()
     try:
-        return float(folder.command.read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return time.time()
+        at, *count = folder.command.read_text().split("\n")[0].split()[1:]
+        return Started(float(at), float(count[0]) if count else now.count - now.at + float(at))
+    except (OSError, ValueError):
+        return now
 
 
 async def kill_tree(command: Command | None, uuid: str, grace: float) -> None:
