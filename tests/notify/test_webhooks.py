@@ -22,11 +22,13 @@ from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import WebhookError, hide_secret, read_webhook, signature
 from wes_bridge.notify import deliverer as deliverer_module
 from wes_bridge.notify.deliverer import Deliverer, delay
-from wes_bridge.store.database import Database
+from wes_bridge.store import webhooks as webhooks_module
+from wes_bridge.store.database import Database, clock
 from wes_bridge.store.runs import NewRun, claim_runs, create_run, delete_run, request_cancel, set_run_state
 from wes_bridge.store.tables import SERVICE, deliveries, webhooks
 from wes_bridge.store.webhooks import (
     Webhook,
+    bring_forward,
     claim_deliveries,
     create_webhook,
     end_delivery,
@@ -194,6 +196,50 @@ def test_a_receiver_that_fails_is_tried_again_with_the_same_message(house: House
     assert len(receiver.got) == 4  # a redirect is not followed
     assert len({(headers["webhook-id"], body) for headers, body in receiver.got}) == 1
     assert house.said == ["webhook: EXECUTOR_ERROR: 127.0.0.1 answered 500; it is tried again"]
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["nobody-looks", "while-it-runs"])
+def test_a_clock_that_is_set_back_makes_nobody_wait(
+    house: House, monkeypatch: pytest.MonkeyPatch, running: bool
+) -> None:
+    """Not for what was postponed, nor for what a deliverer that died had claimed, nor for new news."""
+    offset = 3600.0
+    monkeypatch.setattr(webhooks_module, "clock", lambda connection: clock(connection) + offset)
+    receiver = Receiver(500, 500)
+    for name in ("new", "postponed"):
+        house.run(name, receiver.url)
+        house.state(name, State.COMPLETE)
+
+    def until() -> bool:
+        nonlocal offset
+        if running and len(receiver.got) == 2:
+            offset = 0.0
+        return house.is_idle()
+
+    if not running:
+        with house.database.write() as connection:
+            now = clock(connection) + offset
+            (one, _) = claim_deliveries(connection, now, 30, 10)
+            postpone_delivery(connection, one.seq, one.attempts, now + 2)
+        offset = 0.0
+    begun = time.monotonic()
+    house.deliver(until, house.config(webhook_timeout=0.1) if running else None)
+    receiver.close()
+    assert time.monotonic() - begun < 45
+    assert len(receiver.got) == 4
+
+
+def test_clocks_that_keep_time_bring_nothing_forward(house: House) -> None:
+    """What another has claimed is left to it, and what was postponed waits."""
+    house.run("claimed", "http://127.0.0.1:9/")
+    house.state("claimed", State.COMPLETE)
+    now = time.time() + 1
+    with house.database.write() as connection:
+        (row,) = claim_deliveries(connection, now, 50, 1)
+        assert bring_forward(connection, now, lambda attempts: 50.0 if attempts else 0.0) == 0
+        postpone_delivery(connection, row.seq, row.attempts, now + delay(1, 0.5))
+        assert bring_forward(connection, now, lambda attempts: delay(attempts, 1.0)) == 0
+        assert bring_forward(connection, now - 100, lambda attempts: delay(attempts, 1.0)) == 1
 
 
 def test_news_overtakes_what_could_not_be_told(house: House) -> None:

@@ -1,7 +1,8 @@
 """Carries deliveries from the database to their receivers, until they have arrived or it is of no use.
 
 Each worker process has one. A delivery is claimed by a lease, so one of them has it at a time, and a process
-that dies leaves it to the others: a receiver may be told twice, with the same id.
+that dies leaves it to the others: a receiver may be told twice, with the same id. Times are told by the
+database's clock; when that is set back nothing waits for longer than it would have.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -21,7 +23,13 @@ from wes_bridge.model.states import State
 from wes_bridge.notify.message import body, headers
 from wes_bridge.notify.sending import DeliveryError, Sender
 from wes_bridge.store.database import Database
-from wes_bridge.store.webhooks import claim_deliveries, end_delivery, next_due, postpone_delivery
+from wes_bridge.store.webhooks import (
+    bring_forward,
+    claim_deliveries,
+    end_delivery,
+    next_due,
+    postpone_delivery,
+)
 from wes_bridge.store.writer import Writer
 
 _logger = logging.getLogger("wes_bridge.notify")
@@ -30,6 +38,8 @@ POLL = 0.5
 AT_ONCE = 32
 FIRST_DELAY, LAST_DELAY = 2.0, 3600.0
 """Seconds until a delivery is tried again, the first time and at most; doubled each time in between."""
+_SET_BACK = 1.0
+"""Seconds that a clock has lost between two looks when it has been set back; it may have before the first."""
 Tell = Callable[[str, str], None]
 
 
@@ -64,6 +74,8 @@ class Deliverer:
         self._writer = writer
         self._tell = tell
         self._draw = draw
+        self._lease = 2 * self._config.webhook_timeout + 30.0
+        self._ahead = math.inf
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def work(self) -> None:
@@ -83,16 +95,24 @@ class Deliverer:
             await sender.close()
 
     async def _look(self, sender: Sender) -> None:
-        due = await asyncio.to_thread(next_due, self._database)
+        due, now = await asyncio.to_thread(next_due, self._database)
+        ahead = now - time.monotonic()
+        if due is not None and ahead < self._ahead - _SET_BACK:
+            await self._writer(lambda connection: bring_forward(connection, now, self._longest))
+            due = now
+        self._ahead = ahead
         room = AT_ONCE - len(self._under_way)
-        if due is None or due > time.time() or room <= 0:
+        if due is None or due > now or room <= 0:
             return
-        lease = 2 * self._config.webhook_timeout + 30.0
-        rows = await self._writer(lambda connection: claim_deliveries(connection, time.time(), lease, room))
+        rows = await self._writer(lambda connection: claim_deliveries(connection, now, self._lease, room))
         for row in rows:
             task = asyncio.create_task(self._deliver(row, sender), name=f"webhook of {row.run_id}")
             self._under_way.add(task)
             task.add_done_callback(self._on_done)
+
+    def _longest(self, attempts: int) -> float:
+        """Seconds a delivery waits at most: for a claimer's end, or to be tried again."""
+        return max(self._lease, delay(attempts, 1.0)) if attempts else 0.0
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
@@ -110,7 +130,7 @@ class Deliverer:
         await self._end(row)
 
     async def _failed(self, row: Any, error: DeliveryError) -> None:
-        now = time.time()
+        _, now = await asyncio.to_thread(next_due, self._database)
         due = now + delay(row.attempts, self._draw())
         last = row.created + self._config.webhook_give_up.total_seconds()
         if error.is_lasting or now >= last:

@@ -170,7 +170,7 @@ def request_cancel(connection: Connection, run_id: str) -> None:
     )
     after = state_for_update(connection, run_id)
     if after is not None and after != before:
-        queue_delivery(connection, run_id, after, time.time())
+        queue_delivery(connection, run_id, after)
 
 
 def state_for_update(connection: Connection, run_id: str) -> State | None:
@@ -336,7 +336,7 @@ def set_run_state(connection: Connection, run_id: str, fence: int, state: State,
     values["changed"] = runs.c.changed + 1
     connection.execute(update(runs).where(runs.c.run_id == run_id).values(state=state.value, **values))
     if state != old:
-        queue_delivery(connection, run_id, state, time.time())
+        queue_delivery(connection, run_id, state)
     return state
 
 

@@ -7,14 +7,14 @@ again. Per run they go out in order, one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, exists, func, insert, select, update
 
 from wes_bridge.model.states import State
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, clock
 from wes_bridge.store.tables import deliveries, runs, webhooks
 
 
@@ -56,18 +56,37 @@ def carry_webhook(connection: Connection, of: str, run_id: str, base: str) -> No
         connection.execute(insert(webhooks).values(run_id=run_id, base=base, **row._mapping))
 
 
-def queue_delivery(connection: Connection, run_id: str, state: State, now: float) -> None:
+def queue_delivery(connection: Connection, run_id: str, state: State) -> None:
     """Note that a run has come to ``state``, if it has a webhook that is told of it."""
     hook = connection.execute(select(webhooks.c.states).where(webhooks.c.run_id == run_id)).first()
     if hook is None or not (state.is_final or state.value in hook.states):
         return
+    now = clock(connection)
     connection.execute(insert(deliveries).values(run_id=run_id, state=state.value, created=now, due=now))
 
 
-def next_due(database: Database) -> float | None:
-    """When the next delivery is due (seconds since the epoch); None when there is none."""
+def next_due(database: Database) -> tuple[float | None, float]:
+    """When the next delivery is due (None when there is none), and what time it is: by the same clock."""
     with database.read() as connection:
-        return connection.execute(select(func.min(deliveries.c.due))).scalar()
+        return connection.execute(select(func.min(deliveries.c.due))).scalar(), clock(connection)
+
+
+def bring_forward(connection: Connection, now: float, longest: Callable[[int], float]) -> int:
+    """Have what would be due later than it can be, after a clock was set back, be due now.
+
+    Args:
+        connection: of a transaction.
+        now: the time, seconds since the epoch.
+        longest: given how often a delivery was tried, the seconds it may have to wait from now at most.
+            It must not grow any more from 20 attempts on.
+
+    Returns:
+        How many were.
+    """
+    waits = {attempts: longest(attempts) for attempts in range(20)}
+    wait = case(waits, value=deliveries.c.attempts, else_=longest(20))
+    late = update(deliveries).where(deliveries.c.due > now + wait).values(due=now)
+    return connection.execute(late).rowcount
 
 
 def claim_deliveries(connection: Connection, now: float, lease: float, limit: int) -> Sequence[Row[Any]]:
