@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from wes_bridge.cli.exit_codes import USAGE
+from wes_bridge.start import importing
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -106,4 +107,6 @@ def become(module: str, config: BaseModel, *flags: str) -> NoReturn:
         flags: given to it as they are.
     """
     arguments = ["--config-json", config.model_dump_json(), *flags]
-    sys.exit(importlib.import_module(module).main(arguments))
+    with importing():
+        serving = importlib.import_module(module)
+    sys.exit(serving.main(arguments))

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wes_bridge.cli.ports import base_url
 from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
+from wes_bridge.start import importing
 from wes_bridge.store.database import Database
 from wes_bridge.store.tables import SERVICE
 
@@ -36,7 +37,8 @@ def work(config: ServiceConfig) -> None:
             "there is no node to ask: give brokers in the file, or --broker NAME=URL; a node under nodes"
             " counts only with a port or a public_url, since this command starts none"
         )
-    from wes_bridge.engine.worker import run  # noqa: PLC0415
+    with importing():
+        from wes_bridge.engine.worker import run  # noqa: PLC0415
 
     run(config.model_copy(update={"brokers": brokers, "state_dir": config.state_dir.absolute()}))
 

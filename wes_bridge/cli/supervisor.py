@@ -31,6 +31,7 @@ from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.start import command, importing
 
 _logger = logging.getLogger("wes_bridge.serve")
 API = "/ga4gh/wes/v1"
@@ -235,13 +236,14 @@ def _complete_aggregator(
 
 def _aggregator(config: AggregatorConfig, state: Path) -> Child:
     path = _private_file(state / "aggregator.json", config.model_dump_json())
-    arguments = ["-m", "wes_bridge.aggregator.main", "--config-json", f"@{path}", "--exit-with-parent"]
+    arguments = command("wes_bridge.aggregator.main", "--config-json", f"@{path}", "--exit-with-parent")
     return Child(f"aggregator {config.name}", arguments, f"wes-bridge aggregator {config.name} is ready")
 
 
 def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
     """Start an embedded node."""
-    arguments = ["-m", "wes_bridge.node.main", "--config-json", node.model_dump_json(), "--exit-with-parent"]
+    settings = node.model_dump_json()
+    arguments = command("wes_bridge.node.main", "--config-json", settings, "--exit-with-parent")
     if end_sessions:
         arguments.append("--end-sessions-on-exit")
     return Child(f"node {node.name}", arguments, f"wes-bridge node {node.name} is ready")
@@ -249,7 +251,7 @@ def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> C
 
 def _worker(number: int, config: ServiceConfig) -> Child:
     path = _private_file(config.state_dir / "worker.json", config.model_dump_json())
-    arguments = ["-m", "wes_bridge.engine.worker", "--config-json", f"@{path}", "--exit-with-parent"]
+    arguments = command("wes_bridge.engine.worker", "--config-json", f"@{path}", "--exit-with-parent")
     return Child(f"worker {number}", arguments, "worker ready")
 
 
@@ -291,13 +293,14 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     allow_many()
     started = time.monotonic()
     warnings.filterwarnings("ignore", message=".*starlette.testclient.*")  # connexion imports it, unused
-    import uvicorn  # noqa: PLC0415
+    with importing():
+        import uvicorn  # noqa: PLC0415
 
-    from wes_bridge.store.database import Database  # noqa: PLC0415
-    from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
-    from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
-    from wes_bridge.surface.one_write import OneWriteProtocol  # noqa: PLC0415
-    from wes_bridge.wes.app import create_app  # noqa: PLC0415
+        from wes_bridge.store.database import Database  # noqa: PLC0415
+        from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
+        from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
+        from wes_bridge.surface.one_write import OneWriteProtocol  # noqa: PLC0415
+        from wes_bridge.wes.app import create_app  # noqa: PLC0415
 
     _logger.debug("imported the API in %.2f s", time.monotonic() - started)
     try:

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from wes_bridge.auth.identity import caller
 from wes_bridge.data.attachments import Incoming
 from wes_bridge.model.run_plan import UNSUPPORTED
+from wes_bridge.start import command
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import ApiError, BadRequestError
@@ -28,7 +29,7 @@ from wes_bridge.wes.service import Service, json_response
 from wes_bridge.wes.submission import Rules, Submission, check
 
 _LOG = logging.getLogger(__name__)
-_PLANNER = ("-m", "wes_bridge.engine.plan.main")
+_PLANNER = command("wes_bridge.engine.plan.main")
 
 
 class PlanHandlers:
