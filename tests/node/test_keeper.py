@@ -62,9 +62,10 @@ def test_code_and_record(keeping: Keeping, tmp_path: Path) -> None:
     assert (tmp_path / "a/out").read_text() == f"1\n{tmp_path}/a\n"
     first, second = (tmp_path / "a/command").read_text().splitlines()
     assert second == "7"
-    pid, started = first.split()
+    pid, started, count = first.split()
     assert int(pid) == command.pid
     assert before - 1 < float(started) < time.time() + 1
+    assert abs(float(count) - time.monotonic() - (float(started) - time.time())) < 1
 
 
 def test_many_at_once(keeping: Keeping, tmp_path: Path) -> None:

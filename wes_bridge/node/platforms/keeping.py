@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import select
 import socket
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from wes_bridge.node.platforms import keeper
 
 _PATIENCE = 30.0
 """Seconds a keeper may take to answer."""
+_LONGEST_ADDRESS = 107
+"""Bytes of a socket's path (``unix(7)``)."""
 _BACKLOG = 1024
 """Questions that may wait for it."""
 
@@ -200,6 +204,9 @@ class Keeping:
                 raise OSError(number, os.strerror(number))
             if answer:
                 return Command(connection, answer)
+        except BlockingIOError as error:
+            connection.close()
+            raise TimeoutError(errno.ETIMEDOUT, "the node's keeper does not answer") from error
         except BaseException:
             connection.close()
             raise
@@ -209,7 +216,7 @@ class Keeping:
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(_PATIENCE)
+            _set_patience(connection, _PATIENCE)
             with self._address() as address:
                 connection.connect(address)
         except BaseException:
@@ -224,7 +231,7 @@ class Keeping:
         except OSError:
             return False
         with contextlib.suppress(OSError):
-            connection.settimeout(seconds)
+            _set_patience(connection, seconds or 0.0)
             connection.sendall(b'{"hold": true}\n')
             if seconds is None or connection.recv(64):
                 self.close()
@@ -259,7 +266,11 @@ class Keeping:
 
     @contextlib.contextmanager
     def _address(self) -> Iterator[str]:
-        """The socket's path; by a descriptor, since a socket's path may have 107 bytes only."""
+        """The socket's path; by a descriptor when it is longer than a socket's path may be."""
+        path = str(self._state / "keeper")
+        if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+            yield path
+            return
         folder = os.open(self._state, os.O_PATH | os.O_DIRECTORY)
         try:
             yield f"/proc/self/fd/{folder}/keeper"
@@ -275,3 +286,9 @@ class Keeping:
             yield
         finally:
             os.close(file)
+
+
+def _set_patience(connection: socket.socket, seconds: float) -> None:
+    """How long it may wait, 0 for ever: by the kernel, which Python would ask again before each word."""
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(seconds), 0))

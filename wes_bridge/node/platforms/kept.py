@@ -145,7 +145,8 @@ class Kept(ABC):
         if relative is None:
             return job.folder.root / name
         path = job.tree.paths.host(f"{job.tree.workdir}/{relative}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if "/" in relative:  # the working directory itself is there
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():
             path.unlink()
         return path

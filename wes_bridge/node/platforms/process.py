@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shutil
+import time
 from pathlib import Path
 
 from wes_bridge.config import NodeConfig
@@ -17,6 +19,9 @@ from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.platforms.sandbox import bubblewrap, wrap
 from wes_bridge.node.staging.plan import volume_path
+
+_FOUND_FOR = 5.0
+"""Seconds after which a command is looked for again, at most; one that was not found is so each time."""
 
 
 class ProcessPlatform(Kept):
@@ -106,6 +111,12 @@ def _find_command(command: str, cwd: Path, path: str) -> str:
         if not place.is_file() or not os.access(place, os.X_OK):
             raise CommandNotFoundError(command, 126)
         return command
+    return _which(command, path, time.monotonic() // _FOUND_FOR)
+
+
+@functools.lru_cache(maxsize=256)
+def _which(command: str, path: str, _now: float) -> str:
+    """Where the command is: a long ``PATH`` is looked through once, not for each step of a wide scatter."""
     found = shutil.which(command, path=path)
     if found is None:
         raise CommandNotFoundError(command, 127)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shutil
@@ -9,6 +10,9 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
+
+_NOT_RENAMED = (errno.EXDEV, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+"""On another file system, or something is in the way that a directory can be merged into."""
 
 
 class FileScheme:
@@ -73,19 +77,28 @@ def move(source: Path, target: Path) -> Path:
 
     A directory moved onto a directory that has something in it is merged into it, file by file.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir() and not source.is_symlink() and target.is_dir() and any(target.iterdir()):
-        for child in list(source.iterdir()):
-            move(child, target / child.name)
-        source.rmdir()
-        return target
+    try:
+        _rename(source, target)
+    except OSError as error:
+        if error.errno not in _NOT_RENAMED:
+            raise
+        if source.is_dir() and not source.is_symlink() and target.is_dir() and any(target.iterdir()):
+            for child in list(source.iterdir()):
+                move(child, target / child.name)
+            source.rmdir()
+        elif error.errno == errno.EXDEV:
+            _copy_then_rename(source, target)
+        else:
+            raise
+    return target
+
+
+def _rename(source: Path, target: Path) -> None:
     try:
         source.rename(target)
-    except OSError as error:
-        if error.errno != 18:  # EXDEV: another file system
-            raise
-        _copy_then_rename(source, target)
-    return target
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
 
 
 def _copy_then_rename(source: Path, target: Path) -> None:

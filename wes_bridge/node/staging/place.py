@@ -66,9 +66,7 @@ class _Placing:
     def _make(self, entry: Entry, target: Path) -> None:
         _make_folder(target.parent, self._made)
         if entry.kind in (Kind.DIRECTORY, Kind.OUTPUT):
-            if target.is_symlink():
-                target.unlink()
-            _make_folder(target, self._made)
+            _make_real_folder(target, self._made)
             return
         _clear(target, keep_directory=entry.kind is Kind.COPY and entry.source.is_dir())
         if entry.kind is Kind.LINK:
@@ -104,6 +102,19 @@ def _make_folder(folder: Path, made: set[Path]) -> None:
     if folder not in made:
         folder.mkdir(parents=True, exist_ok=True)
         made.add(folder)
+
+
+def _make_real_folder(folder: Path, made: set[Path]) -> None:
+    """The same, in place of a link that an earlier, less specific volume put there."""
+    if folder in made:
+        return
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if folder.is_symlink():
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+    made.add(folder)
 
 
 def _clear(target: Path, keep_directory: bool = False) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from wes_bridge.model.execution_broker import Session
@@ -34,13 +35,14 @@ def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None
         source = tree.paths.host(path)
         location = data.location or ""
         try:
-            if not os.path.lexists(source):
+            kind = _kind(source)
+            if kind is None:
                 if _is_done(location):
                     continue
                 raise FileNotFoundError(2, "the command left nothing there")
             if not links:
                 _show_mounted(tree, path)
-            if source.is_dir():
+            if kind == stat.S_IFDIR or (kind == stat.S_IFLNK and source.is_dir()):
                 _settle_links(tree, source)
             scheme = schemes.get(location)
             if scheme is None or not scheme.can_store:
@@ -85,13 +87,15 @@ def share_streams(session: Session, folder: SessionFolder, *, final: bool) -> No
         if stream is None or scheme_of(stream.destination or "") != "file":
             continue
         source, target = folder.root / name, file_path(stream.destination)
-        if os.path.lexists(target):
+        if final and os.path.lexists(target):
             continue
         with contextlib.suppress(OSError):
-            source.touch()
+            os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 target.hardlink_to(source)
+            except FileExistsError:
+                continue
             except OSError:
                 if final:
                     shutil.copyfile(source, target)
@@ -115,6 +119,14 @@ def _stream_places(session: Session, folder: SessionFolder, tree: Tree, name: st
             places.insert(0, file_path(data.location or "") / inside[len(path) + 1 :])
     places.insert(0, tree.paths.host(inside))
     return places
+
+
+def _kind(path: Path) -> int | None:
+    """The file's type, as ``stat`` has it; None when there is nothing."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _is_done(location: str) -> bool:
