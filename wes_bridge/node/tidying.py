@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 QUIET = 1.0
 """Seconds between looks whether nothing runs."""
-WITHIN = 10.0
+WITHIN = 20.0
 """Seconds after which it is done in any case."""
 
 

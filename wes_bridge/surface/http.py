@@ -26,10 +26,19 @@ YAML = "application/yaml"
 _YAML_NAMES = frozenset({YAML, "application/x-yaml", "text/yaml", "text/x-yaml"})
 LONGEST_WAIT = 300.0
 """Seconds a long poll is held at most."""
+_WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d+(?:\.\d+)?)")
 _CHUNK = 256 * 1024
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+def header(request: Request, name: bytes) -> str | None:
+    """The first header called ``name`` (lower case); Starlette's look would decode and compare them all."""
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
 
 
 async def read_model(request: Request, model: type[_Model], limit: int) -> _Model:
@@ -78,7 +87,7 @@ async def read_object(request: Request, model: type[BaseModel], limit: int) -> d
 
 async def _typed_body(request: Request, limit: int) -> tuple[str, bytes]:
     """The body, which is not empty, and its media type, which is one of ours."""
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json") and kind not in _YAML_NAMES:
         raise BadRequestError(f"cannot read {kind}; send {JSON} or {YAML}", 415)
     body = await read_body(request, limit)
@@ -93,7 +102,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         BadRequestError: it has more than ``limit`` bytes; noticed before it is read when it says so.
     """
-    declared = request.headers.get("content-length", "0")
+    declared = header(request, b"content-length") or "0"
     if declared.isdigit() and int(declared) > limit:
         raise BadRequestError(f"the body has {declared} bytes, {limit} are allowed", 413)
     chunks: list[bytes] = []
@@ -139,7 +148,7 @@ def answer(
     request: Request, body: bytes, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     """Send JSON text, as YAML when the client likes that better."""
-    if _prefers_yaml(request.headers.get("accept", "")):
+    if _prefers_yaml(header(request, b"accept") or ""):
         text = yaml.dump(json.loads(body), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return Response(text, status, headers, YAML)
     return Response(body, status, headers, JSON)
@@ -172,26 +181,23 @@ def error_body(text: str) -> bytes:
 
 def wait_preference(request: Request) -> float:
     """Seconds of ``Prefer: wait=N`` (RFC 7240); 0 when absent or not a number."""
-    for header in request.headers.getlist("prefer"):
-        match = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+(?:\.\d+)?)", header)
-        if match:
+    for name, value in request.scope["headers"]:
+        if name == b"prefer" and (match := _WAIT.search(value)):
             return min(float(match[1]), LONGEST_WAIT)
     return 0.0
 
 
 def etag_seen(request: Request) -> str | None:
     """The version in ``If-None-Match``, as it was sent; weak validators count as strong."""
-    header = request.headers.get("if-none-match")
-    return header.strip().removeprefix("W/") if header else None
+    seen = header(request, b"if-none-match")
+    return seen.strip().removeprefix("W/") if seen else None
 
 
 def base_url(request: Request, public: str | None) -> str:
     """What the client calls this node: configured, else scheme and Host of the request; no final ``/``."""
     if public:
         return public.rstrip("/")
-    scope = request.scope
-    host = next((value for name, value in scope["headers"] if name == b"host"), b"localhost")
-    return f"{scope['scheme']}://{host.decode('latin-1')}"
+    return f"{request.scope['scheme']}://{header(request, b'host') or 'localhost'}"
 
 
 async def file_answer(request: Request, path: Path | None) -> Response:
