@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pwd
@@ -118,6 +119,15 @@ class Cluster:
         """Have it go on."""
         for process in reversed(self._processes()):
             process.resume()
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have it hang for a while."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
 
     def _processes(self) -> list[psutil.Process]:
         whole = psutil.Process(self._process.pid)

@@ -204,7 +204,8 @@ def test_a_clock_that_is_set_back_makes_nobody_wait(
 ) -> None:
     """Not for what was postponed, nor for what a deliverer that died had claimed, nor for new news."""
     offset = 3600.0
-    monkeypatch.setattr(webhooks_module, "clock", lambda connection: clock(connection) + offset)
+    for module in (webhooks_module, deliverer_module):
+        monkeypatch.setattr(module, "clock", lambda connection: clock(connection) + offset)
     receiver = Receiver(500, 500)
     for name in ("new", "postponed"):
         house.run(name, receiver.url)

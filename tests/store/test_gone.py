@@ -84,11 +84,8 @@ def test_a_write_that_takes_too_long_is_taken_back(postgresql: Cluster) -> None:
     async def go() -> None:
         writer = Writer(database, limit=1.0)
         await write(writer, 0)
-        postgresql.freeze()
-        try:
+        with postgresql.hanging():
             told = await asyncio.gather(*(write(writer, n) for n in (1, 2, 3)), return_exceptions=True)
-        finally:
-            postgresql.thaw()
         assert [type(error) for error in told] == [NotWrittenError] * 3
         await write(writer, 4)
         writer.close()
@@ -105,16 +102,13 @@ def test_a_cancelled_write_is_taken_back(postgresql: Cluster) -> None:
     async def go() -> None:
         writer = Writer(database, limit=30.0)
         await write(writer, 0)
-        postgresql.freeze()
-        try:
+        with postgresql.hanging():
             waiting = asyncio.create_task(write(writer, 1))
             done, _ = await asyncio.wait([waiting], timeout=0.5)
             assert not done
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-        finally:
-            postgresql.thaw()
         await write(writer, 2)
         writer.close()
 

@@ -421,8 +421,7 @@ class Runner:
         limit = executable.time_limit if executable else None
         timer = None
         if limit and limit > 0:
-            since = run.started.count if run.started else time.monotonic()
-            left = since + limit - time.monotonic()
+            left = (run.started or Started.now()).count + limit - time.monotonic()
             text = "the command was ended after its time limit of {seconds} s"
             late = message(messages.TIME_LIMIT, text, seconds=limit)
             timer = loop.call_later(max(0.0, left), self._exceed, run, late)

@@ -22,7 +22,7 @@ from wes_bridge.data.workspace import Workspace
 from wes_bridge.model.states import State
 from wes_bridge.notify.message import body, headers
 from wes_bridge.notify.sending import DeliveryError, Sender
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, clock
 from wes_bridge.store.webhooks import (
     bring_forward,
     claim_deliveries,
@@ -130,7 +130,7 @@ class Deliverer:
         await self._end(row)
 
     async def _failed(self, row: Any, error: DeliveryError) -> None:
-        _, now = await asyncio.to_thread(next_due, self._database)
+        now = await self._writer(clock)
         due = now + delay(row.attempts, self._draw())
         last = row.created + self._config.webhook_give_up.total_seconds()
         if error.is_lasting or now >= last:

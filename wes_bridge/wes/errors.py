@@ -94,6 +94,11 @@ class UpstreamError(ApiError):
     status = 502
 
 
+def in_doubt(run_id: str) -> BusyError:
+    """What to tell who asked for a run of which nobody knows whether it was stored."""
+    return BusyError(f"{IN_DOUBT} for run {run_id}")
+
+
 def describe(error: Exception) -> tuple[int, str, dict[str, str]]:
     """Status code, message and headers for any exception."""
     if isinstance(error, ApiError):

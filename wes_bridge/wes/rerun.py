@@ -28,9 +28,8 @@ from wes_bridge.store import runs
 from wes_bridge.store.runs import TaskRow
 from wes_bridge.store.writer import DoubtfulError
 from wes_bridge.wes.body import read_object
-from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError
+from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError, in_doubt
 from wes_bridge.wes.service import Service, json_response
-from wes_bridge.wes.submit import in_doubt
 
 
 class _Resources(BaseModel):

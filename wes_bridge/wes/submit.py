@@ -17,7 +17,7 @@ from wes_bridge.store.webhooks import Webhook, create_webhook
 from wes_bridge.store.writer import DoubtfulError
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
-from wes_bridge.wes.errors import IN_DOUBT, BusyError
+from wes_bridge.wes.errors import in_doubt
 from wes_bridge.wes.service import Service, json_response
 from wes_bridge.wes.submission import Rules, Submission, check
 
@@ -67,11 +67,6 @@ class SubmitHandlers:
             return None
         states = self._states if asked.states is None else asked.states
         return Webhook(asked.url, asked.secret, states, base)
-
-
-def in_doubt(run_id: str) -> BusyError:
-    """What to tell who asked for a run of which nobody knows whether it was stored."""
-    return BusyError(f"{IN_DOUBT} for run {run_id}")
 
 
 def _create(connection: Connection, run: runs.NewRun, webhook: Webhook | None) -> None:
