@@ -312,7 +312,9 @@ class EngineConfig(_Section):
     )
     lost_after: Seconds = Field(60.0, description="seconds a node may be silent until its session is lost")
     patience: float = Field(60.0, ge=0, description="seconds a step waits for nodes that do not answer")
-    expression_timeout: Seconds = Field(20.0, description="seconds one JavaScript expression may take")
+    expression_timeout: Seconds = Field(
+        20.0, description="seconds of processor time one JavaScript expression may take"
+    )
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")
     default_image: str | None = Field(None, description="container for tools without one, where needed")

@@ -110,7 +110,7 @@ def test_brokers_that_are_away_lie_or_are_slow(
 ) -> None:
     away = "http://127.0.0.1:9"
     slow = FakeBroker()
-    slow.delay = 6
+    slow.delay = 20
     site = start_aggregator(nodes[0], fake, away, slow, deadline=2)
     for raw, words in [
         ((200, b"<html>"), "b1 sent something that is not JSON"),
@@ -127,13 +127,13 @@ def test_brokers_that_are_away_lie_or_are_slow(
         fake.raw = raw
         started = time.monotonic()
         offers = site.ask(ANY)
-        assert time.monotonic() - started < 5.5
+        assert time.monotonic() - started < 18
         assert makers(offers) == ["n1"]
         assert words in texts(offers), texts(offers)
         assert "b2 cannot be reached (connection refused)" in texts(offers)
         assert "b3 did not answer within 2 s" in texts(offers)
         check_urls(site, offers, [nodes[0], fake, slow])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "REJECTED" not in slow.updates:  # its offers came too late, and hold a place there
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -149,7 +149,7 @@ def test_only_the_best_are_passed_on(start_aggregator: AggregatorStarter) -> Non
     site = start_aggregator(*fakes, offers=2)
     offers = site.ask(ANY)
     assert makers(offers) == ["b1", "b2"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while fakes[0].updates != ["REJECTED"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -240,7 +240,7 @@ def test_an_aggregator_behind_an_aggregator(
         offer["meta"]["broker"]: offer["phase"]
         for offer in outer.http.get(offers["meta"]["url"]).json()["offers"]
     }
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while now != {"n3": "REJECTED", "site/n1": "REJECTED", "site/n2": "COMPLETED"}:
         assert time.monotonic() < deadline, now
         told = outer.http.get(offers["meta"]["url"]).json()

@@ -32,7 +32,7 @@ class ReverseProxy:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
-        assert ready.wait(30)
+        assert ready.wait(60)
 
     def _run(self, ready: threading.Event) -> None:
         self._loop.run_until_complete(self._start())
@@ -57,7 +57,7 @@ class ReverseProxy:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     async def _pass_on(self, request: web.Request) -> web.Response:
         path = "/" + request.match_info["path"] if self._strips else request.path

@@ -35,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield line.split()[-1]
     os.chdir(before)
     node.send_signal(signal.SIGTERM)
-    node.wait(30)
+    node.wait(60)
     node.stdout.close()
 
 

@@ -212,7 +212,7 @@ def test_interrupt_cancels(environment: dict[str, str], folder: Path, client: WE
     while client.status(run_id) != "RUNNING":
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert client.status(run_id) == "CANCELED"
 
@@ -226,9 +226,9 @@ def test_serve_ends_with_its_children(environment: dict[str, str], folder: Path)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         process.send_signal(how)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert process.returncode == (0 if how is signal.SIGTERM else -9)
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert alive == []
 
 
@@ -255,7 +255,7 @@ def test_serve_restarts_a_crashed_child(environment: dict[str, str], folder: Pat
         assert f"another wes-bridge ({process.pid} {url}) uses" in errors
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_serve_tells_what_is_wrong(command: Command, service_url: str) -> None:

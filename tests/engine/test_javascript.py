@@ -1,6 +1,9 @@
 """Expressions in QuickJS: the values CWL expects, and no way to hang or harm the engine."""
 
+import threading
+
 import pytest
+import quickjs
 from cwl_utils import expression
 from cwl_utils.errors import WorkflowException
 
@@ -10,7 +13,7 @@ JS = [{"class": "InlineJavascriptRequirement", "expressionLib": ["function twice
 
 
 @pytest.fixture(autouse=True)
-def quickjs() -> None:
+def installed() -> None:
     javascript.install()
 
 
@@ -43,6 +46,26 @@ def test_nothing_leaks_from_one_expression_to_the_next() -> None:
 def test_an_endless_loop_is_stopped_and_named() -> None:
     with pytest.raises(WorkflowException, match=r"(?s)longer than 0\.2 s.*while"):
         evaluate("${ while (true) {} }", timeout=0.2)
+
+
+def test_the_time_of_others_does_not_count() -> None:
+    """QuickJS counts the processor time of the whole process."""
+    others = [threading.Thread(target=_burn, args=(1.5,)) for _ in range(3)]
+    for other in others:
+        other.start()
+    busy = "${ var end = Date.now() + %d; while (Date.now() < end) {} return 'done'; }"
+    try:
+        assert evaluate(busy % 300, timeout=0.4) == "done"
+        with pytest.raises(WorkflowException, match="longer than"):
+            evaluate("${ while (true) {} }", timeout=0.2)
+    finally:
+        for other in others:
+            other.join()
+
+
+def _burn(seconds: float) -> None:
+    context = quickjs.Context()
+    context.eval(f"var end = Date.now() + {1000 * seconds}; while (Date.now() < end) {{}}")
 
 
 def test_too_much_memory_is_refused() -> None:

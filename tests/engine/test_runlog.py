@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from wes_bridge.engine.runlog import RunLog
@@ -30,6 +31,15 @@ def test_a_log_that_was_closed_goes_on(tmp_path: Path) -> None:
     log.close()
     log.info("ended")
     assert [line.rpartition(" ")[2] for line in path.read_text().splitlines()] == ["begun", "ended"]
+
+
+def test_the_folder_of_a_run_that_was_deleted_does_not_come_back(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "run" / "stderr", tmp_path)
+    log.info("begun")
+    log.close()
+    shutil.rmtree(tmp_path / "run")
+    log.info("a thread that nobody waits for has something to say")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_who_write_to_one_log_do_not_overwrite_each_other(tmp_path: Path) -> None:

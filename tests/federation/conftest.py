@@ -50,7 +50,7 @@ def beta(new_broker: Callable[[], FakeBroker]) -> FakeBroker:
 
 def place(
     *brokers: FakeBroker,
-    deadline: float = 2.0,
+    deadline: float = 20.0,
     patience: float = 0.0,
     grace: float = 1.0,
     lost_after: float = 60.0,
@@ -77,6 +77,6 @@ def place(
                     outcome = await asyncio.wait_for(federation.run(wanted, report), 60)
                 return outcome
             finally:
-                await federation.close()
+                await federation.close(30.0)  # sees late answers through
 
     return asyncio.run(run()), seen

@@ -72,7 +72,7 @@ def no_http(_broker: FakeBroker) -> Callable[[BaseHTTPRequestHandler], None]:
 
 
 def silence(broker: FakeBroker) -> Callable[[BaseHTTPRequestHandler], None]:
-    return lambda _handler: broker.closing.wait(30) and None
+    return lambda _handler: broker.closing.wait(60) and None
 
 
 @pytest.mark.parametrize(

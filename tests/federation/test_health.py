@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,7 +85,11 @@ def test_whatever_happens_it_is_asked_again_in_the_end(events: list[tuple[str, f
     assert health.may_ask(now + LONGEST_BREAK)
 
 
-def test_a_broken_broker_is_no_longer_asked(alpha: FakeBroker, beta: FakeBroker) -> None:
+def test_a_broken_broker_is_no_longer_asked(
+    alpha: FakeBroker, beta: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wes_bridge.federation.health.FIRST_BREAK", 1000.0)  # not over before the last one
+    monkeypatch.setattr("wes_bridge.federation.health.LONGEST_BREAK", 1000.0)
     alpha.raw = (500, b"broken")
     outcome, seen = place(alpha, beta, times=6)
     assert outcome.exit_code == 0
@@ -111,7 +116,7 @@ def test_the_grace_does_not_end_before_the_best_offer_would_start(
 
 def test_a_late_broker_is_not_broken_and_gets_its_offers_back(alpha: FakeBroker, beta: FakeBroker) -> None:
     alpha.delay = 0.6
-    outcome, seen = place(alpha, beta, grace=0.05, deadline=5.0)
+    outcome, seen = place(alpha, beta, grace=0.05, deadline=60.0)
     assert outcome.exit_code == 0
     assert "while others had offers" in seen[0].placement.asked[0]["reason"]
     assert alpha.updates == ["REJECTED"]

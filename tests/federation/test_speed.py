@@ -34,14 +34,14 @@ def asked(delays: list[float | None], deadline: float, grace: float) -> tuple[li
 
 
 def test_twenty_brokers_are_asked_side_by_side() -> None:
-    replies, seconds = asked([0.2] * 20, deadline=30.0, grace=30.0)
+    replies, seconds = asked([0.5] * 20, deadline=30.0, grace=30.0)
     assert all(reply.candidates for reply in replies)
-    assert seconds < 0.2 * 20 / 2  # one after the other it would be four seconds
+    assert seconds < 0.5 * 20 / 2  # one after the other it would be ten seconds
 
 
 @pytest.mark.parametrize(("deadline", "grace"), [(1.0, 30.0), (30.0, 1.0)])
 def test_a_hung_broker_costs_the_deadline_or_the_grace(deadline: float, grace: float) -> None:
     replies, seconds = asked([0.0] * 4 + [None], deadline, grace)
     assert [bool(reply.candidates) for reply in replies] == [True] * 4 + [False]
-    assert 0.9 < seconds < 15
+    assert 0.9 < seconds < 25
     assert replies[-1].silent

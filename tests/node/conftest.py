@@ -103,7 +103,7 @@ class NodeProcess:
     def kill(self, number: int = signal.SIGKILL) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         if self.process.stdout:
             self.process.stdout.close()
         self.process = None
@@ -152,7 +152,7 @@ class NodeProcess:
         return answer.json()
 
     def until(
-        self, session: dict[str, Any], done: Callable[[dict[str, Any]], bool], seconds: float = 30
+        self, session: dict[str, Any], done: Callable[[dict[str, Any]], bool], seconds: float = 120
     ) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         etag = ""
@@ -172,16 +172,16 @@ class NodeProcess:
         """Return when an offer set or offer is in the database: they are stored soon, not at once."""
         database = sqlite3.connect(f"file:{self.state / 'node.db'}?mode=ro", uri=True)
         query = f"SELECT 1 FROM {table} WHERE uuid = ?"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not database.execute(query, [item["meta"]["uuid"]]).fetchone():
             assert time.monotonic() < deadline, "it was not stored"
             time.sleep(0.02)
         database.close()
 
-    def end(self, session: dict[str, Any], seconds: float = 30) -> dict[str, Any]:
+    def end(self, session: dict[str, Any], seconds: float = 120) -> dict[str, Any]:
         return self.until(session, lambda now: now["phase"] in FINAL, seconds)
 
-    def run(self, request: Request | dict[str, Any], seconds: float = 30) -> dict[str, Any]:
+    def run(self, request: Request | dict[str, Any], seconds: float = 120) -> dict[str, Any]:
         return self.end(self.begin(request), seconds)
 
     def completed(self, request: Request | dict[str, Any]) -> dict[str, Any]:

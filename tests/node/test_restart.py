@@ -84,7 +84,7 @@ def keeper_of(node: NodeProcess) -> psutil.Process:
 
 
 def test_lost_processes_are_told(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 17.3205")))
+    session = running(fresh, Request(shell("sleep 617.3205")))
     fresh.kill()
     keeper_of(fresh).kill()
     fresh.start()
@@ -92,13 +92,13 @@ def test_lost_processes_are_told(fresh: NodeProcess) -> None:
     assert ended["phase"] == "FAILED"
     assert "urn:wes-bridge:process-lost" in session_kinds(ended)
     assert "exitCode" not in ended["executable"]
-    assert gone("17.3205")
+    assert gone("617.3205")
 
 
 def test_a_command_killed_while_the_node_is_away(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 19.3649")))
+    session = running(fresh, Request(shell("sleep 619.3649")))
     fresh.kill()
-    for pid in alive("19.3649"):
+    for pid in alive("619.3649"):
         os.kill(pid, signal.SIGKILL)
     fresh.start()
     assert fresh.end(session)["executable"]["exitCode"] == 128 + signal.SIGKILL
@@ -106,13 +106,13 @@ def test_a_command_killed_while_the_node_is_away(fresh: NodeProcess) -> None:
 
 def test_a_keeper_that_is_killed(fresh: NodeProcess) -> None:
     """What it watched is told to be lost, and is not left running; what comes then has another keeper."""
-    session = running(fresh, Request(shell("sleep 18.7082 & sleep 18.7082")))
+    session = running(fresh, Request(shell("sleep 618.7082 & sleep 618.7082")))
     keeper = keeper_of(fresh)
     keeper.kill()
     ended = fresh.end(session)
     assert ended["phase"] == "FAILED"
     assert "urn:wes-bridge:process-lost" in session_kinds(ended)
-    assert gone("18.7082")
+    assert gone("618.7082")
     assert fresh.stream(fresh.completed(Request(shell("echo on")))) == "on\n"
     assert keeper_of(fresh).pid != keeper.pid
 
@@ -123,40 +123,40 @@ def test_a_keeper_stays_as_long_as_it_is_needed(start_node: Starter) -> None:
     keeper = keeper_of(node)
     node.kill()
     (node.state / "sessions" / session["meta"]["uuid"] / "fs/out/go").touch()
-    assert keeper.wait(30) is None
+    assert keeper.wait(60) is None
     node.start()
     assert node.end(session)["phase"] == "COMPLETED"
     again = keeper_of(node)
     node.kill(signal.SIGTERM)
-    assert again.wait(30) is None
+    assert again.wait(60) is None
 
 
 def test_cancel_after_restart(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 22.3606 & sleep 22.3606")))
+    session = running(fresh, Request(shell("sleep 622.3606 & sleep 622.3606")))
     fresh.kill()
     fresh.start()
     fresh.update(session, "CANCELLED")
     assert fresh.end(session)["phase"] == "CANCELLED"
-    assert not alive("22.3606")
+    assert not alive("622.3606")
 
 
 def test_cancel_survives_a_kill(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("trap '' TERM; sleep 24.4948; sleep 24.4948")))
+    session = running(fresh, Request(shell("trap '' TERM; sleep 624.4948; sleep 624.4948")))
     fresh.update(session, "CANCELLED")
     fresh.kill()
     fresh.start()
     assert fresh.end(session)["phase"] == "CANCELLED"
-    assert gone("24.4948")
+    assert gone("624.4948")
 
 
 def test_time_limit_after_restart(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 26.4575", timeLimit=10)))
+    session = running(fresh, Request(shell("sleep 326.4575", timeLimit=10)))
     fresh.kill()
     time.sleep(1)
     fresh.start()
     ended = fresh.end(session, 60)
     assert "urn:wes-bridge:time-limit" in session_kinds(ended)
-    assert gone("26.4575")
+    assert gone("326.4575")
 
 
 def test_offers_and_waiting_sessions_survive(start_node: Starter) -> None:
@@ -212,19 +212,19 @@ def test_ended_sessions_can_be_read_after_a_restart(start_node: Starter) -> None
 
 def test_long_poll_is_let_go_when_the_node_stops(start_node: Starter) -> None:
     node = start_node("--log-level=warning")
-    session = running(node, Request(shell("sleep 30")))
+    session = running(node, Request(shell("sleep 100")))
     answers = []
 
     def poll() -> None:
-        answers.append(httpx.get(node.at(session), headers={"Prefer": "wait=60"}, timeout=70).status_code)
+        answers.append(httpx.get(node.at(session), headers={"Prefer": "wait=60"}, timeout=100).status_code)
 
     thread = threading.Thread(target=poll)
     thread.start()
     time.sleep(0.5)
     start = time.monotonic()
     node.kill(signal.SIGTERM)
-    thread.join(10)
-    assert time.monotonic() - start < 5
+    thread.join(60)
+    assert time.monotonic() - start < 50
     assert answers == [200]
     node.start()
     node.update(session, "CANCELLED")
@@ -233,9 +233,9 @@ def test_long_poll_is_let_go_when_the_node_stops(start_node: Starter) -> None:
 
 def test_sessions_end_with_an_embedded_node(start_node: Starter) -> None:
     node = start_node("--end-sessions-on-exit")
-    session = running(node, Request(shell("sleep 28.2842")))
+    session = running(node, Request(shell("sleep 628.2842")))
     node.kill(signal.SIGTERM)
-    assert gone("28.2842")
+    assert gone("628.2842")
     node.start()
     assert node.get(session)["phase"] == "CANCELLED"
 
@@ -250,14 +250,14 @@ def test_exit_with_parent(tmp_path: Path) -> None:
     )
     assert b"is ready at" in node.stdout.readline()
     node.stdin.close()
-    assert node.wait(10) == 0
+    assert node.wait(60) == 0
 
 
 def test_old_sessions_are_forgotten(start_node: Starter) -> None:
     node = start_node("--log-level=warning", keep_sessions=1.0)
     session = node.completed(Request(shell("echo x")))
     folder = node.state / "sessions" / session["meta"]["uuid"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while folder.exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -155,7 +155,7 @@ def test_streams_and_ranges_while_running(both: NodeProcess) -> None:
     script = "echo 0123456789; while [ ! -e go ]; do sleep 0.02; done; echo end"
     request = Request(shell(script))
     session = both.until(both.begin(request), lambda s: s["phase"] == "RUNNING")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while both.stream(session) != "0123456789\n":
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -204,21 +204,21 @@ def test_long_poll(node: NodeProcess) -> None:
     start = time.monotonic()
     answer = node.http.get(url, headers={"Prefer": "respond-async, wait=1", "If-None-Match": etag})
     assert answer.status_code == 304
-    assert 0.9 < time.monotonic() - start < 3
+    assert 0.9 < time.monotonic() - start < 20
     assert answer.headers["etag"] == etag
     assert answer.headers["preference-applied"] == "wait=1"
     start = time.monotonic()
-    answer = node.http.get(url, headers={"Prefer": "wait=20", "If-None-Match": '"other"'})
+    answer = node.http.get(url, headers={"Prefer": "wait=60", "If-None-Match": '"other"'})
     assert answer.status_code == 200
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 40
     answer = node.http.get(url, headers={"If-None-Match": etag})
     assert answer.status_code == 304
     timer = threading.Timer(0.3, lambda: node.update(session, "CANCELLED"))
     timer.start()
     start = time.monotonic()
-    answer = node.http.get(url, headers={"Prefer": "wait=20"})
+    answer = node.http.get(url, headers={"Prefer": "wait=60"})
     assert answer.status_code == 200
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 40
     timer.join()
     assert node.end(session)["phase"] == "CANCELLED"
     answer = node.http.get(url, headers={"Prefer": "wait=20"})
@@ -240,13 +240,13 @@ def test_quick_command_is_told_in_few_polls(node: NodeProcess) -> None:
 
 def test_time_limit(both: NodeProcess) -> None:
     start = time.monotonic()
-    session = both.run(Request(shell("sleep 31.4159 & sleep 31.4159", timeLimit=1)))
+    session = both.run(Request(shell("sleep 631.4159 & sleep 631.4159", timeLimit=1)))
     assert session["phase"] == "FAILED"
-    assert 0.8 < time.monotonic() - start < 8
+    assert 0.8 < time.monotonic() - start < 25
     assert session_kinds(session) == {"urn:wes-bridge:time-limit"}
     assert "1 s" in texts(session)
     assert "exitCode" not in session["executable"]
-    assert gone("31.4159")
+    assert gone("631.4159")
 
 
 def test_memory_limit(both: NodeProcess) -> None:
@@ -268,18 +268,18 @@ def test_few_cores(both: NodeProcess) -> None:
 
 def test_cancel_ends_everything(both: NodeProcess) -> None:
     script = (
-        "setsid sh -c 'setsid sleep 27.1828 & sleep 27.1828' & trap '' TERM; sleep 27.1828; sleep 27.1828"
+        "setsid sh -c 'setsid sleep 627.1828 & sleep 627.1828' & trap '' TERM; sleep 627.1828; sleep 627.1828"
     )
     session = both.until(both.begin(Request(shell(script))), lambda s: s["phase"] == "RUNNING")
-    deadline = time.monotonic() + 5
-    while len(alive("27.1828")) < 3:
+    deadline = time.monotonic() + 60
+    while len(alive("627.1828")) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     answer = both.update(session, "CANCELLED")
     assert answer["phase"] in ("RUNNING", "CANCELLED")
     session = both.end(session)
     assert session["phase"] == "CANCELLED"
-    assert not alive("27.1828")
+    assert not alive("627.1828")
     assert "exitCode" not in session["executable"]
     again = both.update(session, "CANCELLED")
     assert again["phase"] == "CANCELLED"
@@ -295,7 +295,7 @@ def test_cancel_asks_politely_first(plain: NodeProcess, tmp_path: Path) -> None:
 
 
 def test_client_may_fail_a_session(node: NodeProcess) -> None:
-    session = node.until(node.begin(Request(shell("sleep 20"))), lambda s: s["phase"] == "RUNNING")
+    session = node.until(node.begin(Request(shell("sleep 620"))), lambda s: s["phase"] == "RUNNING")
     node.update(session, "FAILED")
     session = node.end(session)
     assert session["phase"] == "FAILED"
@@ -304,16 +304,16 @@ def test_client_may_fail_a_session(node: NodeProcess) -> None:
 
 def test_cancel_while_being_started(node: NodeProcess) -> None:
     for _ in range(10):
-        session = node.begin(Request(shell("sleep 16.18")))
+        session = node.begin(Request(shell("sleep 616.18")))
         node.update(session, "CANCELLED")
         assert node.end(session)["phase"] == "CANCELLED"
-    assert gone("16.18")
+    assert gone("616.18")
 
 
 def test_background_children_do_not_outlive_the_command(node: NodeProcess, need_bwrap: None) -> None:
-    session = node.run(Request(shell("setsid sleep 14.142 >/dev/null 2>&1 & exit 0")), 10)
+    session = node.run(Request(shell("setsid sleep 614.142 >/dev/null 2>&1 & exit 0")))
     assert session["phase"] == "COMPLETED"
-    assert gone("14.142")
+    assert gone("614.142")
 
 
 def test_many_at_once(node: NodeProcess) -> None:
@@ -326,7 +326,7 @@ def test_many_at_once(node: NodeProcess) -> None:
 def test_folder_of_an_ended_session_is_small(node: NodeProcess) -> None:
     session = node.completed(Request(shell("echo x; head -c 100000 /dev/zero > big")))
     folder = node.state / "sessions" / session["meta"]["uuid"]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (folder / "fs").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -347,7 +347,7 @@ class TestSandbox:
         assert not Path("/etc/wb-test").exists()
 
     def test_other_sessions_and_processes_are_hidden(self, node: NodeProcess, need_bwrap: None) -> None:
-        other = node.until(node.begin(Request(shell("sleep 20"))), lambda s: s["phase"] == "RUNNING")
+        other = node.until(node.begin(Request(shell("sleep 620"))), lambda s: s["phase"] == "RUNNING")
         script = f"ls {node.state}/sessions | wc -l; ls {node.state}; ls /proc | grep -c '^[0-9]'; ls /tmp"
         lines = node.stream(node.completed(Request(shell(script)))).split()
         assert lines[0] == "1"
@@ -381,7 +381,7 @@ def test_streams_grow_at_their_destination(both: NodeProcess, tmp_path: Path) ->
     script = "echo first; while true; do sleep 0.05; done"
     session = both.begin(Request(shell(script, streams={"stdout": {"destination": kept.as_uri()}})))
     both.until(session, lambda now: now["phase"] == "RUNNING")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not kept.exists() or kept.read_text() != "first\n":
         assert time.monotonic() < deadline, "the stream did not come to its destination"
         time.sleep(0.02)

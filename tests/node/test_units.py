@@ -259,7 +259,7 @@ def test_changes_that_follow_at_once_are_told_together() -> None:
         loop.call_later(0.012, live.move, Phase.COMPLETED)
         await live.wait_change(live.etag, 5)
         assert live.phase is Phase.COMPLETED
-        assert loop.time() - start < 1
+        assert loop.time() - start < 4
         assert not live.watched
 
     asyncio.run(go())

@@ -154,4 +154,4 @@ def start_service(tmp_path_factory: pytest.TempPathFactory, new_database: NewDat
 @pytest.fixture(scope="session")
 def service(start_service: Starter) -> Service:
     """One service for all tests that do no harm to it."""
-    return start_service(fetch={"private_hosts": ["127.0.0.0/8"]})
+    return start_service(fetch={"private_hosts": ["127.0.0.0/8"]}, engine={"expression_timeout": 40})

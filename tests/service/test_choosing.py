@@ -72,7 +72,7 @@ def placed(service: Service, document: Any, **parameters: str) -> list[dict[str,
 
 
 def tasks_of(service: Service, run_id: str) -> list[dict[str, Any]]:
-    answer = requests.get(f"{service.url}/ga4gh/wes/v1/runs/{run_id}/tasks", timeout=30)
+    answer = requests.get(f"{service.url}/ga4gh/wes/v1/runs/{run_id}/tasks", timeout=60)
     return answer.json()["task_logs"]
 
 
@@ -172,15 +172,15 @@ def test_a_failed_command_is_run_again_when_asked(federation: Service, tmp_path:
 
 def test_health_is_in_service_info_and_metrics(federation: Service, tool: Path) -> None:
     placed(federation, tool)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
-        info = requests.get(f"{federation.url}/ga4gh/wes/v1/service-info", timeout=30).json()
+        info = requests.get(f"{federation.url}/ga4gh/wes/v1/service-info", timeout=60).json()
         if [broker["name"] for broker in info["brokers"]] == sorted(QUOTES) and info["brokers"][0]["asked"]:
             break
         assert time.monotonic() < deadline, info["brokers"]
         time.sleep(0.1)
     assert {broker["circuit"] for broker in info["brokers"]} == {"closed"}
-    metrics = requests.get(f"{federation.url}/metrics", timeout=30).text
+    metrics = requests.get(f"{federation.url}/metrics", timeout=60).text
     assert 'wes_bridge_broker_circuit_open{broker="green"} 0' in metrics
 
 
@@ -206,7 +206,7 @@ def test_the_examples_run(federation: Service, tmp_path: Path) -> None:
 def test_the_parameters_shown_are_those_there_are(federation: Service) -> None:
     text = (ROOT / "docs" / "choosing.md").read_text()
     pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
-    info = requests.get(f"{federation.url}/ga4gh/wes/v1/service-info", timeout=30).json()
+    info = requests.get(f"{federation.url}/ga4gh/wes/v1/service-info", timeout=60).json()
     for parameter in info["default_workflow_engine_parameters"]:
         assert f"`{parameter['name']}`" in (text if parameter["name"].startswith("policy") else pages)
     for block in re.findall(r"```yaml\n(.*?)```", text, re.S):

@@ -85,7 +85,7 @@ def hang(service: Service, processes: list[psutil.Process]) -> None:
     try:
         until = time.monotonic() + HANG
         while time.monotonic() < until:  # the API answers meanwhile
-            requests.get(f"{service.url}/ga4gh/wes/v1/service-info", timeout=30).raise_for_status()
+            requests.get(f"{service.url}/ga4gh/wes/v1/service-info", timeout=60).raise_for_status()
             time.sleep(0.5)
     finally:
         for process in processes:

@@ -113,7 +113,7 @@ def test_the_disk_of_workspace_and_node(
     with pytest.raises(WESError, match="no space left") as refused:
         service.client.submit(small, {})
     assert refused.value.status_code == 500
-    assert requests.get(f"{service.url}/health", timeout=30).json() == {"status": "ok", "database": "ok"}
+    assert requests.get(f"{service.url}/health", timeout=60).json() == {"status": "ok", "database": "ok"}
     disk.clear()
     well(service, small)
 

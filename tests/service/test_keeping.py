@@ -106,7 +106,7 @@ def test_intermediate_files(server: Server, engine: Engine, state: State, which:
     assert server.get(f"/runs/{run_id}/tasks/t1/stdout").text == "said"
     assert server.get(f"/runs/{run_id}/tasks/t1/stderr").text == "err"
     location = server.get(f"/runs/{run_id}").json()["outputs"]["made"]["location"]
-    assert requests.get(location, timeout=30).text == "made"
+    assert requests.get(location, timeout=60).text == "made"
     assert sweep(server, days=5, keep_intermediates={which: 3}) == []
 
 
@@ -131,7 +131,7 @@ def test_what_an_active_run_reads_stays(server: Server, engine: Engine) -> None:
     }
     assert sweep(server, days=1, dry_run=True, **everything) == []
     assert sweep(server, days=1, **everything) == []
-    answer = server.session.delete(f"{server.url}/runs/{old}", timeout=30)
+    answer = server.session.delete(f"{server.url}/runs/{old}", timeout=60)
     assert answer.status_code == 409
     assert f"run {reader} reads" in answer.json()["msg"]
     engine.finish(reader)

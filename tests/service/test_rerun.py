@@ -105,7 +105,7 @@ class Case:
 
 def content(service: Service, run_id: str) -> str:
     url = service.client.run(run_id)["outputs"]["count"]["location"]
-    return requests.get(url, timeout=30).text.strip()
+    return requests.get(url, timeout=60).text.strip()
 
 
 def test_all_is_taken_over(site: Service, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_resources_of_a_step(site: Service, tmp_path: Path) -> None:
     parameters = site.client.run(run_id)["request"]["workflow_engine_parameters"]
     assert parameters["resources.join.ram"] == "3GiB"
     task = case.tasks(run_id)["join"]
-    session = requests.get(task["session_url"], timeout=30).json()
+    session = requests.get(task["session_url"], timeout=60).json()
     assert session["compute"]["memory"]["min"] == 3
     assert session["compute"]["cores"]["min"] == 2
 
@@ -201,9 +201,9 @@ def test_what_is_refused(site: Service, tmp_path: Path) -> None:
         rerun("0" * 32)
     url = f"{site.url}/ga4gh/wes/v1/runs/{case.run_id}/rerun"
     for body in (b"[]", b"{", b'{"form": "x"}', b'{"inputs": 1}', b"\xff"):
-        answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=30)
+        answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
         assert answer.status_code == 400, answer.text
-    assert requests.post(url, data=b"from=x", timeout=30).status_code == 400
+    assert requests.post(url, data=b"from=x", timeout=60).status_code == 400
     path = tmp_path / "counts.cwl"
     with pytest.raises(WESError, match="is written by the service"):
         site.client.submit(path, tmp_path / "job.json", engine_parameters={"rerun.of": case.run_id})

@@ -51,7 +51,7 @@ class Case:
         assert client.wait(run_id, timeout=60) == "COMPLETE", client.run(run_id)
         (task,) = client.tasks(run_id)
         location = client.run(run_id)["outputs"]["made"]["location"]
-        return task | {"text": requests.get(location, timeout=30).text, "run_id": run_id}
+        return task | {"text": requests.get(location, timeout=60).text, "run_id": run_id}
 
 
 def test_the_same_content_is_not_worked_on_twice(site: Service, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_same_content_is_not_worked_on_twice(site: Service, tmp_path: Path) 
     words = f"result of tool.cwl in run {first['run_id']}, kept for reuse"
     assert second["system_logs"] == [words]
     assert second["placement"]["reason"] == f"{words}; it ran on here"
-    assert requests.get(second["stdout"], timeout=30).text.startswith("said\n")
+    assert requests.get(second["stdout"], timeout=60).text.startswith("said\n")
     assert case.run("sea")["text"] == "sea"
     assert case.count() == 2
 

@@ -96,7 +96,7 @@ def test_every_step_is_a_task_with_its_placement(service: Service) -> None:
 
 def test_a_workflow_at_a_url(service: Service, site: str) -> None:
     run = service.run(f"{site}/echo.cwl", {"word": "from afar"})
-    assert requests.get(run["outputs"]["said"]["location"], timeout=10).text == "from afar\n"
+    assert requests.get(run["outputs"]["said"]["location"], timeout=60).text == "from afar\n"
 
 
 def test_a_workflow_in_a_data_url(service: Service) -> None:
@@ -112,17 +112,17 @@ def test_one_process_of_a_packed_document(service: Service, folder: Path) -> Non
         "- " + text.strip().replace("\n", "\n  ") + "\n" for text in (one, two)
     )
     run = service.run(str(write(folder / "packed.cwl", graph)) + "#two", {"word": "x"})
-    assert requests.get(run["outputs"]["said"]["location"], timeout=10).text == "again x\n"
+    assert requests.get(run["outputs"]["said"]["location"], timeout=60).text == "again x\n"
 
 
 def test_a_log_is_followed_while_the_step_runs(service: Service, folder: Path) -> None:
     tool = write(folder / "slow.cwl", shell("echo first; sleep 60; echo last"))
     run_id = service.client.submit(tool)
     text = ""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while "first" not in text and time.monotonic() < deadline:
         for task in service.client.tasks(run_id):
-            text = requests.get(task["stdout"], timeout=10).text
+            text = requests.get(task["stdout"], timeout=60).text
         time.sleep(0.05)
     assert text == "first\n"
     service.client.cancel(run_id)
@@ -138,7 +138,7 @@ def test_cancelling_ends_the_processes(service: Service, folder: Path) -> None:
             "54321" in p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]
         )
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not sleeping() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert sleeping()
@@ -221,7 +221,7 @@ def test_a_hostile_expression_does_not_stop_others(service: Service, folder: Pat
     assert run["state"] == "COMPLETE"
     assert service.client.status(run_id) == "RUNNING"  # it is still at it
     service.client.cancel(run_id)
-    assert service.client.wait(run_id, timeout=60) == "CANCELED"
+    assert service.client.wait(run_id, timeout=30) == "CANCELED"  # not only when its time is up
 
 
 def test_a_workflow_cannot_read_the_services_files(service: Service, folder: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_node_that_dies_in_the_middle_of_a_step(start_service: Starter, folder
         outputs={"r": {"type": "File", "outputBinding": {"glob": "result"}}},
     )
     run_id = service.client.submit(write(folder / "long.cwl", tool))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while service.client.status(run_id) != "RUNNING" or not any(
         task["state"] == "RUNNING" for task in service.client.tasks(run_id)
     ):

@@ -80,7 +80,7 @@ class Case:
         """The output is right, each command ran once (the last as said); the tasks, by name."""
         assert self.ran() == Counter([f"make {word}" for word in WORDS] + ["join"] * joins)
         location = self.service.client.run(run_id)["outputs"]["all"]["location"]
-        assert requests.get(location, timeout=30).text.split() == WORDS
+        assert requests.get(location, timeout=60).text.split() == WORDS
         tasks = list(self.service.client.tasks(run_id))
         assert [task["state"] for task in tasks] == ["COMPLETE"] * (len(WORDS) + 1)
         return {task["name"]: task for task in tasks}

@@ -115,7 +115,7 @@ def case(start_service: Starter, tmp_path: Path) -> Iterator[Case]:
 def test_a_worker_that_dies(case: Case, how: signal.Signals) -> None:
     (worker,) = case.service.children("wes_bridge.engine.worker")
     worker.send_signal(how)
-    psutil.wait_procs([worker], timeout=30)
+    psutil.wait_procs([worker], timeout=60)
     case.gate.touch()
     case.check(case.service)
 

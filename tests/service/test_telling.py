@@ -132,7 +132,7 @@ def test_streams_end_when_the_service_stops(start_service: Starter, tmp_path: Pa
         next(pieces)
         service.process.send_signal(signal.SIGTERM)
         list(pieces)  # it ends, and not by a broken connection
-    service.process.wait(timeout=30)
+    service.process.wait(timeout=60)
 
 
 def test_a_webhook_is_told_after_failures_and_a_restart(
@@ -152,7 +152,7 @@ def test_a_webhook_is_told_after_failures_and_a_restart(
         body = json.loads(receiver.got[-1][1])
         # the link was made for the service's address before it came back at another
         link = body["outputs"]["said"]["location"].replace(service.url, again.url)
-        assert requests.get(link, timeout=30).text == "done\n"
+        assert requests.get(link, timeout=60).text == "done\n"
     finally:
         again.stop()
     assert run["request"]["workflow_engine_parameters"] == parameters | {"webhook_secret": "***"}

@@ -94,13 +94,13 @@ def test_runs_go_to_who_has_room_and_are_spread_again_when_a_worker_dies(site: S
     await_true(lambda: sorted(site.holders().values()) == [2, 4])
     site.worker()
     first.process.kill()
-    first.process.wait(timeout=30)
+    first.process.wait(timeout=60)
     await_true(lambda: len(site.holders()) == 2 and sum(site.holders().values()) == 6)
     gate.touch()
     for number, run_id in enumerate(runs):
         assert client.wait(run_id, timeout=120) == "COMPLETE"
         location = client.run(run_id)["outputs"]["said"]["location"]
-        assert requests.get(location, timeout=30).text == f"w{number}\n"
+        assert requests.get(location, timeout=60).text == f"w{number}\n"
         assert len(list(client.tasks(run_id))) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_worker_that_dies_half_way(site: Site, tmp_path: Path, how: signal.Sig
     holder = next(iter(site.holders()))
     (dead,) = [worker for worker in workers if f"-{worker.process.pid}-" in holder]
     dead.process.send_signal(how)
-    dead.process.wait(timeout=30)
+    dead.process.wait(timeout=60)
     case.gate.touch()
     case.check(site.service)
     assert dead.process.returncode == (-signal.SIGKILL if how is signal.SIGKILL else 0)

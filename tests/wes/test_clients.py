@@ -71,7 +71,7 @@ def test_wes_client(server, tmp_path):
         tmp_path, "wes-client", *options, "--run", "hello.cwl", "job.json", "--attachments=hello.cwl,job.json"
     )
     location = json.loads(out)["output"]["location"]
-    assert server.session.get(location, timeout=10).text == "hello\n"
+    assert server.session.get(location, timeout=60).text == "hello\n"
     assert json.loads(call(tmp_path, "wes-client", *options, "--list"))["runs"]
     assert json.loads(call(tmp_path, "wes-client", *options, "--info"))["workflow_type_versions"]
 
@@ -87,7 +87,7 @@ def test_toil(server, tmp_path):
         "--x",
         "--y=1",
     )
-    assert server.session.get(json.loads(out)["output"]["location"], timeout=10).text == "hello\n"
+    assert server.session.get(json.loads(out)["output"]["location"], timeout=60).text == "hello\n"
     newest = server.get("/runs?page_size=1").json()["runs"][0]["run_id"]
     request = server.get(f"/runs/{newest}").json()["request"]
     assert request["workflow_engine_parameters"] == {"--x": "", "--y": "1"}

@@ -278,7 +278,7 @@ def test_the_document_is_found_in_the_source_tree():
 
 
 def test_the_served_document_is_ours(server, document):
-    served = requests.get(f"{server.url}/openapi.json", timeout=10).json()
+    served = requests.get(f"{server.url}/openapi.json", timeout=60).json()
     assert set(served["paths"]) == set(document["paths"])
 
 

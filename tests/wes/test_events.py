@@ -223,7 +223,7 @@ def test_many_tasks_come_once_each(server, engine, listen):
 
 def test_head(server, engine):
     run_id = server.submit()
-    answer = server.session.head(f"{server.url}/runs/{run_id}/events", timeout=10)
+    answer = server.session.head(f"{server.url}/runs/{run_id}/events", timeout=60)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
 
@@ -272,7 +272,7 @@ def test_too_many_listeners(tmp_path):
         is_error(refused, 503, "status")
         assert refused.headers["retry-after"]
         streams[0].close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while server.get(f"/runs/{run_id}/events", stream=True).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -349,7 +349,7 @@ def test_a_wait_ends_in_time(server, engine):
         try:
             client.wait(run_id, timeout=1.0)
         finally:
-            assert time.monotonic() - begun < 10
+            assert time.monotonic() - begun < 30
 
 
 def test_a_wait_without_events(server, engine, monkeypatch):

@@ -133,7 +133,7 @@ def test_a_stream_that_is_still_on_its_node(server, engine, run, node):
     late = server.get(url, headers={"Range": "bytes=10-"})
     is_error(late, 416)
     assert late.headers["content-range"] == "bytes */10"
-    head = server.session.head(server.url + url, timeout=10)
+    head = server.session.head(server.url + url, timeout=60)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, "10", b"")
     missing = server.get(f"/runs/{run}/tasks/t1/stderr")
     assert (missing.status_code, missing.content) == (200, b"")
@@ -204,12 +204,12 @@ def test_ranges_behind_the_end(server, file_url_path, asked):
 
 
 def test_head_of_a_file(server, file_url_path):
-    answer = server.session.head(server.url + file_url_path, timeout=10)
+    answer = server.session.head(server.url + file_url_path, timeout=60)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == str(len(CONTENT))
-    part = server.session.head(server.url + file_url_path, headers={"Range": "bytes=0-9"}, timeout=10)
+    part = server.session.head(server.url + file_url_path, headers={"Range": "bytes=0-9"}, timeout=60)
     assert (part.status_code, part.headers["content-length"]) == (206, "10")
-    assert server.session.head(server.url + file_url_path + "x", timeout=10).status_code == 404
+    assert server.session.head(server.url + file_url_path + "x", timeout=60).status_code == 404
 
 
 def test_what_a_client_has_is_not_sent_again(server, file_url_path):
@@ -310,7 +310,7 @@ def test_ways_out_lead_nowhere(server, trap, path):
     url = f"{server.root}{BASE}/runs/{trap}/files/{path}"
     prepared = requests.Request("GET", url).prepare()
     prepared.url = url  # as it is: no tidying up by the client
-    answer = server.session.send(prepared, timeout=10)
+    answer = server.session.send(prepared, timeout=60)
     assert "SECRET" not in answer.text
     is_error(answer, 404)
 
@@ -434,7 +434,7 @@ def test_the_server_answers_while_it_packs(server, run):
 
 def test_a_client_that_stops_reading_frees_the_file(server, run):
     path = write(server.folder(run).outputs / "large", b"\0" * 200_000_000)
-    answer = requests.get(f"{server.url}/runs/{run}/files/outputs/large", stream=True, timeout=10)
+    answer = requests.get(f"{server.url}/runs/{run}/files/outputs/large", stream=True, timeout=60)
     next(answer.iter_content(1000))
     assert open_files(path)
     answer.close()
@@ -489,8 +489,8 @@ def test_outputs_lead_to_downloads(server, engine, run):
     assert got["all"][2] == {"class": "File", "location": "s3://bucket/key"}
     assert got["all"][3:] == [elsewhere, None, 3]
     assert got["record"]["path"] == "kept: no File"
-    assert server.session.get(got["record"]["inner"]["f"]["location"], timeout=10).content == b"22"
-    listing = server.session.get(got["all"][0]["location"], timeout=10).json()
+    assert server.session.get(got["record"]["inner"]["f"]["location"], timeout=60).content == b"22"
+    listing = server.session.get(got["all"][0]["location"], timeout=60).json()
     assert listing["entries"][0]["url"] == got["file"]["location"]
 
 

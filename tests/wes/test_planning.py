@@ -96,7 +96,7 @@ def test_the_server_answers_while_a_plan_takes_long_and_ends_it(tmp_path: Path) 
         thread = threading.Thread(target=lambda: answers.append(ask(server, endless, {"n": 1})))  # noqa: B023
         thread.start()
         while thread.is_alive():
-            assert requests.get(server.url + "/service-info", timeout=30).status_code == 200
+            assert requests.get(server.url + "/service-info", timeout=60).status_code == 200
             thread.join(0.2)
         is_error(answers[0], 400, "6 s", "engine.plan_timeout")
         assert list(server.workspace.root.glob(".incoming/*")) == []

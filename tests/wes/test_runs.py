@@ -293,7 +293,7 @@ def test_unknown_addresses(server, path):
 
 def test_unknown_addresses_elsewhere(server):
     for path in ("/nope", "/ga4gh", "/ga4gh/wes/v2/runs"):
-        is_error(server.session.get(server.root + path, timeout=10), 404)
+        is_error(server.session.get(server.root + path, timeout=60), 404)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_unknown_addresses_elsewhere(server):
     ],
 )
 def test_wrong_methods(server, method, path, allow):
-    answer = server.session.request(method, server.url + path, timeout=10)
+    answer = server.session.request(method, server.url + path, timeout=60)
     is_error(answer, 405)
     assert set(answer.headers["allow"].split(", ")) == allow
 
@@ -329,10 +329,10 @@ def test_credentials_and_accept_headers_are_taken_calmly(server, headers):
 
 
 def test_the_pages_lead_to_the_interface(server):
-    home = server.session.get(server.root + "/", timeout=10)
+    home = server.session.get(server.root + "/", timeout=60)
     assert home.status_code == 200
     assert f"{BASE_PATH}/ui/" in home.text
-    docs = server.session.get(server.root + "/docs", timeout=10)
+    docs = server.session.get(server.root + "/docs", timeout=60)
     assert docs.status_code == 200
     assert "swagger-ui" in docs.text
     assert server.get("/openapi.json").json()["openapi"].startswith("3.0")
@@ -348,7 +348,7 @@ def test_the_interface_needs_nothing_from_elsewhere(server):
 def test_head_works_like_get_without_a_body(server):
     run_id = server.submit()
     for path in ("/service-info", "/runs", f"/runs/{run_id}", f"/runs/{run_id}/status"):
-        answer = server.session.head(server.url + path, timeout=10)
+        answer = server.session.head(server.url + path, timeout=60)
         assert (answer.status_code, answer.content) == (200, b"")
 
 
@@ -375,4 +375,4 @@ def test_reading_the_state_does_not_wait_for_writers(server):
         for path in ("", "/status", "/tasks"):
             assert server.get(f"/runs/{run_id}{path}").status_code == 200
         assert server.get("/runs").status_code == 200
-        assert time.perf_counter() - begun < 5
+        assert time.perf_counter() - begun < 12

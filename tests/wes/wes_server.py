@@ -44,7 +44,7 @@ class Server:
         return self.root + BASE
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        return self.session.get(self.url + path, timeout=30, **options)
+        return self.session.get(self.url + path, timeout=60, **options)
 
     def post(self, path: str, **options: Any) -> requests.Response:
         return self.session.post(self.url + path, timeout=60, **options)

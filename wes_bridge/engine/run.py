@@ -36,7 +36,7 @@ from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.tasks import begin_anew, show_end, show_plan, show_progress
 from wes_bridge.engine.tools import step_places
-from wes_bridge.engine.walk import Finished, Pulled, Walk
+from wes_bridge.engine.walk import Finished, Walk
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
@@ -105,7 +105,9 @@ class Run:
         self._fence: int = row.fence
         self._owner: str = row.owner
         self._request: dict[str, Any] = row.request
-        self._canceling: bool = row.cancel_requested
+        self._cancel_asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if row.cancel_requested:
+            self._ask_to_cancel()
         self._services = services
         self._folder: RunFolder = services.workspace.run(row.run_id)
         self._log = RunLog(self._folder.stderr, self._folder.attachments)
@@ -131,7 +133,7 @@ class Run:
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
-        self._canceling = True
+        self._ask_to_cancel()
         for step in self._steps:
             step.cancel()
         self._changed.set()
@@ -176,10 +178,13 @@ class Run:
         try:
             await self._set_state(State.INITIALIZING, start_time=time.time())
             await self._take_up()
-            walk = await self._in_thread(self._load, self._services.loaders)
-            await self._set_state(State.RUNNING)
-            await self._walk(walk)
+            walk = await self._unless_canceled(self._load, self._services.loaders)
+            if walk is not None:
+                await self._set_state(State.RUNNING)
+                await self._walk(walk)
             await self._cancel_sessions(self._journal.open_sessions())
+            if walk is None or self._canceling:
+                return Ending(State.CANCELED)
             return await self._in_thread(functools.partial(self._end, walk))
         except LeaseLostError:
             raise
@@ -265,7 +270,9 @@ class Run:
             finished, self._finished = self._finished, []
             room = min(limit if self._journal.is_left else _PULL, limit - len(self._steps))
             self._changed.clear()
-            pulled: Pulled = await self._in_thread(functools.partial(walk.advance, finished, max(0, room)))
+            pulled = await self._unless_canceled(functools.partial(walk.advance, finished, max(0, room)))
+            if pulled is None:
+                break
             for job in pulled.jobs:
                 self._begin(job)
             if self._finished or (not pulled.stuck and len(self._steps) < limit):
@@ -460,8 +467,6 @@ class Run:
 
     def _end(self, walk: Walk) -> Ending:
         """Blocking: gather the outputs, and say how it all ended."""
-        if self._canceling:
-            return Ending(State.CANCELED)
         walk.check_outputs()
         outputs: dict[str, Any] = {}
         if walk.outputs is not None:
@@ -480,14 +485,37 @@ class Run:
             lambda connection: set_run_state(connection, self.run_id, self._fence, state, **values)
         )
         if reached is State.CANCELING:
-            self._canceling = True
+            self._ask_to_cancel()
+
+    def _ask_to_cancel(self) -> None:
+        if not self._canceling:
+            self._cancel_asked.set_result(None)
+
+    @property
+    def _canceling(self) -> bool:
+        return self._cancel_asked.done()
+
+    async def _unless_canceled(
+        self, work: Callable[[], Result], threads: Executor | None = None
+    ) -> Result | None:
+        """As ``_in_thread``; None when the run is cancelled before it is done. Then nobody waits for it: an
+        expression that does not end would keep the run CANCELING for as long as its time limit lets it."""
+        working = self._begin_in_thread(work, threads)
+        try:
+            await asyncio.wait((working, self._cancel_asked), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
 
     async def _in_thread(self, work: Callable[[], Result], threads: Executor | None = None) -> Result:
+        return await self._begin_in_thread(work, threads)
+
+    def _begin_in_thread(
+        self, work: Callable[[], Result], threads: Executor | None = None
+    ) -> asyncio.Future[Result]:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            threads or self._services.threads, functools.partial(context.run, work)
-        )
+        return loop.run_in_executor(threads or self._services.threads, functools.partial(context.run, work))
 
 
 def _os_problem(error: OSError) -> str:

@@ -22,7 +22,8 @@ class RunLog:
     """Appends lines to a run's log.
 
     Args:
-        path: the file; its folder is made. One that cannot be written (the disk is full) stops nobody: the
+        path: the file; its folder is made, once: a thread that still works for a run that was deleted does
+            not bring it back. One that cannot be written (the disk is full) stops nobody: the
             run's state and its system_logs are in the database.
         base: folder whose path is left out of messages: users know their files by their own names.
 
@@ -34,6 +35,7 @@ class RunLog:
         self._base = [f"file://{base}/", f"{os.path.relpath(base)}/", f"{base}/"]
         self._path = path
         self._file: FileIO | None = None
+        self._made = False
         self.errors: list[str] = []
         self.warnings: list[str] = []
 
@@ -58,7 +60,9 @@ class RunLog:
     def _opened(self) -> FileIO:
         """The file, kept open: cwltool says three lines of each step."""
         if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._made:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._made = True
             self._file = FileIO(self._path, "a")
         return self._file
 
