@@ -265,3 +265,9 @@ def test_serve_tells_what_is_wrong(command: Command, service_url: str) -> None:
     taken = command("wes-bridge", "serve", "--port", service_url.rpartition(":")[2], "--state", "s")
     assert taken.returncode == 1
     assert "choose another with --port" in taken.stderr
+    url = "postgresql+psycopg://wes:secret@127.0.0.1:9/wes"
+    away = command("wes-bridge", "serve", "--port", "0", "--state", "s", "--database", url)
+    assert away.returncode == 1
+    assert "cannot open the database: connection failed" in away.stderr
+    assert "start it, or name another with --database" in away.stderr
+    assert not any(noise in away.stderr for noise in ("sqlalche.me", "Traceback", "secret"))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wes_bridge.cli.ports import base_url
 from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
 from wes_bridge.start import importing
-from wes_bridge.store.database import Database
+from wes_bridge.store.database import Database, cannot_open
 from wes_bridge.store.tables import SERVICE
 
 
@@ -67,7 +67,4 @@ def _check_database(config: ServiceConfig) -> None:
     try:
         Database(config.database_url, SERVICE).close()
     except (SQLAlchemyError, OSError, ImportError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip()
-        raise LoneWorkerError(
-            f"cannot open the database: {reason}; name the service's with --database"
-        ) from error
+        raise LoneWorkerError(f"{cannot_open(error)}; name the service's with --database") from error

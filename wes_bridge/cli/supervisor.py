@@ -296,7 +296,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     with importing():
         import uvicorn  # noqa: PLC0415
 
-        from wes_bridge.store.database import Database  # noqa: PLC0415
+        from wes_bridge.store.database import Database, cannot_open  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
         from wes_bridge.surface.one_write import OneWriteProtocol  # noqa: PLC0415
@@ -306,7 +306,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     try:
         database = Database(config.database_url, SERVICE)
     except Exception as error:
-        raise ServeError(f"cannot open the database: {error}") from error
+        raise ServeError(f"{cannot_open(error)}; start it, or name another with --database") from error
     stack.callback(database.close)
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)

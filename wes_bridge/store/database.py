@@ -119,6 +119,14 @@ def is_passing(error: BaseException) -> bool:
     return not names.isdisjoint(("OperationalError", "InterfaceError"))
 
 
+def cannot_open(error: Exception) -> str:
+    """What keeps a database from being opened, in the words of its driver, without what SQLAlchemy adds."""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("psycopg"):
+        return "cannot open the database: PostgreSQL's driver is not installed: pip install psycopg[binary]"
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    return f"cannot open the database: {reason}"
+
+
 def _engine(url: str, is_sqlite: bool) -> Engine:
     json = {"json_serializer": dumps, "json_deserializer": loads}
     if not is_sqlite:
