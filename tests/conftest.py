@@ -30,6 +30,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first: all others are done beside it, and nobody waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_crashes.py")
+
+
 @pytest.fixture(scope="session")
 def new_database(request: pytest.FixtureRequest) -> NewDatabase:
     """URLs of empty databases for services; None: what they take by themselves, SQLite in their folder."""
