@@ -12,7 +12,10 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from typing import Protocol
+
+from wes_bridge.cli.early import Early
+from wes_bridge.start import arguments_of
 
 _logger = logging.getLogger("wes_bridge.serve")
 
@@ -32,23 +35,43 @@ class ChildError(Exception):
     """A child cannot be started."""
 
 
+class _Pipe(Protocol):
+    def close(self) -> None: ...
+
+
+class _Process(Protocol):
+    """What is used of ``asyncio.subprocess.Process``."""
+
+    @property
+    def stdin(self) -> _Pipe | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    async def wait(self) -> int: ...
+    def send_signal(self, signal: int) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Child:
     """One child process.
 
     Args:
         name: for the log.
-        arguments: of the Python interpreter: ``-m module ...``.
+        arguments: of the Python interpreter, as ``start.command`` gives them.
         ready: how the line on its standard output begins that says it is ready.
+        early: has begun already, and waits for its arguments.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], ready: str) -> None:
+    def __init__(self, name: str, arguments: list[str], ready: str, early: Early | None = None) -> None:
         self.name = name
         self._arguments = arguments
         self._ready_line = ready
+        self._early = early
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping = False
         self._was_ready = False
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: _Process | None = None
         self._task = asyncio.create_task(self._keep(), name=f"child {name}")
 
     async def ready(self) -> None:
@@ -111,14 +134,7 @@ class Child:
     async def _live(self) -> int:
         """Start it and see it through to its end; returns its exit code."""
         self._was_ready = False
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *self._arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in the terminal is for us; we tell the children
-        )
-        self._process = process
+        process = self._process = await self._begin()
         if self._stopping:  # told to stop while it was being made
             process.kill()
         assert process.stdout is not None
@@ -128,6 +144,20 @@ class Child:
         finally:  # others may hold its output open for longer than it lives
             await asyncio.wait({listening}, timeout=LAST_WORDS)
             listening.cancel()
+
+    async def _begin(self) -> _Process:
+        early, self._early = self._early, None
+        if early is not None:
+            with contextlib.suppress(BrokenPipeError):  # it has ended: that is found out by waiting for it
+                early.tell(arguments_of(self._arguments))
+            return await _Adopted.of(early)
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is for us; we tell the children
+        )
 
     async def _listen(self, out: asyncio.StreamReader) -> None:
         async for line in out:
@@ -139,3 +169,34 @@ class Child:
                     self._ready.set_result(None)
             elif text:
                 _logger.info("%s: %s", self.name, text)
+
+
+class _Adopted:
+    """A process that was started before there was a loop to look after it."""
+
+    def __init__(self, early: Early, stdout: asyncio.StreamReader) -> None:
+        self._process = early.process
+        self.stdin = early.process.stdin
+        self.stdout = stdout
+
+    @classmethod
+    async def of(cls, early: Early) -> _Adopted:
+        """Look after it."""
+        stdout = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stdout), early.process.stdout
+        )
+        return cls(early, stdout)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self._process.wait)
+
+    def send_signal(self, signal: int) -> None:
+        self._process.send_signal(signal)
+
+    def kill(self) -> None:
+        self._process.kill()

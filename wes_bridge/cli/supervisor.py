@@ -28,6 +28,7 @@ from pydantic import AnyHttpUrl
 
 from wes_bridge.auth.private import VARIABLE, bearer, guard, private_token
 from wes_bridge.cli.children import Child, ChildError
+from wes_bridge.cli.early import Early
 from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.open_files import allow_many
@@ -51,11 +52,13 @@ class Options:
         throw_away: a private service: nodes end their sessions, and its state folder is removed at the end.
         exit_with_parent: end when standard input does.
         on_ready: called with the base URL (no path) once everything is ready.
+        early: an engine worker that was begun before.
     """
 
     throw_away: bool = False
     exit_with_parent: bool = False
     on_ready: Callable[[str], None] = lambda _url: None
+    early: Early | None = None
 
 
 def serve(config: ServiceConfig, options: Options) -> None:
@@ -90,7 +93,10 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
         children = [node_child(node, config, options.throw_away) for node in config.nodes]
         if config.aggregator is not None:
             children.append(_aggregator(config.aggregator, config.state_dir))
-        children += [_worker(number, config) for number in range(1, config.engine.workers + 1)]
+        for number in range(1, config.engine.workers + 1):
+            children.append(_worker(number, config, options.early if number == 1 else None))
+        if options.early is not None and not config.engine.workers:
+            options.early.end()
         for child in children:
             stack.push_async_callback(child.stop)
         # Stopping one after the other would add up their times.
@@ -249,10 +255,10 @@ def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> C
     return Child(f"node {node.name}", arguments, f"wes-bridge node {node.name} is ready")
 
 
-def _worker(number: int, config: ServiceConfig) -> Child:
+def _worker(number: int, config: ServiceConfig, early: Early | None) -> Child:
     path = _private_file(config.state_dir / "worker.json", config.model_dump_json())
     arguments = command("wes_bridge.engine.worker", "--config-json", f"@{path}", "--exit-with-parent")
-    return Child(f"worker {number}", arguments, "worker ready")
+    return Child(f"worker {number}", arguments, "worker ready", early)
 
 
 def _private_file(path: Path, text: str) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wes_bridge.cli.early import Early
 from wes_bridge.cli.flags import brokers_given, settings_given, settled
 
 if TYPE_CHECKING:
@@ -52,12 +53,19 @@ def serve(config: Path | None, **given: Any) -> None:
 
     Exit codes: 0 stopped as asked; 1 it could not be started; 2 the configuration is wrong.
     """
-    from wes_bridge.cli.configure import dump, service_config  # noqa: PLC0415
+    if given["print_config"]:
+        from wes_bridge.cli.configure import dump, service_config  # noqa: PLC0415
+
+        click.echo(dump(settled(service_config, config, _flags(given))), nl=False)
+        return
+    with Early("wes_bridge.engine.worker") as worker:
+        _serve(config, given, worker)
+
+
+def _serve(config: Path | None, given: dict[str, Any], worker: Early) -> None:
+    from wes_bridge.cli.configure import service_config  # noqa: PLC0415
 
     settings = settled(service_config, config, _flags(given))
-    if given["print_config"]:
-        click.echo(dump(settings), nl=False)
-        return
     from wes_bridge.cli.supervisor import Options, ServeError, announce  # noqa: PLC0415
     from wes_bridge.cli.supervisor import serve as run  # noqa: PLC0415
 
@@ -65,6 +73,7 @@ def serve(config: Path | None, **given: Any) -> None:
         throw_away=given["throw_away"],
         exit_with_parent=given["exit_with_parent"],
         on_ready=announce(settings.name, hints=None if given["quiet"] else sys.stderr),
+        early=worker,
     )
     try:
         run(settings, options)
