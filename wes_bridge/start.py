@@ -42,11 +42,6 @@ def told_later(module: str) -> list[str]:
     return ["-m", "wes_bridge.start", _LATER, module]
 
 
-def arguments_of(words: list[str]) -> list[str]:
-    """What a :func:`command` tells its module."""
-    return words[3:]
-
-
 def main() -> None:
     """Run ``main()`` of the module that the first argument names, with the others."""
     name = sys.argv.pop(1)

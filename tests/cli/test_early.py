@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -17,26 +18,26 @@ MARK = "WES_TEST_EARLY"
 
 
 def test_it_does_what_it_is_told_and_takes_only_that_from_its_input() -> None:
-    with Early("json.tool") as early:
+    with closing(Early("json.tool")) as early:
         early.tell(["--compact"])
         out, _ = early.process.communicate(b'{"a": [1, 2]}\n', timeout=60)
         assert (out, early.process.returncode) == (b'{"a":[1,2]}\n', 0)
 
 
 def test_nobody_tells_it() -> None:
-    with Early("json.tool") as early:
+    with closing(Early("json.tool")) as early:
         out, _ = early.process.communicate(timeout=60)
         assert (out, early.process.returncode) == (b"", 0)
 
 
 def test_nobody_needs_it() -> None:
-    with Early("json.tool") as early:
+    with closing(Early("json.tool")) as early:
         assert early.process.poll() is None
     assert early.process.poll() is not None
 
 
 def test_it_has_crashed_before_it_is_told() -> None:
-    with Early("wes_bridge.no_such_module") as early:
+    with closing(Early("wes_bridge.no_such_module")) as early:
         assert early.process.wait(60) != 0
         with pytest.raises(BrokenPipeError):
             early.tell([])

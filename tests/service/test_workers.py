@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import requests
 
 from tests.postgresql import Cluster
-from tests.service.conftest import ROOT, LoneWorker, Service, Starter
+from tests.service.conftest import ROOT, LoneWorker, Starter
 from tests.service.test_taking_up import SETTINGS, Case, await_true
 from wes_bridge.client import WESError
 
@@ -240,9 +239,10 @@ def test_a_worker_without_what_it_needs_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_passwords_are_not_on_the_command_line(service: Service) -> None:
-    (worker,) = service.children("wes_bridge.engine.worker")
+def test_passwords_are_not_on_the_command_line(start_service: Starter) -> None:
+    """The first worker is told its settings when it has begun, others when they begin."""
+    service = start_service(engine={"workers": 2})
     path = service.state / "worker.json"
-    words = psutil.Process(worker.pid).cmdline()
-    assert not [word for word in words if "{" in word or "database" in word], words  # no JSON of settings
+    ends = sorted(worker.cmdline()[-2:] for worker in service.children("wes_bridge.engine.worker"))
+    assert ends == [["--told-later", "wes_bridge.engine.worker"], [f"@{path}", "--exit-with-parent"]]
     assert path.stat().st_mode & 0o777 == 0o600

@@ -12,10 +12,11 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from wes_bridge.cli.early import Early
-from wes_bridge.start import arguments_of
+from wes_bridge.start import command
 
 _logger = logging.getLogger("wes_bridge.serve")
 
@@ -58,13 +59,17 @@ class Child:
 
     Args:
         name: for the log.
-        arguments: of the Python interpreter, as ``start.command`` gives them.
+        module: what runs in it.
+        arguments: of the module.
         ready: how the line on its standard output begins that says it is ready.
         early: has begun already, and waits for its arguments.
     """
 
-    def __init__(self, name: str, arguments: list[str], ready: str, early: Early | None = None) -> None:
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], ready: str, early: Early | None = None
+    ) -> None:
         self.name = name
+        self._module = module
         self._arguments = arguments
         self._ready_line = ready
         self._early = early
@@ -149,11 +154,11 @@ class Child:
         early, self._early = self._early, None
         if early is not None:
             with contextlib.suppress(BrokenPipeError):  # it has ended: that is found out by waiting for it
-                early.tell(arguments_of(self._arguments))
+                early.tell(self._arguments)
             return await _Adopted.of(early)
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *self._arguments,
+            *command(self._module, *self._arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal is for us; we tell the children

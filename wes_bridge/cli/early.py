@@ -10,15 +10,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 
 from wes_bridge.start import told_later
+
+WORKER = "wes_bridge.engine.worker"
 
 
 class Early:
     """A process that imports a module and then waits for its arguments.
-
-    Leaving its context ends it, if it still runs.
 
     Args:
         module: has a ``main()``.
@@ -35,17 +34,7 @@ class Early:
             start_new_session=True,
         )
 
-    def __enter__(self) -> Early:
-        """It has been started."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """See :meth:`end`."""
-        self.end()
-
-    def end(self) -> None:
+    def close(self) -> None:
         """Kill it, unless it has ended."""
         if self.process.poll() is None:
             self.process.kill()

@@ -28,11 +28,11 @@ from pydantic import AnyHttpUrl
 
 from wes_bridge.auth.private import VARIABLE, bearer, guard, private_token
 from wes_bridge.cli.children import Child, ChildError
-from wes_bridge.cli.early import Early
+from wes_bridge.cli.early import WORKER, Early
 from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.open_files import allow_many
-from wes_bridge.start import command, importing
+from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
 API = "/ga4gh/wes/v1"
@@ -96,7 +96,7 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
         for number in range(1, config.engine.workers + 1):
             children.append(_worker(number, config, options.early if number == 1 else None))
         if options.early is not None and not config.engine.workers:
-            options.early.end()
+            options.early.close()
         for child in children:
             stack.push_async_callback(child.stop)
         # Stopping one after the other would add up their times.
@@ -242,23 +242,25 @@ def _complete_aggregator(
 
 def _aggregator(config: AggregatorConfig, state: Path) -> Child:
     path = _private_file(state / "aggregator.json", config.model_dump_json())
-    arguments = command("wes_bridge.aggregator.main", "--config-json", f"@{path}", "--exit-with-parent")
-    return Child(f"aggregator {config.name}", arguments, f"wes-bridge aggregator {config.name} is ready")
+    arguments = ["--config-json", f"@{path}", "--exit-with-parent"]
+    ready = f"wes-bridge aggregator {config.name} is ready"
+    return Child(f"aggregator {config.name}", "wes_bridge.aggregator.main", arguments, ready)
 
 
 def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
     """Start an embedded node."""
     settings = node.model_dump_json()
-    arguments = command("wes_bridge.node.main", "--config-json", settings, "--exit-with-parent")
+    arguments = ["--config-json", settings, "--exit-with-parent"]
     if end_sessions:
         arguments.append("--end-sessions-on-exit")
-    return Child(f"node {node.name}", arguments, f"wes-bridge node {node.name} is ready")
+    ready = f"wes-bridge node {node.name} is ready"
+    return Child(f"node {node.name}", "wes_bridge.node.main", arguments, ready)
 
 
 def _worker(number: int, config: ServiceConfig, early: Early | None) -> Child:
     path = _private_file(config.state_dir / "worker.json", config.model_dump_json())
-    arguments = command("wes_bridge.engine.worker", "--config-json", f"@{path}", "--exit-with-parent")
-    return Child(f"worker {number}", arguments, "worker ready", early)
+    arguments = ["--config-json", f"@{path}", "--exit-with-parent"]
+    return Child(f"worker {number}", WORKER, arguments, "worker ready", early)
 
 
 def _private_file(path: Path, text: str) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wes_bridge.cli.early import Early
+from wes_bridge.cli.early import WORKER, Early
 from wes_bridge.cli.flags import brokers_given, settings_given, settled
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def serve(config: Path | None, **given: Any) -> None:
 
         click.echo(dump(settled(service_config, config, _flags(given))), nl=False)
         return
-    with Early("wes_bridge.engine.worker") as worker:
+    with contextlib.closing(Early(WORKER)) as worker:
         _serve(config, given, worker)
 
 
