@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wes_bridge.cli.early import Early
+from wes_bridge.cli.early import WORKER, Early
+from wes_bridge.start import command
 
 MARK = "WES_TEST_EARLY"
 
@@ -41,6 +43,26 @@ def test_it_has_crashed_before_it_is_told() -> None:
         assert early.process.wait(60) != 0
         with pytest.raises(BrokenPipeError):
             early.tell([])
+
+
+def test_a_worker_says_in_a_line_that_its_database_is_away(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """It may find out before the service does, whose words would come after a page of its own."""
+    config = tmp_path / "worker.json"
+    config.write_text(json.dumps({"database": "postgresql+psycopg://wes:secret@127.0.0.1:9/wes"}))
+    done = subprocess.run(
+        [sys.executable, *command(WORKER, "--config-json", f"@{config}")],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("worker: cannot open the database: connection failed")
+    assert done.stderr.count("\n") == 1
 
 
 def marked(mark: str) -> list[psutil.Process]:

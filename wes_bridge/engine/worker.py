@@ -23,6 +23,7 @@ from typing import NoReturn
 
 import uvloop
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
@@ -39,7 +40,7 @@ from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.open_files import allow_many
 from wes_bridge.store.brokers import forget_brokers, put_brokers
-from wes_bridge.store.database import Database, clock
+from wes_bridge.store.database import Database, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
@@ -327,7 +328,10 @@ def release_the_dead(connection: Connection) -> bool:
 
 
 async def _main(config: ServiceConfig, with_parent: bool) -> None:
-    database = Database(config.database_url, SERVICE)
+    try:
+        database = Database(config.database_url, SERVICE)
+    except (SQLAlchemyError, OSError, ImportError) as error:
+        raise SystemExit(f"worker: {cannot_open(error)}") from None
     worker = Worker(config, database)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
