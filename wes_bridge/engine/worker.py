@@ -38,6 +38,7 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
+from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database, cannot_open, clock
@@ -341,7 +342,11 @@ async def _main(config: ServiceConfig, with_parent: bool) -> None:
     with contextlib.suppress(BrokenPipeError):  # the parent is gone already: standard input tells, too
         sys.stdout.write("worker ready\n")
         sys.stdout.flush()
-    await worker.work()
+    together = asyncio.create_task(keep_together())
+    try:
+        await worker.work()
+    finally:
+        together.cancel()
     database.close()
 
 

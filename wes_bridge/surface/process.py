@@ -17,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 
+from wes_bridge.one_cpu import keep_together
 from wes_bridge.surface.asgi import AsgiApp
 from wes_bridge.surface.one_write import OneWriteProtocol
 
@@ -88,12 +89,14 @@ class _Server(uvicorn.Server):
         self._on_ready = on_ready
         self._release_waiters = release_waiters
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._together: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell the world."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and sockets:
+            self._together = asyncio.create_task(keep_together())
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, shown)  # noqa: S104
@@ -102,6 +105,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop, and count having been told to as a good end."""
+        if self._together is not None:
+            self._together.cancel()
         await super().shutdown(sockets)
         self._captured_signals.clear()
 

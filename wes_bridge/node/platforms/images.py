@@ -13,6 +13,7 @@ from wes_bridge.model.execution_broker import Image, Message
 from wes_bridge.node import messages
 from wes_bridge.node.errors import PlatformError
 from wes_bridge.node.messages import message
+from wes_bridge.one_cpu import anywhere
 
 REMEMBER = 15.0
 """Seconds that what an engine said of an image is believed."""
@@ -154,12 +155,13 @@ async def run(*command: str, timeout: float) -> tuple[int, str, str]:  # noqa: A
         wrote to standard output and standard error.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        with anywhere():
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
     except OSError as error:
         return 125, "", f"{command[0]}: {error.strerror}"
     try:

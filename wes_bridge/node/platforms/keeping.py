@@ -21,6 +21,7 @@ from threading import Lock
 from typing import Any
 
 from wes_bridge.node.platforms import keeper
+from wes_bridge.one_cpu import anywhere
 
 _PATIENCE = 30.0
 """Seconds a keeper may take to answer."""
@@ -254,7 +255,8 @@ class Keeping:
             ]
             argv = [sys.executable, "-I", "-S", keeper.__file__, str(self._state)]
             try:
-                self.pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
+                with anywhere():
+                    self.pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
             finally:
                 os.close(log)
 
