@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,10 @@ from harness.servers import FAILURES, OURS, SERVERS, Place, Running, ours
 
 COMMAND_SECONDS = 3600.0
 _RUNNER = "wes-bridge-runner"
+SANDBOXED = f"{OURS}-sandboxed"
+_PLAIN = {"nodes": [{"name": "local", "sandbox": "none"}]}
+_OURS: dict[str, dict[str, Any] | None] = {OURS: _PLAIN, SANDBOXED: None}
+"""Configurations of ours that are raced with cwltool; the first is held against it."""
 _MB = 1e6
 
 
@@ -160,9 +165,12 @@ def _race(bench: Bench, result: Result, work: Work, small: Work, options: list[s
     """Time cwltool and our runner on ``work`` in turns, after each has done ``small``."""
     with contextlib.ExitStack() as stack:
         sides: list[_Command] = []
-        with _reported(result, OURS):
-            server = stack.enter_context(ours(bench.place(OURS)))
-            sides.append(_our_runner(bench, server))
+        for name, config in _OURS.items():
+            if name == SANDBOXED and shutil.which("bwrap") is None:
+                continue
+            with _reported(result, name):
+                server = stack.enter_context(ours(bench.place(name), config))
+                sides.append(_our_runner(bench, server, name))
         if "cwltool" not in bench.options.without:
             with _reported(result, "cwltool"):
                 sides.append(_cwltool(bench, options))
@@ -238,11 +246,11 @@ def _files(value: Any) -> Iterator[dict[str, Any]]:
         yield from _files(list(value.values()))
 
 
-def _our_runner(bench: Bench, server: Running) -> _Command:
+def _our_runner(bench: Bench, server: Running, name: str = OURS) -> _Command:
     program = bench.environments.ours().bin / _RUNNER
     url = server.url.partition("/ga4gh")[0]
     command = [str(program), "--quiet", "--wes", url]
-    return _Command(OURS, command, bench.place("runner"), server.server.settle, itertools.count())
+    return _Command(name, command, bench.place(f"{name}-runner"), server.server.settle, itertools.count())
 
 
 def _cwltool(bench: Bench, options: list[str]) -> _Command:
@@ -397,14 +405,18 @@ STATUS_RATE = (
     " on the same machine, several seconds for each server in turns; the time of one call is the loop's time"
     " by its calls, the client's share included. toil and the others each with one server process."
 )
+_SANDBOX = (
+    " The commands are plain processes, as cwltool's are (sandbox: none). Where bubblewrap is installed, a"
+    " service as it comes puts each into a sandbox, which costs it some milliseconds: shown beside it."
+)
 SCATTER = (
     "Time of the whole command with its outputs checked: cwltool --parallel --quiet, and wes-bridge-runner"
-    " --quiet --wes URL with a service that is running already, as it comes. Both have run a 10-wide scatter"
-    " before. In turns. No containers, no JavaScript; each output file has a name of its own."
+    " --quiet --wes URL with a service that is running already. Both have run a 10-wide scatter before. In"
+    " turns. No containers, no JavaScript; each output file has a name of its own." + _SANDBOX
 )
 CHAIN = (
     "Time of the whole command with its output checked: cwltool --quiet, and wes-bridge-runner --quiet --wes"
-    " URL with a service that is running already, as it comes. Both have run a chain of two before. In turns."
+    " URL with a service that is running already. Both have run a chain of two before. In turns." + _SANDBOX
 )
 WIDE = (
     "Time of wes-bridge-runner, as in scatter-1000: one of the narrow and one of the wide scatter in each"
