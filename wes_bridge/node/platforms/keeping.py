@@ -50,34 +50,68 @@ class Command:
         self._connection: socket.socket | None = connection
         self._heard = rest
         self._ended: asyncio.Future[None] | None = None
+        self._lock = Lock()
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait a little for its end; from the thread that started it."""
-        if self._heard or self._connection is None:
-            return True
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        """Wait a little for its end, from the thread that started it. The loop then has nothing to hear."""
+        if not self._is_told(seconds):
+            return False
+        with self._lock:
+            if self._ended is None:  # else the loop waits for it already
+                self._hear_end()
+        return True
 
     def is_over(self) -> bool:
         """Whether it has ended, or nobody knows of it any more; in the loop, as what follows."""
-        if self._connection is not None and self.ends_within(0):
-            self._hear()
+        with self._lock:
+            if self._is_told(0):
+                self._hear_end()
         return self._connection is None
 
     async def gone(self, seconds: float | None = None) -> bool:
         """Wait until it is over, ``seconds`` at most; whether it is."""
-        if self.is_over() or self._connection is None:
+        if self.is_over():
             return True
         if self._ended is None:
-            loop = asyncio.get_running_loop()
-            self._ended = loop.create_future()
-            loop.add_reader(self._connection, self._hear)
+            with self._lock:
+                if self._connection is None:
+                    return True
+                loop = asyncio.get_running_loop()
+                self._ended = loop.create_future()
+                loop.add_reader(self._connection, self._hear)
         await asyncio.wait([self._ended], timeout=seconds)
         return self._ended.done()
 
     def close(self) -> None:
         """Stop following it; it goes on."""
+        with self._lock:
+            self._close()
+
+    def _is_told(self, seconds: float) -> bool:
+        """Whether its end can be heard, or was, within that time."""
+        connection = self._connection
+        if self._heard or connection is None:
+            return True
+        poll = select.poll()
+        with contextlib.suppress(ValueError):  # it was closed just now
+            poll.register(connection, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def _hear(self) -> None:
+        with self._lock:
+            self._hear_end()
+
+    def _hear_end(self) -> None:
+        if self._connection is None:
+            return
+        if not self._heard:
+            with contextlib.suppress(OSError):
+                self._heard = self._connection.recv(64)
+        word, _, code = self._heard.partition(b" ")
+        self.code = int(code) if word == b"ended" else None
+        self._close()
+
+    def _close(self) -> None:
         if self._connection is None:
             return
         if self._ended is not None:
@@ -86,16 +120,6 @@ class Command:
                 self._ended.set_result(None)
         self._connection.close()
         self._connection = None
-
-    def _hear(self) -> None:
-        if self._connection is None:
-            return
-        if not self._heard:
-            with contextlib.suppress(OSError):
-                self._heard = self._connection.recv(64)
-        word, _, code = self._heard.partition(b" ")
-        self.code = int(code) if word == b"ended" else None
-        self.close()
 
 
 class Keeping:
