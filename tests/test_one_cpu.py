@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wes_bridge.one_cpu import ALLOWED, BETTER, BUSY, SIDE_BY_SIDE, Usage, choose
+from wes_bridge.one_cpu import ALLOWED, BETTER, BUSY, SIDE_BY_SIDE, Usage, anywhere, choose
 
 two_cpus = pytest.mark.skipif(len(ALLOWED) < 2, reason="this machine lets us use one CPU only")
 
@@ -132,6 +132,15 @@ keeping.close()
 def test_commands_may_run_anywhere(tmp_path: Path) -> None:
     """The keeper that starts them may be started by a node that is kept together."""
     assert said(_KEEPER, str(tmp_path)) == ["True True"]
+
+
+def test_where_it_may_not_be_said_things_are_started_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: int, _cpus: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with anywhere():
+        assert said("print('started')") == ["started"]
 
 
 @two_cpus

@@ -102,11 +102,11 @@ def anywhere() -> Iterator[None]:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, ALLOWED)
+    _put_thread(0, ALLOWED)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        _put_thread(0, before)
 
 
 async def _used_in(seconds: float) -> Usage:
@@ -127,5 +127,9 @@ def _free() -> dict[int, float]:
 def _put(cpus: Collection[int]) -> None:
     """All threads there are: those that come later inherit it from who starts them."""
     for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended, or the administrator has taken the CPU away
-            os.sched_setaffinity(int(thread.name), cpus)
+        _put_thread(int(thread.name), cpus)
+
+
+def _put_thread(thread: int, cpus: Collection[int]) -> None:
+    with contextlib.suppress(OSError):  # it has ended, or we may not, or these CPUs were taken away from us
+        os.sched_setaffinity(thread, cpus)
