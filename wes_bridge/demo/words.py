@@ -75,6 +75,6 @@ def _lost(task: Task) -> Iterator[str]:
 
 
 def _clean(text: str) -> str:
-    """On one line, with short numbers, without addresses, in which nobody is interested here."""
+    """On one line, with short numbers (but not in times), without addresses, which nobody wants here."""
     text = re.sub(r"\s*(at )?https?://\S+|\s*Cannot connect to host.*?\]", "", " ".join(text.split()))
-    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2g}", text)
+    return re.sub(r"(?<![\d:])\d+\.\d{3,}", lambda found: f"{float(found[0]):.2g}", text)
