@@ -11,46 +11,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wes_bridge.one_cpu import ALLOWED, BETTER, BUSY, SIDE_BY_SIDE, Usage, anywhere, choose
+from wes_bridge.one_cpu import (
+    ALLOWED,
+    BETTER,
+    BUSY,
+    SIDE_BY_SIDE,
+    anywhere,
+    is_better_together,
+    quietest,
+)
 
 two_cpus = pytest.mark.skipif(len(ALLOWED) < 2, reason="this machine lets us use one CPU only")
 
 
 def test_a_process_that_does_little_is_left_alone() -> None:
-    assert choose(Usage(BUSY / 2, {0: 0.1, 1: 0.9}), 1, 1) is None
+    assert not is_better_together(BUSY / 2)
 
 
-def test_a_busy_one_stays_where_its_loop_is() -> None:
-    assert choose(Usage(0.7, {0: 0.9, 1: 0.9}), None, 1) == 1
-
-
-def test_it_moves_to_where_less_is_done() -> None:
-    assert choose(Usage(0.5, {0: 1.0, 1: 0.1}), 0, 0) == 1
-
-
-def test_its_own_work_does_not_drive_it_away() -> None:
-    assert choose(Usage(0.9, {0: 0.95, 1: 0.1}), 0, 0) == 0
+def test_a_busy_one_is_not() -> None:
+    assert is_better_together(0.7)
 
 
 def test_threads_that_work_side_by_side_are_left_alone() -> None:
-    assert choose(Usage(SIDE_BY_SIDE + 0.1, {0: 1.0, 1: 1.0}), 0, 0) is None
+    assert not is_better_together(SIDE_BY_SIDE + 0.1)
+
+
+def test_it_moves_to_where_less_is_done() -> None:
+    assert quietest({0: 1.0, 1: 0.1}, 0.5, 0) == 1
+
+
+def test_its_own_work_does_not_drive_it_away() -> None:
+    assert quietest({0: 0.95, 1: 0.1}, 0.9, 0) == 0
 
 
 def test_a_system_that_tells_nothing_of_its_cpus_is_lived_with() -> None:
-    assert choose(Usage(0.7, {}), 3, 5) == 5
+    assert quietest({}, 0.7, 3) == 3
 
 
 @given(
-    own=st.floats(0, 4),
     by_cpu=st.dictionaries(st.integers(0, 7), st.floats(0, 1), max_size=8),
-    now=st.none() | st.integers(0, 7),
-    last=st.integers(0, 7),
+    own=st.floats(0, 4),
+    now=st.integers(0, 7),
 )
-def test_it_never_moves_to_where_more_is_done(
-    own: float, by_cpu: dict[int, float], now: int | None, last: int
-) -> None:
-    chosen = choose(Usage(own, by_cpu), now, last)
-    if chosen is not None and now in by_cpu and chosen != now:
+def test_it_never_moves_to_where_more_is_done(by_cpu: dict[int, float], own: float, now: int) -> None:
+    chosen = quietest(by_cpu, own, now)
+    if chosen != now:
         assert by_cpu[chosen] + BETTER < by_cpu[now] - own + 1e-9
 
 
@@ -112,6 +117,25 @@ asyncio.run(main())
 @two_cpus
 def test_threads_are_kept_together_unless_they_work_side_by_side() -> None:
     assert said(_BUSY_PROCESS) == ["together", "child True", "side by side", "let go True"]
+
+
+_UNTOLD = """
+import asyncio, os, psutil
+from wes_bridge import one_cpu
+
+def refuse(**_):
+    raise psutil.AccessDenied()
+
+one_cpu.BUSY = 0.0
+psutil.cpu_times = refuse
+asyncio.run(asyncio.wait_for(one_cpu.keep_together(), 30))
+print(os.sched_getaffinity(0) == one_cpu.ALLOWED)
+"""
+
+
+@two_cpus
+def test_a_system_that_does_not_tell_is_left_alone() -> None:
+    assert said(_UNTOLD) == ["True"]
 
 
 _KEEPER = """

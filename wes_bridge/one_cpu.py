@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import logging
 import os
 import random
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+log = logging.getLogger(__name__)
 
 ALLOWED = frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())
 """Where this process might run when it began."""
@@ -40,57 +43,55 @@ BETTER = 0.15
 """Of a CPU: by how much less other work there must be elsewhere."""
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What was used for a while, in CPUs.
-
-    Attributes:
-        own: by this process.
-        by_cpu: how busy each CPU was, by its number; without those that the system does not tell of.
-    """
-
-    own: float
-    by_cpu: dict[int, float]
+def is_better_together(own: float) -> bool:
+    """Whether a process that used ``own`` CPUs should be on one."""
+    return BUSY <= own <= SIDE_BY_SIDE
 
 
-def choose(usage: Usage, now: int | None, last: int) -> int | None:
-    """Where the threads should be from now on.
+def quietest(by_cpu: dict[int, float], own: float, now: int) -> int:
+    """Where the process should be.
 
     Args:
-        usage: since the last look.
-        now: the CPU that they are kept on; None: they may run anywhere.
-        last: the CPU that the event loop ran on last.
-
-    Returns:
-        A CPU; None: anywhere.
+        by_cpu: how busy each CPU was, 0 to 1, by its number; without those that the system does not tell of.
+        own: how many CPUs this process used.
+        now: the one it was on.
     """
-    if usage.own < BUSY or usage.own > SIDE_BY_SIDE:
-        return None
-    if now is None or now not in usage.by_cpu:
-        return last
-    others = usage.by_cpu | {now: usage.by_cpu[now] - usage.own}
-    quietest = min(others, key=others.__getitem__)
-    return quietest if others[now] - others[quietest] > BETTER else now
+    if now not in by_cpu:
+        return now
+    others = by_cpu | {now: by_cpu[now] - own}
+    best = min(others, key=others.__getitem__)
+    return best if others[now] - others[best] > BETTER else now
 
 
 async def keep_together() -> None:
     """Look after the threads of this process until cancelled; after that they may run anywhere again."""
     if len(ALLOWED) < 2:
         return
-    process = psutil.Process()
-    now: int | None = None
-    looks = 0
     try:
         while True:
-            usage = await _used_in(LOOK_LOOSE if now is None else LOOK)
-            looks += 1
-            if now is not None and looks % GLIMPSE_EVERY == 0:
+            if is_better_together(await _used_in(LOOK_LOOSE)):
+                await _stay_together()
+    except (OSError, psutil.Error) as error:
+        log.info("threads run where the system lets them: %s", error)
+
+
+async def _stay_together() -> None:
+    """Keep the threads on one CPU for as long as that is better."""
+    now = psutil.Process().cpu_num()
+    try:
+        for look in itertools.count(1):
+            _put({now})
+            free, begun = _free(), time.monotonic()
+            own = await _used_in(LOOK)
+            took = time.monotonic() - begun
+            by_cpu = {cpu: 1.0 - (since - free[cpu]) / took for cpu, since in _free().items() if cpu in free}
+            if not is_better_together(own):
+                return
+            now = quietest(by_cpu, own, now)
+            if look % GLIMPSE_EVERY == 0:
                 _put(ALLOWED)
-                glimpse = await _used_in(GLIMPSE)
-                now = None if glimpse.own > SIDE_BY_SIDE else choose(usage, now, process.cpu_num())
-            else:
-                now = choose(usage, now, process.cpu_num())
-            _put(ALLOWED if now is None else {now})
+                if await _used_in(GLIMPSE) > SIDE_BY_SIDE:
+                    return
     finally:
         _put(ALLOWED)
 
@@ -109,13 +110,11 @@ def anywhere() -> Iterator[None]:
         _put_thread(0, before)
 
 
-async def _used_in(seconds: float) -> Usage:
-    """What is used in about that time; not exactly, as processes that think alike should not act at once."""
-    used, free, begun = time.process_time(), _free(), time.monotonic()
+async def _used_in(seconds: float) -> float:
+    """CPUs this process uses in about that time; not exactly: those that think alike must not act at once."""
+    used, begun = time.process_time(), time.monotonic()
     await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads, no secret
-    took = time.monotonic() - begun
-    by_cpu = {cpu: 1.0 - (since - free[cpu]) / took for cpu, since in _free().items() if cpu in free}
-    return Usage((time.process_time() - used) / took, by_cpu)
+    return (time.process_time() - used) / (time.monotonic() - begun)
 
 
 def _free() -> dict[int, float]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import json
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +26,9 @@ from harness.servers import FAILURES, OURS, SERVERS, Place, Running, ours
 
 COMMAND_SECONDS = 3600.0
 _RUNNER = "wes-bridge-runner"
-SANDBOXED = f"{OURS}-sandboxed"
 _PLAIN = {"nodes": [{"name": "local", "sandbox": "none"}]}
-_OURS: dict[str, dict[str, Any] | None] = {OURS: _PLAIN, SANDBOXED: None}
-"""Configurations of ours that are raced with cwltool; the first is held against it."""
+_WHOLE = "whole command"
+_SANDBOXED = "whole command, sandboxed"
 _MB = 1e6
 
 
@@ -147,7 +146,7 @@ def scatter(bench: Bench) -> Result:
     small = documents.scatter(bench.documents, 10)
     result = Result(bench.name, SCATTER)
     _race(bench, result, work, small, ["--parallel"])
-    result.compare("whole command", OURS, 0.5)
+    result.compare(_WHOLE, OURS, 0.5)
     return result
 
 
@@ -157,7 +156,7 @@ def chain(bench: Bench) -> Result:
     small = documents.chain(bench.documents, 2)
     result = Result(bench.name, CHAIN)
     _race(bench, result, work, small, [])
-    result.compare("whole command", OURS, 1.0)
+    result.compare(_WHOLE, OURS, 1.0)
     return result
 
 
@@ -165,12 +164,12 @@ def _race(bench: Bench, result: Result, work: Work, small: Work, options: list[s
     """Time cwltool and our runner on ``work`` in turns, after each has done ``small``."""
     with contextlib.ExitStack() as stack:
         sides: list[_Command] = []
-        for name, config in _OURS.items():
-            if name == SANDBOXED and shutil.which("bwrap") is None:
-                continue
-            with _reported(result, name):
-                server = stack.enter_context(ours(bench.place(name), config))
-                sides.append(_our_runner(bench, server, name))
+        with _reported(result, OURS):
+            server = stack.enter_context(ours(bench.place(OURS), _PLAIN))
+            sides.append(_our_runner(bench, server))
+            if shutil.which("bwrap"):
+                server = stack.enter_context(ours(bench.place(f"{OURS}-sandboxed")))
+                sides.append(_our_runner(bench, server, _SANDBOXED))
         if "cwltool" not in bench.options.without:
             with _reported(result, "cwltool"):
                 sides.append(_cwltool(bench, options))
@@ -181,7 +180,7 @@ def _race(bench: Bench, result: Result, work: Work, small: Work, options: list[s
         for number in range(bench.rounds):
             for side in _turned(sides, number):
                 with _reported(result, side.name, sides, side):
-                    result.figure(side.name, "whole command").samples.append(side.run(work))
+                    result.figure(side.name, side.what).samples.append(side.run(work))
                     side.settle()
                     bench.say(f"round {number + 1}: {side.name} {_last(result, side.name)}")
 
@@ -195,13 +194,14 @@ class _Command:
         command: without workflow and job.
         place: where it runs.
         settle: waits until what it did is really over.
+        what: is measured.
     """
 
     name: str
     command: list[str]
     place: Place
     settle: Callable[[], None]
-    _numbers: Iterator[int]
+    what: str = _WHOLE
 
     def run(self, work: Work) -> float:
         """Run a workflow; the seconds the command took.
@@ -209,8 +209,8 @@ class _Command:
         Raises:
             CallFailed: it failed, or its outputs are not what they should be.
         """
-        out = self.place.folder / f"out-{next(self._numbers)}"
-        command = [*self.command, "--outdir", str(out), str(work.workflow), str(work.job)]
+        out = tempfile.mkdtemp(prefix="out-", dir=self.place.folder)
+        command = [*self.command, "--outdir", out, str(work.workflow), str(work.job)]
         start = time.perf_counter()
         done = subprocess.run(
             command,
@@ -246,17 +246,17 @@ def _files(value: Any) -> Iterator[dict[str, Any]]:
         yield from _files(list(value.values()))
 
 
-def _our_runner(bench: Bench, server: Running, name: str = OURS) -> _Command:
+def _our_runner(bench: Bench, server: Running, what: str = _WHOLE) -> _Command:
     program = bench.environments.ours().bin / _RUNNER
     url = server.url.partition("/ga4gh")[0]
     command = [str(program), "--quiet", "--wes", url]
-    return _Command(name, command, bench.place(f"{name}-runner"), server.server.settle, itertools.count())
+    return _Command(OURS, command, bench.place("runner"), server.server.settle, what)
 
 
 def _cwltool(bench: Bench, options: list[str]) -> _Command:
     program = bench.environments.peer("cwltool").bin / "cwltool"
     command = [str(program), "--quiet", *options]
-    return _Command("cwltool", command, bench.place("cwltool"), lambda: None, itertools.count())
+    return _Command("cwltool", command, bench.place("cwltool"), lambda: None)
 
 
 # --- ours alone ------------------------------------------------------------------------------------

@@ -81,13 +81,9 @@ class Result:
         return {figure.who: figure for figure in self.figures if figure.what == what and figure.samples}
 
     def compare(self, what: str, ours: str, limit: float) -> None:
-        """Hold our median against the best peer's: ``limit`` is the largest ratio that will do.
-
-        Who is called ``ours`` and more is another one of ours, and no peer.
-        """
-        measured = self.measured(what)
-        mine = measured.get(ours)
-        figures = {who: figure for who, figure in measured.items() if not who.startswith(ours)}
+        """Hold our median against the best peer's: ``limit`` is the largest ratio that will do."""
+        figures = self.measured(what)
+        mine = figures.pop(ours, None)
         if mine is None or not figures:
             return
         best = min(figures.values(), key=lambda figure: figure.median)

@@ -33,9 +33,6 @@ class LiveSession:
 
     __slots__ = (
         "_encoded",
-        "_failed",
-        "_modified",
-        "_moved",
         "_released",
         "_version",
         "_waiters",
@@ -57,9 +54,6 @@ class LiveSession:
         self.expires = session.expires.timestamp() if session.expires else None
         self.stop: Phase | None = None
         self._released = False
-        self._failed: str | None = None
-        self._moved = False
-        self._modified = session.meta.modified
         self._version = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self._encoded: tuple[str, int, bytes] | None = None
@@ -80,7 +74,7 @@ class LiveSession:
         return bool(self._waiters)
 
     def move(self, phase: Phase, failed: str | None = None) -> None:
-        """Go on to ``phase``, and with it the components.
+        """Go on to ``phase``, the components too.
 
         Args:
             phase: the next phase.
@@ -94,8 +88,21 @@ class LiveSession:
         self.session.phase = phase
         if phase is Phase.ACCEPTED:
             self.session.expires = None
-        self._moved, self._failed = True, failed
+        self.set_components(component_phase(phase), failed)
         self.changed()
+
+    def set_components(self, phase: LifecyclePhase, failed: str | None = None) -> None:
+        """Set the phase of the components; of the others CANCELLED when one is named as ``failed``."""
+        session = self.session
+        other = LifecyclePhase.CANCELLED if failed else phase
+        running = phase is LifecyclePhase.RUNNING
+        for name, part in (("executable", session.executable), ("compute", session.compute)):
+            if part is not None:
+                part.phase = phase if failed in (None, name) else other
+        for part in (*(session.storage or ()), *(session.data or ())):
+            part.phase = phase if failed in (None, "data") else other
+            if running:
+                part.phase = LifecyclePhase.AVAILABLE
 
     def say(self, *messages: Message) -> None:
         """Add messages."""
@@ -105,7 +112,7 @@ class LiveSession:
     def changed(self) -> None:
         """Make the version a new one and wake who waits."""
         self._version += 1
-        self._modified = utcnow()
+        self.session.meta.modified = utcnow()
         self.wake()
 
     def release(self) -> None:
@@ -147,29 +154,12 @@ class LiveSession:
     def encode(self, base: str) -> bytes:
         """The wire form as JSON, with URLs below ``base``."""
         if self._encoded is None or self._encoded[:2] != (base, self._version):
-            self.session.meta.modified = self._modified
-            if self._moved:  # of one that was stored the components are as they were
-                _set_components(self.session, self._failed)
             self._encoded = (base, self._version, encode(self.session, base))
         return self._encoded[2]
 
     def body(self) -> str:
         """The wire form to be stored; its URLs are those of the latest answer."""
         return self.encode(self._encoded[0] if self._encoded else "").decode()
-
-
-def _set_components(session: Session, failed: str | None) -> None:
-    """Set the components' phases by the session's; when it has failed, FAILED for the one named ``failed``,
-    CANCELLED for the others."""
-    phase = component_phase(session.phase)
-    other = LifecyclePhase.CANCELLED if failed else phase
-    for name, part in (("executable", session.executable), ("compute", session.compute)):
-        if part is not None:
-            part.phase = phase if failed in (None, name) else other
-    if phase is LifecyclePhase.RUNNING:
-        phase = other = LifecyclePhase.AVAILABLE
-    for part in (*(session.storage or ()), *(session.data or ())):
-        part.phase = phase if failed in (None, "data") else other
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -17,7 +17,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any
 
 from wes_bridge.node.platforms import keeper
@@ -50,7 +50,7 @@ class Command:
         self._connection: socket.socket | None = connection
         self._heard = rest
         self._ended: asyncio.Future[None] | None = None
-        self._lock = Lock()
+        self._lock = RLock()
 
     def ends_within(self, seconds: float) -> bool:
         """Wait a little for its end, from the thread that started it. The loop then has nothing to hear."""
@@ -58,14 +58,14 @@ class Command:
             return False
         with self._lock:
             if self._ended is None:  # else the loop waits for it already
-                self._hear_end()
+                self._hear()
         return True
 
     def is_over(self) -> bool:
         """Whether it has ended, or nobody knows of it any more; in the loop, as what follows."""
         with self._lock:
             if self._is_told(0):
-                self._hear_end()
+                self._hear()
         return self._connection is None
 
     async def gone(self, seconds: float | None = None) -> bool:
@@ -85,7 +85,14 @@ class Command:
     def close(self) -> None:
         """Stop following it; it goes on."""
         with self._lock:
-            self._close()
+            if self._connection is None:
+                return
+            if self._ended is not None:
+                asyncio.get_running_loop().remove_reader(self._connection)
+                if not self._ended.done():
+                    self._ended.set_result(None)
+            self._connection.close()
+            self._connection = None
 
     def _is_told(self, seconds: float) -> bool:
         """Whether its end can be heard, or was, within that time."""
@@ -99,27 +106,14 @@ class Command:
 
     def _hear(self) -> None:
         with self._lock:
-            self._hear_end()
-
-    def _hear_end(self) -> None:
-        if self._connection is None:
-            return
-        if not self._heard:
-            with contextlib.suppress(OSError):
-                self._heard = self._connection.recv(64)
-        word, _, code = self._heard.partition(b" ")
-        self.code = int(code) if word == b"ended" else None
-        self._close()
-
-    def _close(self) -> None:
-        if self._connection is None:
-            return
-        if self._ended is not None:
-            asyncio.get_running_loop().remove_reader(self._connection)
-            if not self._ended.done():
-                self._ended.set_result(None)
-        self._connection.close()
-        self._connection = None
+            if self._connection is None:
+                return
+            if not self._heard:
+                with contextlib.suppress(OSError):
+                    self._heard = self._connection.recv(64)
+            word, _, code = self._heard.partition(b" ")
+            self.code = int(code) if word == b"ended" else None
+            self.close()
 
 
 class Keeping:
