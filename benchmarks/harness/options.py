@@ -91,7 +91,7 @@ def parse(arguments: Sequence[str]) -> Options:
         " delete one to have it made again, with the versions of that day",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: does it all work? No figures")
-    parser.add_argument("--keep", action="store_true", help="keep the working folder, with all logs")
+    parser.add_argument("--keep", action="store_true", help="keep logs and files, as when ours fails")
     given = parser.parse_args(arguments)
     return Options(
         only=tuple(name for name in BENCHMARKS if not given.only or name in given.only),

@@ -40,7 +40,7 @@ def measure(options: Options, environments: Environments) -> int:
         interrupted = True
         print("interrupted", file=sys.stderr)
     finally:
-        if options.keep:
+        if options.keep or any(result.ours_failed for result in results):
             print(f"logs and files are in {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder, ignore_errors=True)

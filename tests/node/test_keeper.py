@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from wes_bridge.node.platforms.keeping import Command, Keeping
@@ -87,6 +89,18 @@ def test_signals_and_groups(keeping: Keeping, tmp_path: Path) -> None:
     deadline = time.monotonic() + WAIT
     while Path(f"/proc/{left}/cmdline").exists() and Path(f"/proc/{left}/cmdline").read_bytes():
         assert time.monotonic() < deadline
+
+
+def test_orphans_are_the_keepers(keeping: Keeping, tmp_path: Path) -> None:
+    """In a container, process 1 may be a program that never asks what has ended."""
+    daemon = "setsid sh -c 'echo $$ >pid; exec sleep 600' & while [ ! -s pid ]; do :; done"
+    assert run(keeping, tmp_path / "a", "/bin/sh", "-c", daemon) == 0
+    orphan = psutil.Process(int((tmp_path / "a/pid").read_text()))
+    try:
+        assert orphan.ppid() == keeping.pid
+    finally:
+        orphan.kill()
+    orphan.wait(WAIT)  # as long as nobody has asked what became of it, it is there
 
 
 def test_commands_inherit_nothing(keeping: Keeping, tmp_path: Path) -> None:
@@ -224,3 +238,21 @@ def test_a_keeper_ignores_what_is_meant_for_commands(keeping: Keeping, tmp_path:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(int(keeping.pid or 0), number)
     assert run(keeping, tmp_path / "a", "/bin/true") == 0
+
+
+def test_a_machine_without_free_processes_is_said_to_be_that(tmp_path: Path) -> None:
+    """Not that the keeper is silent. What answers here is a stand-in: root has no such limit."""
+    with socket.socket(socket.AF_UNIX) as stand_in:
+        stand_in.bind(str(tmp_path / "keeper"))
+        stand_in.listen()
+
+        def answer() -> None:
+            connection, _ = stand_in.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"failed %d\n" % errno.EAGAIN)
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(answer)
+            with pytest.raises(OSError, match="no more processes can be made here"):
+                start(Keeping(tmp_path), tmp_path / "a", "/bin/true")

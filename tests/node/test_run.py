@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -401,3 +402,44 @@ def test_tools_of_an_environment_below_tmp_are_found_in_the_sandbox(
     node = start_node(platforms=["process"], sandbox="bwrap")
     request = Request(process("survey-tool", environment={"PATH": f"{tool.parent}:/usr/bin:/bin"}))
     assert node.stream(node.completed(request)) == "catalogue\n"
+
+
+def test_a_sandbox_that_cannot_be_made_is_the_nodes_failure(
+    start_node: Starter, need_bwrap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was not begun: another node may do it, which an exit code would not say."""
+    broken = tmp_path / "broken"
+    excuse = "Creating new namespace failed: Resource temporarily unavailable"
+    stand_in = tmp_path / "bin" / "bwrap"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        f"#!/bin/sh\n[ ! -e {broken} ] || {{ echo 'bwrap: {excuse}' >&2; exit 1; }}\n"
+        f'exec {shutil.which("bwrap")} "$@"\n'
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
+    node = start_node()
+    assert node.run(Request(shell("exit 1")))["executable"]["exitCode"] == 1
+    broken.touch()
+    session = node.run(Request(shell("exit 1")))
+    assert session["phase"] == "FAILED"
+    assert not {"exitCode", "started"} & session["executable"].keys()
+    assert excuse in texts(session)
+
+
+@pytest.mark.parametrize("said", ["bwrap: mine", "bwrap: execvp ./tool: Exec format error"])
+def test_what_a_command_says_is_not_the_sandboxes_failure(node: NodeProcess, said: str) -> None:
+    session = node.run(Request(shell(f"echo 'no such survey' >&2; echo '{said}' >&2; exit 1")))
+    assert session["executable"]["exitCode"] == 1
+
+
+def test_a_script_without_its_interpreter_is_its_own_failure(
+    node: NodeProcess, need_bwrap: None, tmp_path: Path
+) -> None:
+    tool = tmp_path / "bin" / "survey-tool"
+    tool.parent.mkdir()
+    tool.write_text("#!/no/such/interpreter\n")
+    tool.chmod(0o755)
+    session = node.run(Request(process("survey-tool", environment={"PATH": f"{tool.parent}:/bin"})))
+    assert session["executable"]["exitCode"] == 1
+    assert "survey-tool: No such file" in node.stream(session, "stderr")

@@ -10,6 +10,7 @@ __all__ = [
     "BadRequestError",
     "CommandNotFoundError",
     "NodeError",
+    "NotBegunError",
     "PlatformError",
     "ReleaseError",
     "StagingError",
@@ -59,6 +60,10 @@ class PlatformError(NodeError):
 
     def __init__(self, reason: str, kind: str = messages.PLATFORM) -> None:
         super().__init__(messages.message(kind, "{reason}", reason=reason))
+
+
+class NotBegunError(PlatformError):
+    """What is around the command failed, and the command itself was not begun: it may be elsewhere."""
 
 
 class CommandNotFoundError(NodeError):

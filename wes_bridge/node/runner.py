@@ -33,6 +33,7 @@ from wes_bridge.node.errors import (
     BadRequestError,
     CommandNotFoundError,
     NodeError,
+    NotBegunError,
     PlatformError,
     ReleaseError,
     StagingError,
@@ -231,6 +232,8 @@ class Runner:
         except (StagingError, ReleaseError) as error:
             note, part = error.message, "data"
         except NodeError as error:
+            if isinstance(error, NotBegunError) and live.session.executable is not None:
+                live.session.executable.started = None
             note, part = error.message, "executable"
         except Exception as error:
             log.exception("session %s", live.uuid)

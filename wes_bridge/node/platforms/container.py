@@ -13,7 +13,7 @@ from pathlib import Path
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Compute, ExecutionRequest, Message, Session
 from wes_bridge.model.units import GIB
-from wes_bridge.node.errors import PlatformError
+from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.platforms import processes
 from wes_bridge.node.platforms.base import Job
@@ -118,9 +118,11 @@ class ContainerPlatform(Kept):
         """
         code = await super().wait(job)
         if code in AMBIGUOUS:
-            reason = engines_failure(self.streams(job)[2], await self._was_started(job))
+            started = await self._was_started(job)
+            reason = engines_failure(self.streams(job)[2], started)
             if reason is not None:
-                raise PlatformError(f"the container engine failed: {reason}")
+                failure = PlatformError if started is None else NotBegunError
+                raise failure(f"the container engine failed: {reason}")
         if code is None and self._engine is not None:
             await run(self._engine, "rm", "--force", _name(job.uuid), timeout=_ENGINE_TIMEOUT)
         return code

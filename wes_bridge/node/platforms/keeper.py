@@ -19,6 +19,7 @@ in one line, and in the next its exit code. The keeper ends when nothing runs an
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -42,6 +43,8 @@ _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RESTORED = (*_IGNORED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, or were where the node was started in the background of a shell, and that
 programs expect not to be ignored."""
+_PR_SET_CHILD_SUBREAPER = 36
+"""``prctl(2)``."""
 _PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What keeps a command from being started that is not the command's fault."""
 
@@ -129,16 +132,16 @@ class Keeper:
         _tell(connection, f"running {pid}")
 
     def _reap(self) -> None:
-        while self._running:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None:
-                return
-            with contextlib.suppress(OSError):  # what it left in its group, while the number is still its own
-                os.killpg(ended.si_pid, signal.SIGKILL)
-            _, status = os.waitpid(ended.si_pid, 0)
-            if ended.si_pid in self._running:
-                code = os.waitstatus_to_exitcode(status)
-                self._ended(ended.si_pid, code if code >= 0 else 128 - code)
+        with contextlib.suppress(ChildProcessError):  # there are none left
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                pid = ended.si_pid
+                if pid not in self._running:  # an orphan
+                    os.waitpid(pid, 0)
+                    continue
+                with contextlib.suppress(OSError):  # what it left in its group, while the number is its own
+                    os.killpg(pid, signal.SIGKILL)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                self._ended(pid, code if code >= 0 else 128 - code)
 
     def _ended(self, pid: int, code: int) -> None:
         record, connections = self._running.pop(pid)
@@ -232,9 +235,20 @@ def _posix_spawn(program: str, argv: list[str], env: dict[str, str], files: list
         return _posix_spawn("/bin/sh", ["sh", "-c", script, program, str(error.strerror)], {}, files)
 
 
+def _adopt_orphans() -> None:
+    """Be the parent of what commands leave behind, each sandbox a process or two.
+
+    Process 1 would be. In a container that is often a program that does not know, and what has ended
+    would be kept until no process can be made any more.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # Linux only
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def main() -> None:
     """Keep commands for whoever connects to standard input."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # who else waits for their end should not wait for us
+    _adopt_orphans()
     listener = socket.socket(fileno=os.dup(0))
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

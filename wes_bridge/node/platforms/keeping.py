@@ -218,18 +218,17 @@ class Keeping:
             if sent < len(line):
                 connection.sendall(line[sent:])
             answer = connection.recv(64)
-            if answer.startswith(b"failed"):
-                number = int(answer.split()[1])
-                raise OSError(number, os.strerror(number))
-            if answer:
-                return Command(connection, answer)
         except BlockingIOError as error:
             connection.close()
             raise TimeoutError(errno.ETIMEDOUT, "the node's keeper does not answer") from error
         except BaseException:
             connection.close()
             raise
+        if answer.startswith(b"running"):
+            return Command(connection, answer)
         connection.close()
+        if answer:
+            raise _refusal(int(answer.split()[1]))
         return None
 
     def _connect(self) -> socket.socket:
@@ -306,6 +305,14 @@ class Keeping:
             yield
         finally:
             os.close(file)
+
+
+def _refusal(number: int) -> OSError:
+    """Why the keeper has not started a command."""
+    if number == errno.EAGAIN:
+        limits = "limits: ulimit -u, pids.max of the control group, kernel.pid_max"
+        return OSError(number, f"no more processes can be made here ({limits})")
+    return OSError(number, os.strerror(number))
 
 
 def _set_patience(connection: socket.socket, seconds: float) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import PROCESS, ExecutionRequest, Message
 from wes_bridge.node import messages
-from wes_bridge.node.errors import CommandNotFoundError, PlatformError
+from wes_bridge.node.errors import CommandNotFoundError, NotBegunError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
+from wes_bridge.node.platforms import sandbox
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER
-from wes_bridge.node.platforms.sandbox import bubblewrap, wrap
 from wes_bridge.node.staging.plan import volume_path
 
 _FOUND_FOR = 5.0
@@ -48,7 +48,7 @@ class ProcessPlatform(Kept):
         await super().open()
         if self._config.sandbox != "none":
             loop = asyncio.get_running_loop()
-            self._bwrap, self._no_sandbox = await loop.run_in_executor(None, bubblewrap)
+            self._bwrap, self._no_sandbox = await loop.run_in_executor(None, sandbox.bubblewrap)
 
     async def unavailable(self) -> str | None:
         """Always there, unless the configuration insists on a sandbox that does not work."""
@@ -92,10 +92,23 @@ class ProcessPlatform(Kept):
         program = _find_command(argv[0], cwd, env["PATH"])
         if self._bwrap is not None:
             network = executable.network is None or executable.network.access is not False
-            argv = wrap(self._bwrap, argv, job, self._state, network=network, path=env["PATH"])
+            argv = sandbox.wrap(self._bwrap, argv, job, self._state, network=network, path=env["PATH"])
             program = self._bwrap
         env[MARKER] = job.uuid
         return Launch(program, argv, env, cwd, *self.streams(job), cpus=self.cpus(job))
+
+    async def wait(self, job: Job) -> int | None:
+        """Wait for the command.
+
+        Raises:
+            NotBegunError: the sandbox could not be made; in bubblewrap's words.
+        """
+        code = await super().wait(job)
+        if code == sandbox.FAILED and self._bwrap is not None:
+            reason = sandbox.failure(self.streams(job)[2])
+            if reason is not None:
+                raise NotBegunError(f"the sandbox cannot be made: {reason}")
+        return code
 
 
 def _find_command(command: str, cwd: Path, path: str) -> str:

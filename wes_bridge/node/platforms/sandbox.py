@@ -18,6 +18,12 @@ _BASE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "
 _HIDDEN = (Path("/tmp"), Path("/dev"), Path("/proc"))  # noqa: S108
 
 
+FAILED = 1
+"""What bubblewrap ends with when it cannot make the sandbox; commands do so, too."""
+_LONGEST_EXCUSE = 2000
+"""Bytes."""
+
+
 @lru_cache(maxsize=1)
 def bubblewrap() -> tuple[str | None, str]:
     """The path of a bubblewrap that works here, and otherwise None and why not. Tried once, 10 ms."""
@@ -75,6 +81,24 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, p
         for capability in _KEPT:
             words += ["--cap-add", f"CAP_{capability}"]
     return [*words, "--", *argv]
+
+
+def failure(stderr: Path) -> str | None:
+    """Why there was no sandbox; None when the command was begun, or could not be for its own fault.
+
+    Args:
+        stderr: what bubblewrap and the command wrote; of an end with :data:`FAILED`.
+    """
+    try:
+        with stderr.open("rb") as file:
+            text = file.read(_LONGEST_EXCUSE).decode(errors="replace").strip()
+    except OSError:
+        return None
+    lines = text.splitlines()
+    if not lines or not all(line.startswith("bwrap: ") for line in lines):
+        return None
+    reason = lines[-1].removeprefix("bwrap: ")
+    return None if reason.startswith("execvp ") else reason
 
 
 def _tools(path: str, state: Path) -> list[str]:
