@@ -92,13 +92,6 @@ def test_refusals_name_node_and_reason_once() -> None:
     assert list(plan_view.refusals(a_plan(*steps))) == ["a and 2 more: alpha: too big"]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (7200, "2 h"), (90000, "1 d 1 h")]
-)
-def test_times_for_people(seconds: float, text: str) -> None:
-    assert plan_view.seconds(seconds) == text
-
-
 def test_the_picture_shows_each_step_once() -> None:
     steps = [a_step(f"step{number} <&>", critical=number == 0) for number in range(5)]
     steps += [a_step("later", start=61.0, end=100.0), a_step("no one", chosen=None, start=None, end=None)]

@@ -13,6 +13,7 @@ from wes_bridge.model.units import (
     parse_duration,
     parse_instant,
     parse_interval,
+    spell_seconds,
 )
 
 
@@ -83,3 +84,18 @@ def test_how_a_failure_is_told() -> None:
     assert task_state(Phase.FAILED, exit_code=3) is State.EXECUTOR_ERROR
     assert task_state(Phase.FAILED) is State.SYSTEM_ERROR
     assert task_state(Phase.PREPARING, LifecyclePhase.RUNNING) is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (7200, "2 h"), (90000, "1 d 1 h")]
+)
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert spell_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (1.25, "1.2 s"), (59.96, "1 min"), (7202.3, "2 h")],
+)
+def test_times_for_people_who_compare_short_ones(seconds: float, text: str) -> None:
+    assert spell_seconds(seconds, tenths=True) == text

@@ -188,6 +188,14 @@ def test_invalid_cwl_is_told_with_file_and_line(service: Service, folder: Path) 
     assert str(service.state) not in problems(run)
 
 
+def test_what_a_step_refers_to_and_is_not_there_is_told_readably(service: Service, folder: Path) -> None:
+    steps = {"say": {"run": "echo.cwl", "in": {"word": "wrod"}, "out": ["out"]}}
+    workflow = {"cwlVersion": "v1.2", "class": "Workflow", "inputs": {}, "outputs": {}, "steps": steps}
+    run = service.run(write(folder / "bad.cwl", json.dumps(workflow)))
+    assert run["state"] == "EXECUTOR_ERROR"
+    assert "\n        Field 'source' references unknown identifier 'wrod'" in problems(run)
+
+
 def test_a_missing_input_is_named(service: Service, folder: Path) -> None:
     run = service.run(folder / "echo.cwl", {})
     assert "Missing required input parameter 'word'" in problems(run)

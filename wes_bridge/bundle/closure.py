@@ -68,9 +68,8 @@ class Closure:
         if not target.exists():
             if reference.kind != "schema" and not reference.optional:
                 where = document.where(reference.holder, reference.key)
-                self._problems.append(
-                    f"{where}: {reference.key}: {reference.target!r} is not there ({target})"
-                )
+                path_of = "" if str(target) == reference.target else f" ({target})"
+                self._problems.append(f"{where}: {reference.key}: {reference.target!r} is not there{path_of}")
             return
         if reference.target.startswith(("/", "file:")):
             self._moved.setdefault(path, []).append((reference, target))

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
-from wes_bridge.cli.plan_view import amount, moved, seconds
+from wes_bridge.cli.plan_view import amount, moved
 from wes_bridge.model.run_plan import ESTIMATED, PlannedStep, RunPlan
+from wes_bridge.model.units import spell_seconds
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BAR, _GAP = 1000, 110, 20, 56, 18, 4
 _PLOT = _WIDTH - _LEFT - _RIGHT
@@ -50,7 +51,7 @@ def svg(plan: RunPlan) -> str:
 
 def _title(plan: RunPlan) -> str:
     name = plan.workflow.rpartition("/")[2] or plan.workflow
-    until = "end not known" if plan.totals.end is None else f"at most {seconds(plan.totals.end)}"
+    until = "end not known" if plan.totals.end is None else f"at most {spell_seconds(plan.totals.end)}"
     cost = plan.totals.cost
     price = "" if cost.max is None else f", cost {amount(cost)}{'' if cost.complete else ' or more'}"
     return f"{name}: {plan.totals.tasks} tasks, {until}{price}"
@@ -95,7 +96,8 @@ def _axis(end: float, bottom: float) -> Iterator[str]:
     while when <= end:
         x = _x(when, end)
         yield f'<line class="tick" x1="{x}" x2="{x}" y1="{_TOP}" y2="{bottom + 4}"/>'
-        yield f'<text class="small" x="{x}" y="{bottom + 18}" text-anchor="middle">{seconds(when)}</text>'
+        text = spell_seconds(when)
+        yield f'<text class="small" x="{x}" y="{bottom + 18}" text-anchor="middle">{text}</text>'
         when += distance
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wes_bridge.model.run_plan import ESTIMATED, Moved, PlannedStep, Range, RunPlan, Total
+from wes_bridge.model.units import spell_seconds
 
 COLUMNS = ("step", "runs", "node", "start", "up to", "cost", "kWh", "g CO2", "to move", "how sure")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def rows(plan: RunPlan) -> list[list[str]]:
@@ -27,28 +27,14 @@ def _row(step: PlannedStep) -> list[str]:
         name,
         step.label,
         chosen.node,
-        "?" if step.start is None else f"+{seconds(step.start)}",
-        "?" if chosen.duration is None else seconds(chosen.duration),
+        "?" if step.start is None else f"+{spell_seconds(step.start)}",
+        "?" if chosen.duration is None else spell_seconds(chosen.duration),
         amount(chosen.cost, count, more=more),
         amount(chosen.energy, count, more=more),
         amount(chosen.carbon, count, more=more),
         moved(chosen.move),
         sure,
     ]
-
-
-def seconds(value: float) -> str:
-    """``4 s``, ``2 min``, ``1 h 3 min``, ``2 d 1 h``."""
-    whole = round(value)
-    for unit, name, small, small_name in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if whole >= unit:
-            rest = whole % unit // small
-            return f"{whole // unit} {name}" + (f" {rest} {small_name}" if rest else "")
-    return f"{whole} s"
 
 
 def amount(figure: Range | None, count: int = 1, *, more: bool = False) -> str:
@@ -98,7 +84,7 @@ def summary(plan: RunPlan) -> Iterator[str]:
     """The sums, and what must be said of them."""
     totals = plan.totals
     tasks = f"{totals.tasks} task{'' if totals.tasks == 1 else 's'}" + ("" if totals.complete else " or more")
-    end = "not known" if totals.end is None else f"in {seconds(totals.end)} at the latest"
+    end = "not known" if totals.end is None else f"in {spell_seconds(totals.end)} at the latest"
     yield f"{tasks}; end {end}; policy {plan.policy}"
     figures = [
         ("cost", totals.cost, ""),

@@ -6,6 +6,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from wes_bridge.model.units import spell_seconds
+
 COLUMNS = ("step", "node", "state", "start", "duration", "exit", "why there")
 FINAL = frozenset({"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED"})
 
@@ -106,14 +108,9 @@ def clock(text: Any) -> str:
 
 
 def duration(start: Any, end: Any) -> str:
-    """The time between two WES times, or since the first: ``4 s``, ``2 min 5 s``, ``1 h 3 min``."""
+    """The time between two WES times, or since the first: ``4 s``, ``1 h 3 min``."""
     begun = instant(start) if start else None
     if begun is None:
         return ""
     ended = (instant(end) if end else None) or datetime.now(UTC)
-    seconds = max(0, round((ended - begun).total_seconds()))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return spell_seconds(max(0.0, (ended - begun).total_seconds()))

@@ -6,6 +6,7 @@ Blocking and CPU-bound: run in threads. Loading is done by one thread at a time 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ from wes_bridge.engine.turn import LOADING
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
 _OVERRIDES = "http://commonwl.org/cwltool#overrides"
 _NO_MAPPING = "not a CWL document: its top level must be a mapping"
+_WIDE, _INDENTED = re.compile(r"(?m)^ {20,}(?=\w)"), " " * 8
+"""The validator aligns lines with what it says after a file's whole path, which is not shown."""
 JobOrder = dict[str, Any]
 
 
@@ -88,7 +91,7 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
     except (ValidationException, WorkflowException, YAMLError) as error:
         if isinstance(error, UnsupportedRequirement):
             raise
-        raise InvalidWorkflowError(str(error)) from error
+        raise InvalidWorkflowError(_WIDE.sub(_INDENTED, str(error))) from error
 
 
 def _context(policy: Policy) -> LoadingContext:

@@ -7,6 +7,7 @@ from datetime import datetime
 from wes_bridge.federation.figures import Figures
 from wes_bridge.model.preferences import Wish
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
+from wes_bridge.model.units import spell_seconds
 
 _COSTS = {
     COST_MONETARY: ("costs", "max_cost", ""),
@@ -70,5 +71,9 @@ def _over_deadline(figures: Figures, wish: Wish, asked: datetime, now: datetime)
     if figures.finish is None:
         return "it does not say when it would be done (there is a deadline)"
     if figures.finish > min(left):
-        return f"it would be done in {figures.finish:.0f} s, and the deadline is in {min(left):.0f} s"
+        return f"it would be done in {spell_seconds(figures.finish)}, and the deadline is {_told(min(left))}"
     return None
+
+
+def _told(seconds: float) -> str:
+    return f"in {spell_seconds(seconds)}" if seconds > 0 else "over"

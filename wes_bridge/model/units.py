@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 MIB = 1024**2
 GIB = 1024**3
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 _DURATION = re.compile(
     r"^(?P<sign>-?)P(?=\d|T\d)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
@@ -73,6 +74,27 @@ def format_duration(length: timedelta) -> str:
     if seconds or not text:
         text += f"{round(seconds, 3):g}S"
     return f"PT{text}"
+
+
+def spell_seconds(value: float, tenths: bool = False) -> str:
+    """Write seconds for people: ``4 s``, ``2 min``, ``1 h 3 min``, ``2 d 1 h``.
+
+    Args:
+        value: seconds, not negative.
+        tenths: ``4.2 s``, below a minute.
+    """
+    whole = round(value)
+    if tenths and whole < _MINUTE:
+        return f"{value:.1f} s"
+    for unit, name, small, small_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // small
+            return f"{whole // unit} {name}" + (f" {rest} {small_name}" if rest else "")
+    return f"{whole} s"
 
 
 def parse_interval(text: str) -> tuple[datetime, datetime]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wes_bridge.federation.figures import Figures
 from wes_bridge.federation.policies.base import Key, known
 from wes_bridge.model.preferences import Wish
+from wes_bridge.model.units import spell_seconds
 
 
 class Earliest:
@@ -24,7 +25,11 @@ class Earliest:
         """When it is done."""
         if offer.finish is None:
             return "does not say when it is done"
-        return f"starts in {offer.start or 0.0:.1f} s, done in {offer.finish:.1f} s"
+        return f"starts in {_told(offer.start or 0.0)}, done in {_told(offer.finish)}"
+
+
+def _told(seconds: float) -> str:
+    return spell_seconds(max(0.0, seconds), tenths=True)
 
 
 def _whole(seconds: float | None) -> float | None:
