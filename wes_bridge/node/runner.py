@@ -42,7 +42,7 @@ from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
-from wes_bridge.node.platforms.base import Job, Platform
+from wes_bridge.node.platforms.base import PAUSES, Job, Platform
 from wes_bridge.node.platforms.processes import Started, started
 from wes_bridge.node.platforms.watch import MemoryWatch
 from wes_bridge.node.staging.place import place
@@ -374,11 +374,7 @@ class Runner:
 
         def stage_and_start(staged: Job | None) -> Job:
             job = staged or self._stage(run)
-            if run.halt.is_set():
-                raise PlatformError("stopped")
-            run.platform.start(job)
-            _tell(loop, self._set_running, run, job, Started.now())
-            if run.platform.ends_within(job, QUICK):
+            if self._begin(run, job, loop):
                 _tell(loop, self._leave, run)
                 run.ended = True
                 if not run.halt.is_set():
@@ -392,6 +388,26 @@ class Runner:
         except NodeError:
             self._check_stop(run)
             raise
+
+    def _begin(self, run: _Run, job: Job, loop: asyncio.AbstractEventLoop) -> bool:
+        """Start the command; whether it has ended already. Blocks.
+
+        Raises:
+            NodeError: it cannot be started, or was stopped.
+        """
+        pauses = list(PAUSES)
+        while True:
+            if run.halt.is_set():
+                raise PlatformError("stopped")
+            run.platform.start(job)
+            _tell(loop, self._set_running, run, job, Started.now())
+            try:
+                return run.platform.ends_within(job, QUICK)
+            except NotBegunError as error:
+                if not pauses:
+                    raise
+                log.info("session %s: trying again: %s", run.live.uuid, error)
+                run.halt.wait(pauses.pop(0))
 
     def _stage(self, run: _Run) -> Job:
         run.folder.root.mkdir(parents=True, exist_ok=True)
@@ -412,7 +428,8 @@ class Runner:
         run.job, run.started = job, since
         if live.session.executable is not None:
             live.session.executable.started = datetime.fromtimestamp(since.at, UTC)
-        live.move(Phase.RUNNING)
+        if live.phase is not Phase.RUNNING:  # it was for a first try
+            live.move(Phase.RUNNING)
         if live.stop is not None:
             self._kill(run, CANCEL_GRACE)
 

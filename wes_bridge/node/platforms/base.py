@@ -9,6 +9,10 @@ from wes_bridge.model.execution_broker import ExecutionRequest, Message, Session
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.staging.plan import Tree
 
+PAUSES = (0.02, 0.1, 0.3)
+"""Seconds before each further try to begin a command whose place could not be made: a mount that another
+program takes away meanwhile, as container engines do with each container, lets a sandbox fail."""
+
 
 @dataclass
 class Job:
@@ -72,6 +76,9 @@ class Platform(Protocol):
 
         Returns:
             Whether it has ended; :meth:`wait` says how.
+
+        Raises:
+            NotBegunError: the platform could not begin it, but perhaps can by another :meth:`start`.
         """
 
     async def find(self, uuid: str, folder: SessionFolder) -> bool:

@@ -115,6 +115,16 @@ class Kept(ABC):
         """Wait a little for the command; :meth:`wait` then answers at once."""
         return self._commands[job.uuid].ends_within(seconds)
 
+    def code(self, job: Job) -> int | None:
+        """The exit code of a command that has ended."""
+        return self._commands[job.uuid].code
+
+    def forget(self, job: Job) -> None:
+        """Let an ended command have never been: it can be started again."""
+        del self._commands[job.uuid]
+        self._unpin(job.uuid)
+        job.folder.command.unlink(missing_ok=True)
+
     async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
         """End the whole tree."""
         command = self._commands.get(uuid) or await self._follow(folder)

@@ -97,18 +97,36 @@ class ProcessPlatform(Kept):
         env[MARKER] = job.uuid
         return Launch(program, argv, env, cwd, *self.streams(job), cpus=self.cpus(job))
 
-    async def wait(self, job: Job) -> int | None:
-        """Wait for the command.
+    def ends_within(self, job: Job, seconds: float) -> bool:
+        """Wait a little for the command.
 
         Raises:
             NotBegunError: the sandbox could not be made; in bubblewrap's words.
         """
+        if not super().ends_within(job, seconds):
+            return False
+        try:
+            self._check_sandbox(job, self.code(job))
+        except NotBegunError:
+            self.forget(job)
+            raise
+        return True
+
+    async def wait(self, job: Job) -> int | None:
+        """Wait for the command.
+
+        Raises:
+            NotBegunError: as :meth:`ends_within`.
+        """
         code = await super().wait(job)
+        self._check_sandbox(job, code)
+        return code
+
+    def _check_sandbox(self, job: Job, code: int | None) -> None:
         if code == sandbox.FAILED and self._bwrap is not None:
             reason = sandbox.failure(self.streams(job)[2])
             if reason is not None:
                 raise NotBegunError(f"the sandbox cannot be made: {reason}")
-        return code
 
 
 def _find_command(command: str, cwd: Path, path: str) -> str:

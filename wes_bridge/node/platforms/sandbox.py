@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from functools import lru_cache
 from pathlib import Path
 
-from wes_bridge.node.platforms.base import Job
+from wes_bridge.node.platforms.base import PAUSES, Job
 from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.staging.plan import Kind
 
@@ -26,18 +27,29 @@ _LONGEST_EXCUSE = 2000
 
 @lru_cache(maxsize=1)
 def bubblewrap() -> tuple[str | None, str]:
-    """The path of a bubblewrap that works here, and otherwise None and why not. Tried once, 10 ms."""
+    """The path of a bubblewrap that works here, and otherwise None and why not. Found out once, in 10 ms."""
     path = shutil.which("bwrap")
     if path is None:
         return None, "bubblewrap (bwrap) is not installed"
+    reason: str | None = ""
+    for pause in (*PAUSES, 0.0):
+        reason = _tried(path)
+        if reason is None:
+            return path, ""
+        time.sleep(pause)
+    return None, reason or ""
+
+
+def _tried(path: str) -> str | None:
+    """Why it does not work here."""
     probe = [path, *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
     try:
         done = subprocess.run(probe, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return None, f"bubblewrap does not run: {error}"
+        return f"bubblewrap does not run: {error}"
     if done.returncode != 0:
-        return None, f"bubblewrap does not work here: {done.stderr.strip()[:300]}"
-    return path, ""
+        return f"bubblewrap does not work here: {done.stderr.strip()[:300]}"
+    return None
 
 
 def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, path: str) -> list[str]:
