@@ -382,27 +382,47 @@ def test_an_image_without_a_shell_is_said(here: Site, fake: FakeCalycopis) -> No
 
 
 def test_cancelling_ends_the_command_although_the_broker_does_not(here: Site, fake: FakeCalycopis) -> None:
+    said = here.task / "stdout"
+
+    def has_begun() -> bool:  # the broker's RUNNING is said before
+        return said.exists() and said.read_text() == "began\n"
+
+    _cancelled_when(here, has_begun, here.shell("echo began; exec sleep 300"))
+    _until(lambda: bool(fake.containers), "the container runs on")
+    assert not (here.task / "sessions").exists()
+
+
+def test_cancelled_before_its_container_starts_the_command_never_runs(
+    here: Site, fake: FakeCalycopis, tmp_path: Path
+) -> None:
+    fake.tick = 1.0
+    ran = tmp_path / "ran"
+    _cancelled_when(here, lambda: bool(here.seen), here.shell(f"echo yes > {ran}"))
+    _until(lambda: bool(fake.containers), "the container was not started")
+    assert [code for _, code in fake.containers] == [0]
+    assert not ran.exists()
+
+
+def _cancelled_when(here: Site, moment: Callable[[], bool], plan: StepPlan) -> None:
+    """Run a step and cancel it at that moment."""
+
     async def run() -> None:
-        running = asyncio.Event()
-
-        async def report(progress: Progress) -> None:
-            compute = progress.session.compute if progress.session else None
-            if compute and str(compute.phase) == "RUNNING":
-                running.set()
-
-        here.report = report  # type: ignore[method-assign]
-        step = asyncio.create_task(here.place([here.plan("sleep", "300")]))
-        await asyncio.wait_for(running.wait(), 60)
+        step = asyncio.create_task(here.place([plan]))
+        async with asyncio.timeout(60):
+            while not moment():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         step.cancel()
         with pytest.raises(asyncio.CancelledError):
             await step
 
     asyncio.run(run())
+
+
+def _until(condition: Callable[[], bool], else_: str) -> None:
     until = time.monotonic() + 60
-    while not fake.containers:
-        assert time.monotonic() < until, "the container runs on"
+    while not condition():
+        assert time.monotonic() < until, else_
         time.sleep(0.05)
-    assert not (here.task / "sessions").exists()
 
 
 def test_no_more_sessions_than_may_be(here: Site, fake: FakeCalycopis) -> None:

@@ -284,9 +284,9 @@ def test_rejected_offers_are_forgotten_some_day(start_node: Starter) -> None:
 # ---- running -----------------------------------------------------------------------------------------
 
 
-def test_it_waits_for_its_start_and_is_ended_at_its_end(start_node: Starter) -> None:
+def test_it_waits_for_its_start_and_is_ended_at_its_end(start_node: Starter, nap: str) -> None:
     node = start_node(**slots("PT1S"))
-    offer = node.ask(wanted(shell("sleep 31.4159"), "PT4S"))["offers"][3]
+    offer = node.ask(wanted(shell(f"sleep {nap}"), "PT4S"))["offers"][3]
     start = start_of(offer)
     session = node.update(offer, "ACCEPTED")
     session = node.until(session, lambda s: s["phase"] == "RUNNING")
@@ -297,7 +297,7 @@ def test_it_waits_for_its_start_and_is_ended_at_its_end(start_node: Starter) -> 
     assert "end of its booking of PT4S" in texts(ended)
     assert datetime.fromisoformat(ended["executable"]["finished"]) >= start + timedelta(seconds=4)
     assert "exitCode" not in ended["executable"]
-    assert gone("31.4159")
+    assert gone(nap)
     assert bookings(node) == []
 
 
@@ -382,9 +382,9 @@ def test_bookings_survive_a_kill(start_node: Starter) -> None:
 
 
 @pytest.mark.slow
-def test_an_end_is_enforced_after_a_restart(start_node: Starter) -> None:
+def test_an_end_is_enforced_after_a_restart(start_node: Starter, nap: str) -> None:
     node = start_node("--log-level=warning", cores=2, **slots("PT1S", offers=12))
-    runs = running(node, wanted(shell("sleep 33.1662"), "PT8S"))
+    runs = running(node, wanted(shell(f"sleep {nap}"), "PT8S"))
     never = node.update(node.ask(wanted(shell("echo never"), "PT1S"))["offers"][9], "ACCEPTED")
     node.kill()
     over = max(start_of(runs) + timedelta(seconds=8), start_of(never) + timedelta(seconds=1))
@@ -392,7 +392,7 @@ def test_an_end_is_enforced_after_a_restart(start_node: Starter) -> None:
     node.start()
     ended = node.end(runs)
     assert "urn:wes-bridge:booking-ended" in session_kinds(ended)
-    assert gone("33.1662")
+    assert gone(nap)
     ended = node.end(never)
     assert ended["phase"] == "FAILED"
     assert "before the command could start" in texts(ended)

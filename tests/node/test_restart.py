@@ -83,8 +83,8 @@ def keeper_of(node: NodeProcess) -> psutil.Process:
     return keeper
 
 
-def test_lost_processes_are_told(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 617.3205")))
+def test_lost_processes_are_told(fresh: NodeProcess, nap: str) -> None:
+    session = running(fresh, Request(shell(f"sleep {nap}")))
     fresh.kill()
     keeper_of(fresh).kill()
     fresh.start()
@@ -92,27 +92,27 @@ def test_lost_processes_are_told(fresh: NodeProcess) -> None:
     assert ended["phase"] == "FAILED"
     assert "urn:wes-bridge:process-lost" in session_kinds(ended)
     assert "exitCode" not in ended["executable"]
-    assert gone("617.3205")
+    assert gone(nap)
 
 
-def test_a_command_killed_while_the_node_is_away(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 619.3649")))
+def test_a_command_killed_while_the_node_is_away(fresh: NodeProcess, nap: str) -> None:
+    session = running(fresh, Request(shell(f"sleep {nap}")))
     fresh.kill()
-    for pid in alive("619.3649"):
+    for pid in alive(nap):
         os.kill(pid, signal.SIGKILL)
     fresh.start()
     assert fresh.end(session)["executable"]["exitCode"] == 128 + signal.SIGKILL
 
 
-def test_a_keeper_that_is_killed(fresh: NodeProcess) -> None:
+def test_a_keeper_that_is_killed(fresh: NodeProcess, nap: str) -> None:
     """What it watched is told to be lost, and is not left running; what comes then has another keeper."""
-    session = running(fresh, Request(shell("sleep 618.7082 & sleep 618.7082")))
+    session = running(fresh, Request(shell(f"sleep {nap} & sleep {nap}")))
     keeper = keeper_of(fresh)
     keeper.kill()
     ended = fresh.end(session)
     assert ended["phase"] == "FAILED"
     assert "urn:wes-bridge:process-lost" in session_kinds(ended)
-    assert gone("618.7082")
+    assert gone(nap)
     assert fresh.stream(fresh.completed(Request(shell("echo on")))) == "on\n"
     assert keeper_of(fresh).pid != keeper.pid
 
@@ -131,32 +131,32 @@ def test_a_keeper_stays_as_long_as_it_is_needed(start_node: Starter) -> None:
     assert again.wait(60) is None
 
 
-def test_cancel_after_restart(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 622.3606 & sleep 622.3606")))
+def test_cancel_after_restart(fresh: NodeProcess, nap: str) -> None:
+    session = running(fresh, Request(shell(f"sleep {nap} & sleep {nap}")))
     fresh.kill()
     fresh.start()
     fresh.update(session, "CANCELLED")
     assert fresh.end(session)["phase"] == "CANCELLED"
-    assert not alive("622.3606")
+    assert not alive(nap)
 
 
-def test_cancel_survives_a_kill(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("trap '' TERM; sleep 624.4948; sleep 624.4948")))
+def test_cancel_survives_a_kill(fresh: NodeProcess, nap: str) -> None:
+    session = running(fresh, Request(shell(f"trap '' TERM; sleep {nap}; sleep {nap}")))
     fresh.update(session, "CANCELLED")
     fresh.kill()
     fresh.start()
     assert fresh.end(session)["phase"] == "CANCELLED"
-    assert gone("624.4948")
+    assert gone(nap)
 
 
-def test_time_limit_after_restart(fresh: NodeProcess) -> None:
-    session = running(fresh, Request(shell("sleep 326.4575", timeLimit=10)))
+def test_time_limit_after_restart(fresh: NodeProcess, nap: str) -> None:
+    session = running(fresh, Request(shell(f"sleep {nap}", timeLimit=10)))
     fresh.kill()
     time.sleep(1)
     fresh.start()
     ended = fresh.end(session, 60)
     assert "urn:wes-bridge:time-limit" in session_kinds(ended)
-    assert gone("326.4575")
+    assert gone(nap)
 
 
 def test_offers_and_waiting_sessions_survive(start_node: Starter) -> None:
@@ -231,11 +231,11 @@ def test_long_poll_is_let_go_when_the_node_stops(start_node: Starter) -> None:
     node.end(session)
 
 
-def test_sessions_end_with_an_embedded_node(start_node: Starter) -> None:
+def test_sessions_end_with_an_embedded_node(start_node: Starter, nap: str) -> None:
     node = start_node("--end-sessions-on-exit")
-    session = running(node, Request(shell("sleep 628.2842")))
+    session = running(node, Request(shell(f"sleep {nap}")))
     node.kill(signal.SIGTERM)
-    assert gone("628.2842")
+    assert gone(nap)
     node.start()
     assert node.get(session)["phase"] == "CANCELLED"
 

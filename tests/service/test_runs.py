@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import shutil
 import subprocess
 import threading
@@ -130,12 +131,13 @@ def test_a_log_is_followed_while_the_step_runs(service: Service, folder: Path) -
 
 
 def test_cancelling_ends_the_processes(service: Service, folder: Path) -> None:
-    tool = write(folder / "sleep.cwl", shell("sleep 54321 & wait"))
+    seconds = f"600.{secrets.randbelow(10**9):09}"  # no other test's command
+    tool = write(folder / "sleep.cwl", shell(f"sleep {seconds} & wait"))
     run_id = service.client.submit(tool)
 
     def sleeping() -> bool:
         return any(
-            "54321" in p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]
+            seconds in p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]
         )
 
     deadline = time.monotonic() + 60
