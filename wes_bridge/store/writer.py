@@ -31,6 +31,10 @@ SPACING = 0.02
 """Seconds between commits, on average, when there are many."""
 BURST = 10
 """Commits that may follow one another at once before that."""
+FEW = 2
+"""Writes that are not worth waiting for: whoever does one thing after another is only held up."""
+_LONGEST_BURST = 16 * BURST
+"""Commits at once, at most, until it is tried again whether waiting gathers more."""
 _PAUSE = 0.5
 """Seconds between attempts while the database is gone."""
 
@@ -88,6 +92,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._staging = threading.Lock()
         self._due = 0.0
+        self._burst = BURST
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -145,21 +150,33 @@ class Writer:
 
     def _next_batch(self) -> tuple[list[_Write], bool]:
         item = self._queue.get()
-        self._keep_distance()
+        waited = self._keep_distance()
         batch = []
         while item is not None:
             batch.append(item)
             if len(batch) >= _BATCH or self._queue.empty():
-                return batch, True
+                break
             item = self._queue.get()
-        return batch, False
+        if waited:
+            self._learn(len(batch))
+        return batch, item is not None
 
-    def _keep_distance(self) -> None:
-        """Let more writes gather when the commits of late were many."""
+    def _keep_distance(self) -> bool:
+        """Let more writes gather when the commits of late were many; whether that took any time."""
         now = time.monotonic()
-        self._due = max(self._due, now - BURST * SPACING) + SPACING
-        if self._due > now:
-            time.sleep(self._due - now)
+        self._due = max(self._due, now - self._burst * SPACING) + SPACING
+        if self._due <= now:
+            return False
+        time.sleep(self._due - now)
+        return True
+
+    def _learn(self, gathered: int) -> None:
+        """From a wait: after one that gathered next to nothing, the next comes twice as late."""
+        if gathered > FEW:
+            self._burst = BURST
+        else:
+            self._burst = min(2 * self._burst, _LONGEST_BURST)
+            self._due = time.monotonic() - self._burst * SPACING
 
     def _commit(self, batch: list[_Write]) -> None:
         batch = [write for write in batch if write.stage is not _Stage.TAKEN_BACK]
