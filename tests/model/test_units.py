@@ -13,6 +13,7 @@ from wes_bridge.model.units import (
     parse_duration,
     parse_instant,
     parse_interval,
+    signal_of,
     spell_seconds,
 )
 
@@ -99,3 +100,8 @@ def test_times_for_people(seconds: float, text: str) -> None:
 )
 def test_times_for_people_who_compare_short_ones(seconds: float, text: str) -> None:
     assert spell_seconds(seconds, tenths=True) == text
+
+
+def test_signals_are_told_as_shells_do() -> None:
+    told = {code: signal_of(code) for code in (0, 1, 127, 128, 137, 139, 255, -9)}
+    assert told == dict.fromkeys(told) | {137: "SIGKILL", 139: "SIGSEGV"}

@@ -157,6 +157,23 @@ def test_cwls_exit_codes(service: Service, folder: Path) -> None:
     assert "exit code 4: oh no" in problems(run)
 
 
+def test_a_command_that_is_not_there_is_named(service: Service, folder: Path) -> None:
+    """It was only "exit code 127": the commonest mistake, and the node had said it."""
+    tool = json.loads(shell("true")) | {"baseCommand": "no-such-tool", "arguments": [], "requirements": {}}
+    run_id = service.client.submit(write(folder / "tool.cwl", json.dumps(tool)))
+    assert service.client.wait(run_id, timeout=60) == "EXECUTOR_ERROR"
+    told = "command not found: no-such-tool (not installed here? a DockerRequirement brings its own)"
+    assert told in problems(service.client.run(run_id))
+    (task,) = service.client.tasks(run_id)
+    assert (task["exit_code"], task["system_logs"]) == (127, [told])
+
+
+def test_the_signal_that_ended_a_command_is_named(service: Service, folder: Path) -> None:
+    run_id = service.client.submit(write(folder / "segv.cwl", shell("kill -SEGV $$")))
+    assert service.client.wait(run_id, timeout=60) == "EXECUTOR_ERROR"
+    assert "exit code 139: signal SIGSEGV" in problems(service.client.run(run_id))
+
+
 def test_a_time_limit(service: Service, folder: Path) -> None:
     limit = {"ShellCommandRequirement": {}, "ToolTimeLimit": {"timelimit": 1}}
     run = service.run(write(folder / "late.cwl", shell("sleep 60", requirements=limit)))

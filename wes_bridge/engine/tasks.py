@@ -9,6 +9,7 @@ from wes_bridge.federation.placement import Progress
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.states import State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.units import signal_of
 from wes_bridge.store.runs import TaskRow
 
 _STREAMS = ("stdout", "stderr")
@@ -88,9 +89,17 @@ def _stream_url(session: Session, name: str) -> str | None:
 
 
 def _exit_words(outcome: StepOutcome, task: TaskRow) -> str:
-    if outcome.exit_code == 0:
+    code = outcome.exit_code
+    if code is None:
+        return "the command ended without an exit code"
+    if code == 0:
         return "the command ended well but its outputs are not what the tool declares (see the run's log)"
-    return f"the command ended with exit code {outcome.exit_code}{_tail(task)}"
+    return f"the command ended with exit code {code}{_tail(task) or _signal(code)}"
+
+
+def _signal(code: int) -> str:
+    name = signal_of(code)
+    return f": signal {name}" if name else ""
 
 
 def _tail(task: TaskRow) -> str:

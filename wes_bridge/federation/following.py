@@ -20,7 +20,8 @@ LOST_AFTER = 60.0
 BACKWARDS = 3
 """Times a session may go back to an earlier phase before it is given up."""
 MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
-DISK_FULL = "urn:wes-bridge:disk-full"
+EXPLAINING = {"urn:wes-bridge:disk-full", "urn:wes-bridge:command-not-found"}
+"""Kinds of messages that say more of an exit code than it does."""
 COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:booking-ended", MEMORY_LIMIT}
 """Kinds of messages that say the command itself went over what it asked for."""
 GONE = frozenset({Phase.REJECTED, Phase.EXPIRED})
@@ -196,8 +197,8 @@ def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
     exit_code = session.executable.exit_code if session.executable else None
     ended_well = exit_code in success_codes
     if exit_code is not None and not (ended_well and session.phase is not Phase.COMPLETED):
-        full = [message.text() for message in _errors(session) if message.kind == DISK_FULL]
-        return StepOutcome(exit_code=exit_code, problem=full[0] if full else None)
+        why = [message.text() for message in _errors(session) if message.kind in EXPLAINING]
+        return StepOutcome(exit_code=exit_code, problem=why[0] if why else None)
     if session.phase is Phase.COMPLETED:
         return StepOutcome(exit_code=0)
     errors = _errors(session)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import signal
 from datetime import UTC, datetime, timedelta
 
 MIB = 1024**2
@@ -95,6 +96,14 @@ def spell_seconds(value: float, tenths: bool = False) -> str:
             rest = whole % unit // small
             return f"{whole // unit} {name}" + (f" {rest} {small_name}" if rest else "")
     return f"{whole} s"
+
+
+def signal_of(exit_code: int) -> str | None:
+    """The signal that ended a command, ``SIGSEGV``, as shells tell it: 128 and its number; None for none."""
+    try:
+        return signal.Signals(exit_code - 128).name
+    except ValueError:
+        return None
 
 
 def parse_interval(text: str) -> tuple[datetime, datetime]:

@@ -70,7 +70,8 @@ class CommandNotFoundError(NodeError):
     """The command does not exist (exit code 127) or may not be executed (126), as a shell would say."""
 
     def __init__(self, command: str, exit_code: int) -> None:
-        what = "not found" if exit_code == 127 else "not executable"
-        template = "command " + what + ": {command}"
+        template = "command not executable: {command}"
+        if exit_code == 127:
+            template = "command not found: {command} (not installed here? a DockerRequirement brings its own)"
         super().__init__(messages.message(messages.COMMAND_NOT_FOUND, template, command=command))
         self.exit_code = exit_code

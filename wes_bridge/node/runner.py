@@ -12,7 +12,6 @@ import contextlib
 import functools
 import logging
 import shutil
-import signal
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,7 +24,7 @@ from typing import TypeVar
 
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.states import Phase
-from wes_bridge.model.units import parse_duration, utcnow
+from wes_bridge.model.units import parse_duration, signal_of, utcnow
 from wes_bridge.node import messages
 from wes_bridge.node.booking import EARLY, Reservations
 from wes_bridge.node.capacity import Need, Queue
@@ -566,9 +565,7 @@ def _is_full(folder: SessionFolder) -> bool:
 
 
 def _exit_message(code: int) -> Message:
-    if code > 128:
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(code - 128).name
-            text = "the command ended with exit code {exitCode}: signal {signal}"
-            return message(messages.EXIT_CODE, text, exitCode=code, signal=name)
-    return message(messages.EXIT_CODE, "the command ended with exit code {exitCode}", exitCode=code)
+    text, name = "the command ended with exit code {exitCode}", signal_of(code)
+    if name is not None:
+        return message(messages.EXIT_CODE, text + ": signal {signal}", exitCode=code, signal=name)
+    return message(messages.EXIT_CODE, text, exitCode=code)
