@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Callable
 
@@ -33,6 +34,12 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes minutes comes first: all others are done beside it, and nobody waits for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_crashes.py")
+
+
+@pytest.fixture
+def nap() -> str:
+    """Seconds, ten minutes, for a command to sleep, by which its process is told from every other test's."""
+    return f"600.{secrets.randbelow(10**9):09}"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import sqlite3
@@ -208,12 +207,6 @@ def session_kinds(session: dict[str, Any]) -> set[str]:
 
 
 Starter = Callable[..., NodeProcess]
-
-
-@pytest.fixture
-def nap() -> str:
-    """Seconds, ten minutes, for a command to sleep, by which its process is told from every other test's."""
-    return f"600.{secrets.randbelow(10**9):09}"
 
 
 @pytest.fixture(scope="module")

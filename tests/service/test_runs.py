@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 import shutil
 import subprocess
 import threading
@@ -130,15 +129,12 @@ def test_a_log_is_followed_while_the_step_runs(service: Service, folder: Path) -
     assert service.client.wait(run_id, timeout=60) == "CANCELED"
 
 
-def test_cancelling_ends_the_processes(service: Service, folder: Path) -> None:
-    seconds = f"600.{secrets.randbelow(10**9):09}"  # no other test's command
-    tool = write(folder / "sleep.cwl", shell(f"sleep {seconds} & wait"))
+def test_cancelling_ends_the_processes(service: Service, folder: Path, nap: str) -> None:
+    tool = write(folder / "sleep.cwl", shell(f"sleep {nap} & wait"))
     run_id = service.client.submit(tool)
 
     def sleeping() -> bool:
-        return any(
-            seconds in p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]
-        )
+        return any(nap in p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"])
 
     deadline = time.monotonic() + 60
     while not sleeping() and time.monotonic() < deadline:
@@ -162,7 +158,7 @@ def test_a_command_that_is_not_there_is_named(service: Service, folder: Path) ->
     tool = json.loads(shell("true")) | {"baseCommand": "no-such-tool", "arguments": [], "requirements": {}}
     run_id = service.client.submit(write(folder / "tool.cwl", json.dumps(tool)))
     assert service.client.wait(run_id, timeout=60) == "EXECUTOR_ERROR"
-    told = "command not found: no-such-tool (not installed here? a DockerRequirement brings its own)"
+    told = "command not found: no-such-tool (not installed here? a container image brings its own)"
     assert told in problems(service.client.run(run_id))
     (task,) = service.client.tasks(run_id)
     assert (task["exit_code"], task["system_logs"]) == (127, [told])

@@ -72,6 +72,6 @@ class CommandNotFoundError(NodeError):
     def __init__(self, command: str, exit_code: int) -> None:
         template = "command not executable: {command}"
         if exit_code == 127:
-            template = "command not found: {command} (not installed here? a DockerRequirement brings its own)"
+            template = "command not found: {command} (not installed here? a container image brings its own)"
         super().__init__(messages.message(messages.COMMAND_NOT_FOUND, template, command=command))
         self.exit_code = exit_code

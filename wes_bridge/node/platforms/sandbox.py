@@ -21,6 +21,8 @@ _HIDDEN = (Path("/tmp"), Path("/dev"), Path("/proc"))  # noqa: S108
 
 FAILED = 1
 """What bubblewrap ends with when it cannot make the sandbox; commands do so, too."""
+_PASSING = "No such file or directory"
+"""The end of what it says of a mount that has gone meanwhile, unlike what it may not do at all."""
 _LONGEST_EXCUSE = 2000
 """Bytes."""
 
@@ -31,13 +33,13 @@ def bubblewrap() -> tuple[str | None, str]:
     path = shutil.which("bwrap")
     if path is None:
         return None, "bubblewrap (bwrap) is not installed"
-    reason: str | None = ""
-    for pause in (*PAUSES, 0.0):
-        reason = _tried(path)
-        if reason is None:
-            return path, ""
+    reason = _tried(path)
+    for pause in PAUSES:
+        if reason is None or not reason.endswith(_PASSING):
+            break
         time.sleep(pause)
-    return None, reason or ""
+        reason = _tried(path)
+    return (path, "") if reason is None else (None, reason)
 
 
 def _tried(path: str) -> str | None:
@@ -48,7 +50,7 @@ def _tried(path: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not run: {error}"
     if done.returncode != 0:
-        return f"bubblewrap does not work here: {done.stderr.strip()[:300]}"
+        return f"bubblewrap does not work here: {done.stderr.strip()[-300:]}"
     return None
 
 
