@@ -149,6 +149,9 @@ def test_runner_says_what_is_unsupported(command: Command, service_url: str, fol
 
 
 def test_commands(command: Command, service_url: str, folder: Path) -> None:
+    done = command("wes-bridge", "run", "wf.cwl", WES_BRIDGE_URL=service_url)
+    assert "Missing required input parameter 'words'" in done.stderr
+    assert "why there" not in done.stderr  # no head of a table without rows
     done = command("wes-bridge", "run", "wf.cwl", "--words", "x", "--words", "y", WES_BRIDGE_URL=service_url)
     assert done.returncode == 0, done.stderr
     assert "echo" in done.stderr

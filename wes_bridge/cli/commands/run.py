@@ -117,7 +117,7 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
     code = flow.exit_code(log)
     outputs = client.download(run_id, given["outdir"], outputs=log.get("outputs") or {})
     tasks = flow.tasks_of(client, run_id) if given["as_json"] or not quiet else []
-    if not quiet:
+    if tasks and not quiet:
         _show_steps(tasks)
     if code != exit_codes.SUCCESS:
         for line in flow.reasons(client, log):
