@@ -230,9 +230,11 @@ def test_download_names_and_structures(script: Script, tmp_path: Path) -> None:
     result = WESClient(script.url).download("x", tmp_path / "out", outputs=outputs)
     out = tmp_path / "out"
     found = {str(path.relative_to(out)) for path in out.rglob("*")}
-    assert found == {"a.txt", "a.txt_2", "x.bam", "x.bam.bai", "d", "d/f", "d/sub", "lit", "lit/a.txt", "t"}
-    assert (out / "a.txt_2").read_bytes() == b"22"
-    assert [item["path"] for item in result["list"]] == [f"{out}/a.txt", f"{out}/a.txt_2", f"{out}/a.txt"]
+    twice, sets = {"a.txt", "2", "2/a.txt"}, {"d", "d/f", "d/sub", "lit", "lit/a.txt"}
+    assert found == twice | sets | {"x.bam", "x.bam.bai", "t"}
+    assert (out / "2" / "a.txt").read_bytes() == b"22"
+    assert [item["basename"] for item in result["list"]] == ["a.txt"] * 3
+    assert [item["path"] for item in result["list"]] == [f"{out}/a.txt", f"{out}/2/a.txt", f"{out}/a.txt"]
     assert result["bam"]["secondaryFiles"][0]["location"] == f"file://{out}/x.bam.bai"
     assert result["text"]["size"] == 2
     assert result["d"]["listing"][0]["checksum"].startswith("sha1$")

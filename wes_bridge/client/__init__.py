@@ -1,4 +1,4 @@
-"""The small synchronous WES client: ``requests`` and the standard library, nothing else of wes-bridge.
+"""The small synchronous WES client: ``requests`` and the standard library; of wes-bridge only ``model``.
 
 ``WESClient`` speaks the published WES 1.1.0 and so works with other servers too; wes-bridge's additions
 (filters, delete, logs by range) are used where a server has them.

@@ -445,8 +445,8 @@ class WESClient:
 
         Args:
             run_id: of the run.
-            directory: files are called by their base names; of two of one name the second is called
-                ``name_2``, as cwltool does. Secondary files are put beside their primary.
+            directory: files are called by their base names, with secondary files beside their primary; of
+                two of one name the second goes into the folder ``2`` in ``directory``, with its own name.
             outputs: the output object when it is at hand, else it is asked for.
 
         Returns:

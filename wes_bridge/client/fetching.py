@@ -5,9 +5,11 @@ A thousand small outputs cost a thousand requests; an archive of them costs one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
+import itertools
 import os
 import tarfile
 import tempfile
@@ -20,10 +22,13 @@ from urllib.parse import unquote, urlsplit
 
 from wes_bridge.client.errors import DownloadError, WESError
 from wes_bridge.client.http import Http
+from wes_bridge.model.headers import EXECUTABLE
 
 ARCHIVE_FROM = 16
 """Files of one folder from which an archive is asked for."""
 _CHUNK = 1024**2
+_MOST_SKIPPED = 16 * 1024**2
+"""Bytes of files nobody asked for, beyond those that were, after which an archive is not read on."""
 _PACKED = "/files/"
 """What wes-bridge's download URLs have in their path."""
 
@@ -46,39 +51,67 @@ class Fetch:
 
 
 def fetch_archives(http: Http, fetches: list[Fetch]) -> list[Fetch]:
-    """Bring what can be had as archives; returns what is left to be brought one by one.
+    """Bring what can be had as an archive; returns what is left to be brought one by one.
+
+    The files of one run have one archive, that of the innermost folder all of them are in.
 
     Raises:
         DownloadError: a file came with another size or checksum than the service said.
     """
-    folders: dict[str, list[Fetch]] = defaultdict(list)
+    runs: dict[str, list[Fetch]] = defaultdict(list)
     for fetch in fetches:
-        folders[fetch.source.rpartition("/")[0] if _PACKED in urlsplit(fetch.source).path else ""].append(
-            fetch
-        )
-    left = folders.pop("", [])
-    for folder, members in folders.items():
-        left += _fetch_archive(http, folder, members) if len(members) >= ARCHIVE_FROM else members
+        base, packed, _ = fetch.source.partition(_PACKED)
+        runs[base if packed else ""].append(fetch)
+    left = runs.pop("", [])
+    for members in runs.values():
+        if len(members) < ARCHIVE_FROM:
+            left += members
+            continue
+        left += _fetch_archive(http, _shared_folder([fetch.source for fetch in members]), members)
     return left
 
 
+def _shared_folder(urls: list[str]) -> str:
+    """The innermost folder that all URLs are in."""
+    folders = [url.rpartition("/")[0].split("/") for url in urls]
+    pairs = zip(min(folders), max(folders), strict=False)
+    return "/".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def _fetch_archive(http: Http, folder: str, members: list[Fetch]) -> list[Fetch]:
-    wanted = {unquote(fetch.source.rpartition("/")[2]): fetch for fetch in members}
+    wanted = {unquote(fetch.source[len(folder) + 1 :]): fetch for fetch in members}
+    if folder.endswith(_PACKED.rstrip("/")):  # the run's folder itself is not packed
+        return members
     try:
         response = http.send("GET", folder, params={"archive": "tar"}, headers={"Accept": "*/*"}, stream=True)
     except WESError:
         return members  # it packs nothing
-    body = io.BufferedReader(_Body(http.pieces(response)), _CHUNK)
-    try:
-        with tarfile.open(fileobj=body, mode="r|") as archive:
-            for member in archive:
-                name = member.name.partition("/")[2]
-                content = archive.extractfile(member) if name in wanted and member.isfile() else None
-                if content is not None:
-                    _store(iter(functools.partial(content.read, _CHUNK), b""), wanted.pop(name))
-    except tarfile.TarError as error:
-        raise DownloadError(f"{folder}: the archive cannot be read: {error}") from error
+    with contextlib.closing(response):
+        body = io.BufferedReader(_Body(http.pieces(response)), _CHUNK)
+        try:
+            with tarfile.open(fileobj=body, mode="r|") as archive:
+                _unpack(archive, wanted)
+        except tarfile.TarError as error:
+            raise DownloadError(f"{folder}: the archive cannot be read: {error}") from error
     return list(wanted.values())
+
+
+def _unpack(archive: tarfile.TarFile, wanted: dict[str, Fetch]) -> None:
+    """Store what is wanted and take it out of ``wanted``; an archive that has mostly other files is left."""
+    stored = skipped = 0
+    for member in archive:
+        name = member.name.partition("/")[2]
+        content = archive.extractfile(member) if name in wanted and member.isfile() else None
+        if content is None:
+            skipped += member.size
+            if skipped > stored + _MOST_SKIPPED:
+                return
+            continue
+        pieces = iter(functools.partial(content.read, _CHUNK), b"")
+        _store(pieces, wanted.pop(name), is_executable=bool(member.mode & 0o100))
+        stored += member.size
+        if not wanted:
+            return
 
 
 class _Body(io.RawIOBase):
@@ -109,10 +142,16 @@ def fetch_one(http: Http, fetch: Fetch) -> None:
     Raises:
         DownloadError: it cannot be read, or came with another size or checksum than the service said.
     """
-    _store(_pieces(http, fetch.source), fetch)
+    local = local_path(fetch.source)
+    if local is not None:
+        _store(_local_pieces(local), fetch, is_executable=os.access(local, os.X_OK))
+        return
+    response = http.send("GET", fetch.source, headers={"Accept": "*/*"}, stream=True)
+    is_executable = response.headers.get(EXECUTABLE, "").strip().lower() == "true"
+    _store(http.pieces(response), fetch, is_executable=is_executable)
 
 
-def _store(pieces: Iterable[bytes], fetch: Fetch) -> None:
+def _store(pieces: Iterable[bytes], fetch: Fetch, *, is_executable: bool) -> None:
     target = fetch.target
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
@@ -125,20 +164,14 @@ def _store(pieces: Iterable[bytes], fetch: Fetch) -> None:
                 size += len(piece)
         checksum = "sha1$" + digest.hexdigest()
         _verify(fetch.source, fetch.entry, size, checksum)
-        os.chmod(part, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp made it private
+        mode = 0o777 if is_executable else 0o666
+        os.chmod(part, mode & ~_umask())  # noqa: PTH101 - mkstemp made it private
         Path(part).replace(target)
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
     fetch.done.setdefault("checksum", checksum)
     fetch.done["size"] = size
-
-
-def _pieces(http: Http, source: str) -> Any:
-    local = local_path(source)
-    if local is None:
-        return http.pieces(http.send("GET", source, headers={"Accept": "*/*"}, stream=True))
-    return _local_pieces(local)
 
 
 def _local_pieces(path: Path) -> Any:
@@ -163,11 +196,6 @@ def local_path(source: str) -> Path | None:
     """The path of a ``file://`` URL of this machine; None for any other."""
     split = urlsplit(source)
     return Path(unquote(split.path)) if split.scheme == "file" and split.netloc in ("", "localhost") else None
-
-
-def _write(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
 
 
 @functools.cache

@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from wes_bridge.model.headers import EXECUTABLE
+
 CHUNK = 1024**2
 """Bytes read from a file at a time."""
 
@@ -40,7 +42,8 @@ class Multipart:
         for name, text in fields:
             self._add(f'form-data; name="{name}"', text.encode(), "")
         for name, file_name, content in files:
-            self._add(f'form-data; name="{name}"; filename="{_escape(file_name)}"', content, _BINARY)
+            extra = _BINARY + (_EXECUTABLE_LINE if _is_executable(content) else "")
+            self._add(f'form-data; name="{name}"; filename="{_escape(file_name)}"', content, extra)
         self._end = f"--{self._boundary}--\r\n".encode()
         self._length = sum(len(head) + size + 2 for head, _, size in self._parts) + len(self._end)
 
@@ -78,6 +81,11 @@ class Multipart:
 
 
 _BINARY = "Content-Type: application/octet-stream\r\n"
+_EXECUTABLE_LINE = f"{EXECUTABLE}: true\r\n"
+
+
+def _is_executable(content: Path | bytes) -> bool:
+    return isinstance(content, Path) and bool(content.stat().st_mode & 0o100)
 
 
 def _escape(file_name: str) -> str:

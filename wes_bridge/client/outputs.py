@@ -1,6 +1,8 @@
 """Fetching a run's outputs: File and Directory objects become files and folders here.
 
-Names are the service's and not trusted: none may lead outside the folder.
+A file keeps its name; of two of one name the second goes into a folder of its own
+(:mod:`wes_bridge.model.output_places`). Names are the service's and not trusted: none may lead outside the
+folder.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 from wes_bridge.client.errors import DownloadError
 from wes_bridge.client.fetching import Fetch, fetch_archives, fetch_one, local_path
 from wes_bridge.client.http import Http
+from wes_bridge.model.output_places import NameConflictError, Named, OutputPlaces
 
 PARALLEL = 4
 """Files fetched at once."""
@@ -33,11 +37,11 @@ def download_outputs(http: Http, outputs: CwlObject, directory: Path) -> CwlObje
         OSError: nothing can be written there.
     """
     plan = _Plan(http, directory.absolute())
-    result = plan.value(outputs)
+    result = plan.outputs(outputs)
     if plan.jobs or plan.fetches:
         plan.root.mkdir(parents=True, exist_ok=True)
         plan.run()
-    return dict(result)
+    return result
 
 
 class _Plan:
@@ -48,47 +52,55 @@ class _Plan:
         self.root = root
         self.jobs: list[Callable[[], None]] = []
         self.fetches: list[Fetch] = []
-        self._taken: dict[Path, str] = {}  # target -> where it comes from
-        self._chosen: dict[tuple[Path, str], Path] = {}
-        self._numbers: dict[Path, int] = {}  # the last number given to a name: no counting from 2 again
+        self._same = _same_names(root)
+        self._planned: set[Path] = set()
 
-    def value(self, value: Any) -> Any:
-        """Any CWL value, its files planned into the root folder."""
+    def outputs(self, outputs: CwlObject) -> CwlObject:
+        """An output object, its files planned into the root folder."""
+        result = self._value(outputs, self._places(self.root, _files_of(outputs)))
+        assert isinstance(result, dict)
+        return result
+
+    def _places(self, folder: Path, files: Iterable[CwlObject]) -> OutputPlaces:
+        """The places in a folder; none is one where the user has a file."""
+        names = [_name(member) for item in files for member in _members(item)]
+
+        def is_free(name: str) -> bool:
+            return not (folder / name).exists() or (folder / name).is_dir()
+
+        return OutputPlaces(names, is_free, self._same)
+
+    def _value(self, value: Any, places: OutputPlaces) -> Any:
         if isinstance(value, list):
-            return [self.value(item) for item in value]
+            return [self._value(item, places) for item in value]
         if not isinstance(value, dict):
             return value
         if value.get("class") in ("File", "Directory"):
-            return self.entry(value, self.root)
-        return {key: self.value(item) for key, item in value.items()}
+            return self._group(value, self.root, places)
+        return {key: self._value(item, places) for key, item in value.items()}
 
-    def entry(self, entry: CwlObject, folder: Path) -> CwlObject:
-        """A File or Directory, planned into ``folder``."""
-        source = entry.get("location") or entry.get("path") or ""
-        target = self._target(folder / _name(entry, source), source or json.dumps(entry, sort_keys=True))
-        fresh = target not in self._taken
-        self._taken.setdefault(target, source or json.dumps(entry, sort_keys=True))
+    def _group(self, entry: CwlObject, folder: Path, places: OutputPlaces) -> CwlObject:
+        """A File or Directory and its secondary files, planned into one folder at or below ``folder``."""
+        try:
+            part = places.place([_named(member) for member in _members(entry)])
+        except NameConflictError as error:
+            raise DownloadError(f"an output of the service cannot be stored: {error}") from error
+        return self._entry(entry, folder / part)
+
+    def _entry(self, entry: CwlObject, folder: Path) -> CwlObject:
+        source, target = _source(entry), folder / _name(entry)
         done = {key: item for key, item in entry.items() if key not in _DROPPED}
         done["location"], done["path"] = "file://" + quote(str(target)), str(target)
         done["basename"] = target.name
+        fresh = target not in self._planned
+        self._planned.add(target)
         if entry["class"] == "Directory":
             self._directory(entry, source, target, done, fresh)
         else:
             self._file(entry, source, target, done, fresh)
         if entry.get("secondaryFiles"):
-            done["secondaryFiles"] = [self.entry(item, target.parent) for item in entry["secondaryFiles"]]
+            done["secondaryFiles"] = [self._entry(item, folder) for item in entry["secondaryFiles"]]
         return done
-
-    def _target(self, wanted: Path, source: str) -> Path:
-        if (wanted, source) in self._chosen:
-            return self._chosen[wanted, source]
-        target, number = wanted, self._numbers.get(wanted, 1)
-        while self._taken.get(target, source) != source:
-            number += 1
-            target = wanted.with_name(f"{wanted.name}_{number}")
-        self._numbers[wanted] = number
-        self._chosen[wanted, source] = target
-        return target
 
     def _file(self, entry: CwlObject, source: str, target: Path, done: CwlObject, fresh: bool) -> None:
         done.pop("contents", None)
@@ -108,7 +120,8 @@ class _Plan:
         if fresh:
             # At its place in the queue's front, so that it is there even when it is empty.
             self.jobs.insert(0, lambda: target.mkdir(parents=True, exist_ok=True))
-        done["listing"] = [self.entry(item, target) for item in listing or []]
+        places = self._places(target, listing or [])
+        done["listing"] = [self._group(item, target, places) for item in listing or []]
 
     def run(self) -> None:
         """Do it all; the first failure ends it."""
@@ -127,7 +140,54 @@ class _Plan:
                 raise
 
 
-def _name(entry: CwlObject, source: str) -> str:
+def _same_names(root: Path) -> Callable[[str], str]:
+    """Equal for names that are one name where ``root`` is or will be.
+
+    Looked at without writing: where upper and lower case are one, a folder is there under both.
+    """
+    there = next((path for path in (root, *root.parents) if path.exists()), root)
+    other = there.with_name(there.name.swapcase()) if there.name else there
+    try:
+        is_blind = other != there and other.samefile(there)
+    except OSError:
+        is_blind = False
+    return _folded if is_blind else str
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _files_of(value: Any) -> Iterator[CwlObject]:
+    """The Files and Directories of a CWL value, not what is in them."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _files_of(item)
+    elif isinstance(value, dict):
+        if value.get("class") in ("File", "Directory"):
+            yield value
+        else:
+            yield from _files_of(list(value.values()))
+
+
+def _members(entry: CwlObject) -> list[CwlObject]:
+    """A File or Directory and all its secondary files."""
+    found = [entry]
+    for item in entry.get("secondaryFiles") or ():
+        found += _members(item)
+    return found
+
+
+def _named(entry: CwlObject) -> Named:
+    return _name(entry), _source(entry) or json.dumps(entry, sort_keys=True)
+
+
+def _source(entry: CwlObject) -> str:
+    return str(entry.get("location") or entry.get("path") or "")
+
+
+def _name(entry: CwlObject) -> str:
+    source = _source(entry)
     name = entry.get("basename") or unquote(urlsplit(source).path.rstrip("/").rpartition("/")[2])
     if not name:
         name = "output" if entry["class"] == "File" else "directory"

@@ -40,7 +40,7 @@ def tar_stream(folder: RunFolder, path: Path) -> Iterator[bytes]:
         opened = open_file(folder, real)
         with opened.file:
             info = tarfile.TarInfo(name)
-            info.size, info.mode, info.mtime = opened.size, 0o644, opened.mtime_ns // 10**9
+            info.size, info.mode, info.mtime = opened.size, _mode(opened), opened.mtime_ns // 10**9
             yield info.tobuf(tarfile.PAX_FORMAT)
             yield from _content(opened, name)
             yield b"\0" * (-opened.size % tarfile.BLOCKSIZE)
@@ -64,7 +64,7 @@ def zip_stream(folder: RunFolder, path: Path) -> Iterator[bytes]:
             with opened.file:
                 when = time.gmtime(max(opened.mtime_ns // 10**9, 315532800))  # zip knows nothing before 1980
                 info = zipfile.ZipInfo(name, when[:6])
-                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, _mode(opened) << 16
                 info.file_size = opened.size  # decides between 32 and 64 bit headers
                 with archive.open(info, "w") as member:
                     for chunk in _content(opened, name):
@@ -86,6 +86,10 @@ def _files(
             yield from _files(folder, real, inner, (*above, path))
         else:
             yield inner, real
+
+
+def _mode(opened: Opened) -> int:
+    return 0o755 if opened.is_executable else 0o644
 
 
 def _content(opened: Opened, name: str) -> Iterator[bytes]:

@@ -54,8 +54,10 @@ class Incoming:
         """Where they are before they are published, in a folder called ``attachments``."""
         return self._base
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, *, is_executable: bool = False) -> None:
         """Start the attachment called ``name`` (relative; sub-folders are made).
+
+        Of a file's permissions only that to execute it is kept.
 
         The same name may come again with the same content: ``wes-client`` sends the workflow twice when it is
         listed among the attachments.
@@ -77,7 +79,8 @@ class Incoming:
             path = self._second
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            mode = 0o755 if is_executable else 0o644
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise BadAttachmentError(
                 f"workflow_attachment: {name!r} is a file and a folder at once"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from wes_bridge.data.workspace import RunFolder, UnsafeNameError, safe_relative
+from wes_bridge.data.workspace import RunFolder, UnsafeNameError, stored_relative
 
 SHOWN = ("attachments", "logs", "outputs", "tasks")
 """The parts of a run's folder that may be looked at."""
@@ -43,6 +43,7 @@ class Opened:
     size: int
     mtime_ns: int
     inode: int
+    is_executable: bool = False
 
     @property
     def etag(self) -> str:
@@ -57,6 +58,7 @@ class Entry:
     name: str
     is_folder: bool
     size: int | None
+    is_executable: bool = False
 
 
 def locate(folder: RunFolder, name: str) -> Path:
@@ -70,7 +72,7 @@ def locate(folder: RunFolder, name: str) -> Path:
         NotThereError: see there.
     """
     try:
-        relative = safe_relative(name.rstrip("/"))
+        relative = stored_relative(name.rstrip("/"))
         if relative.parts[0] not in SHOWN:
             raise NotThereError(name)
         return _inside(folder, folder.root / relative)
@@ -102,7 +104,8 @@ def open_file(folder: RunFolder, path: Path) -> Opened:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise NotThereError(str(path))
-    return Opened(FileIO(descriptor, "rb"), status.st_size, status.st_mtime_ns, status.st_ino)
+    is_executable = bool(status.st_mode & 0o100)
+    return Opened(FileIO(descriptor, "rb"), status.st_size, status.st_mtime_ns, status.st_ino, is_executable)
 
 
 def _open(folder: RunFolder, path: Path) -> int:
@@ -150,7 +153,7 @@ def entries(folder: RunFolder, path: Path) -> Iterator[tuple[Entry, Path]]:
             if stat.S_ISDIR(status.st_mode):
                 yield Entry(name, True, None), real
             elif stat.S_ISREG(status.st_mode):
-                yield Entry(name, False, status.st_size), real
+                yield Entry(name, False, status.st_size, bool(status.st_mode & 0o100)), real
 
 
 def _children(descriptor: int) -> list[tuple[str, os.stat_result | None]]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import uuid
 from pathlib import Path
+
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
 def link_file(source: Path, target: Path) -> None:
@@ -25,6 +28,38 @@ def link_file(source: Path, target: Path) -> None:
         raise
     except OSError:
         shutil.copy2(source, target, follow_symlinks=False)
+
+
+def share(source: str, target: Path, status: os.stat_result) -> None:
+    """Give a file a second name for others to read; of its permissions only that to execute it comes along.
+
+    A file that would run with the rights of its owner or group (setuid, setgid) is copied instead, as plain
+    programs are: whoever gets the copy has no rights by it. So is a file on another file system.
+
+    Args:
+        source: the file, links followed.
+        target: its second name.
+        status: of the file.
+
+    Raises:
+        OSError: there is no room, or the file vanished.
+    """
+    if not status.st_mode & _SPECIAL_BITS:
+        try:
+            os.link(source, target)
+        except OSError:
+            pass
+        else:
+            return
+    shutil.copyfile(source, target)
+    if status.st_mode & 0o111:
+        make_executable(target)
+
+
+def make_executable(path: Path) -> None:
+    """Let everybody execute a file whom its permissions let read it."""
+    mode = path.stat().st_mode
+    path.chmod((mode & 0o777) | (mode & 0o444) >> 2)
 
 
 def link_tree(source: Path, target: Path) -> None:

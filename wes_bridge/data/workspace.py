@@ -29,13 +29,24 @@ def safe_relative(name: str) -> PurePosixPath:
         raise UnsafeNameError(f"file name {name!r} is empty or has a NUL or backslash")
     if name.startswith("/") or (name[1:3] == ":/" and name[0].isalpha()):
         raise UnsafeNameError(f"file name {name!r} is absolute; names must be relative")
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise UnsafeNameError(f"file name {name!r} has an empty, '.' or '..' segment")
+    parts = stored_relative(name).parts
     if any(len(part.encode()) > 255 for part in parts):
         raise UnsafeNameError(f"file name {name[:40]!r}... has a segment over 255 bytes")
     if any(unicodedata.category(letter) == "Cc" for letter in name):
         raise UnsafeNameError(f"file name {name!r} has a control character")
+    return PurePosixPath(name)
+
+
+def stored_relative(name: str) -> PurePosixPath:
+    """Check the name of a file that a command may have made: relative and without ``..``, and else any.
+
+    Raises:
+        UnsafeNameError: says what is wrong with the name.
+    """
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise UnsafeNameError(f"file name {name!r} has an empty, '.' or '..' segment")
+    if "\x00" in name:
+        raise UnsafeNameError(f"file name {name!r} has a NUL")
     return PurePosixPath(name)
 
 

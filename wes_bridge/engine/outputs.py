@@ -1,23 +1,42 @@
-"""A run's final outputs: gathered into one folder under the names a person expects.
+"""A run's final outputs: gathered into one folder under their own names.
 
-Files are hard-linked where they can be (no bytes are copied within a workspace), links are followed, and two
-outputs of the same name get ``_2``, ``_3``, as cwltool does.
+Files are hard-linked where they can be (no bytes are copied within a workspace) and links are followed. Names
+stay as they are; of two outputs of one name the second goes into a folder of its own
+(:mod:`wes_bridge.model.output_places`). What cannot be handed out (pipes, links that lead nowhere, names that
+are no text) is told as a problem, and the rest is gathered all the same.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cwltool.errors import WorkflowException
 from cwltool.utils import visit_files_directories
+from schema_salad.exceptions import ValidationException
 
+from wes_bridge.data.linking import share
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.engine.files import RunFsAccess
+from wes_bridge.model.output_places import NameConflictError, Named, OutputPlaces
 
 _DERIVED = ("path", "nameroot", "nameext", "dirname", "http://commonwl.org/cwltool#generation")
+_KINDS = {
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+_MOST_PROBLEMS = 50
+
+CwlObject = dict[str, Any]
 
 
 class OutputFolder:
@@ -26,13 +45,17 @@ class OutputFolder:
     Args:
         folder: emptied first: a replay gathers anew.
         files: what may be read.
+
+    Attributes:
+        problems: what cannot be handed out, each with the output's name, the entry and the reason.
     """
 
     def __init__(self, folder: Path, files: RunFsAccess) -> None:
         self._folder = folder
         self._files = files
-        self._placed: dict[str, Path] = {}
-        self._numbers: dict[Path, int] = {}  # the last number given to a name: no counting from 2 again
+        self._made: dict[Path, CwlObject] = {}
+        self._output = ""
+        self.problems: list[str] = []
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
@@ -42,97 +65,220 @@ class OutputFolder:
         Raises:
             OSError: no room, or a file vanished.
             ValidationException: an output leads outside what the run may read.
+            WorkflowException: an output has a name that no file can have, or that another file has.
         """
-        result: dict[str, Any] = self._value(outputs, self._folder)
+        places = OutputPlaces(_names(outputs))
+        result: dict[str, Any] = {}
+        for name, value in outputs.items():
+            self._output = name
+            result[name] = self._value(value, places)
         visit_files_directories(result, _tidy)
         return result
 
-    def _value(self, value: Any, folder: Path) -> Any:
+    def _value(self, value: Any, places: OutputPlaces) -> Any:
         if isinstance(value, list):
-            return [self._value(item, folder) for item in value]
+            return [self._value(item, places) for item in value]
         if not isinstance(value, dict):
             return value
         if value.get("class") in ("File", "Directory"):
-            return self._placed_object(value, folder)
-        return {name: self._value(item, folder) for name, item in value.items()}
+            return self._group(value, self._folder, places)
+        return {name: self._value(item, places) for name, item in value.items()}
 
-    def _placed_object(self, item: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def _group(self, item: CwlObject, folder: Path, places: OutputPlaces) -> CwlObject:
+        """A File or Directory with its secondary files, in one folder."""
+        members = [member for member in _members(item) if _is_here(member)]
+        try:
+            part = places.place([self._named(member) for member in members]) if members else ""
+        except NameConflictError as error:
+            raise WorkflowException(f"output {self._output}: {error}") from error
+        if part:
+            folder /= part
+            folder.mkdir(exist_ok=True)
+        return self._placed(item, folder)
+
+    def _named(self, item: CwlObject) -> Named:
+        location = item.get("location", "")
+        what = self._real(location) if location.startswith("file:") else location
+        if "listing" in item:
+            what = json.dumps([what, _outline(item["listing"])])
+        return _name(item), what
+
+    def _real(self, location: str) -> str:
+        return self._files.policy.check_path(url_path(location))
+
+    def _placed(self, item: CwlObject, folder: Path) -> CwlObject:
         item = dict(item)
-        target = self._place(item, folder)
-        if target is not None:
-            item["location"] = file_url(target)
-            item["basename"] = target.name
+        if _is_here(item):
+            target = folder / _name(item)
+            if target not in self._made:
+                self._made[target] = self._make(item, target)
+            item |= self._made[target]
             item.pop("contents", None)
-            if item["class"] == "Directory" and "listing" not in item:
-                item["listing"] = _listing(target)
-            elif item["class"] == "Directory":
-                item["listing"] = [self._placed_object(entry, target) for entry in item["listing"]]
         if item.get("secondaryFiles"):
-            item["secondaryFiles"] = [self._placed_object(entry, folder) for entry in item["secondaryFiles"]]
+            item["secondaryFiles"] = [self._placed(entry, folder) for entry in item["secondaryFiles"]]
         return item
 
-    def _place(self, item: dict[str, Any], folder: Path) -> Path | None:
-        """Where the bytes are now; None for what stays elsewhere (http and the like)."""
+    def _make(self, item: CwlObject, target: Path) -> CwlObject:
+        """Bring the bytes to ``target``; what is new of the object."""
+        place: CwlObject = {"location": file_url(target), "basename": target.name}
         location = item.get("location", "")
-        if urlsplit(location).scheme not in ("", "_", "file") and not location.startswith("_:"):
-            return None
-        is_local = location.startswith("file:")
-        # two links to one file are one file
-        known = self._files.policy.check_path(url_path(location)) if is_local else location
-        if known in self._placed and self._placed[known].parent == folder:
-            return self._placed[known]
-        basename = item.get("basename") or location.rpartition("/")[2]
-        target = self._free(folder / basename)
-        if is_local:
-            source = Path(known)
-            already = source.is_relative_to(self._folder)
-            if item["class"] == "Directory" and "listing" in item:
-                target.mkdir()
-            elif not already:
-                _link(source, target, self._files)
-        elif item["class"] == "Directory":
-            target.mkdir()
+        if item["class"] == "Directory":
+            if "listing" in item or not location.startswith("file:"):
+                return place | {"listing": self._literal(item.get("listing", []), target)}
+            real = self._real(location)
+            return place | {"listing": self._tree(real, target, target.name, (real,))}
+        if location.startswith("file:"):
+            real = self._real(location)
+            share(real, target, os.stat(real))  # noqa: PTH116
         else:
             target.write_text(item.get("contents", ""))
-        self._placed[known] = target
-        return target
+        return place
 
-    def _free(self, target: Path) -> Path:
-        """``target``, or it with ``_2``, ``_3``, ... where that name is taken."""
-        candidate = target
-        number = self._numbers.get(target, 1)
-        while candidate.exists():
-            number += 1
-            candidate = target.with_name(f"{target.name}_{number}")
-        self._numbers[target] = number
-        return candidate
-
-
-def _link(source: Path, target: Path, files: RunFsAccess) -> None:
-    if source.is_dir():
+    def _literal(self, listing: list[CwlObject], target: Path) -> list[CwlObject]:
+        """A Directory that is made of its listing: what is in it cannot have folders apart."""
         target.mkdir()
-        for entry in source.iterdir():
-            files.policy.check_path(entry)
-            _link(entry.resolve(), target / entry.name, files)
-        return
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+        taken: dict[str, Named] = {}
+        for entry in listing:
+            for member in filter(_is_here, _members(entry)):
+                named = self._named(member)
+                if taken.setdefault(named[0], named) != named:
+                    where = f"output {self._output}: Directory {target.name!r}"
+                    raise WorkflowException(f"{where} has two entries called {named[0]!r}")
+        return [self._placed(entry, target) for entry in listing]
+
+    def _tree(self, source: str, target: Path, shown: str, above: tuple[str, ...]) -> list[CwlObject]:
+        """Bring all below a folder; returns its listing.
+
+        Args:
+            source: the folder, links followed.
+            target: where it goes.
+            shown: what the user calls it.
+            above: it and the folders around it, links followed.
+        """
+        target.mkdir()
+        try:
+            entries = sorted(os.scandir(source), key=lambda entry: entry.name)
+        except PermissionError as error:
+            self._problem(shown, f"cannot be read ({error.strerror})")
+            return []
+        listing = []
+        for entry in entries:
+            found = self._entry(entry, target, f"{shown}/{entry.name}", above)
+            if found is not None:
+                listing.append(found)
+        return listing
+
+    def _entry(
+        self, entry: os.DirEntry[str], folder: Path, shown: str, above: tuple[str, ...]
+    ) -> CwlObject | None:
+        real, status = self._look(entry, shown)
+        if status is None:
+            return None
+        target = folder / entry.name
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            if real in above:
+                self._problem(shown, "leads back, through a link, to a folder that it is in")
+                return None
+            listing = self._tree(real, target, shown, (*above, real))
+            return {
+                "location": file_url(target),
+                "basename": entry.name,
+                "class": "Directory",
+                "listing": listing,
+            }
+        if kind != stat.S_IFREG:
+            self._problem(shown, f"is {_KINDS.get(kind, 'no file')}")
+            return None
+        if status.st_uid != os.geteuid() and not os.access(real, os.R_OK):
+            self._problem(shown, "cannot be read by this service")
+            return None
+        share(real, target, status)
+        return {
+            "location": file_url(target),
+            "basename": entry.name,
+            "class": "File",
+            "size": status.st_size,
+        }
+
+    def _look(self, entry: os.DirEntry[str], shown: str) -> tuple[str, os.stat_result | None]:
+        """Where an entry really is, and what; None for what cannot be handed out."""
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            self._problem(shown, "has a name that is not UTF-8")
+            return "", None
+        if not entry.is_symlink():
+            return entry.path, entry.stat(follow_symlinks=False)
+        to = os.readlink(entry.path)  # noqa: PTH115
+        try:
+            real = self._files.policy.check_path(Path(entry.path))
+            return real, os.stat(real)  # noqa: PTH116
+        except ValidationException:
+            self._problem(shown, f"is a link to {to}, which is not among the run's files")
+        except OSError as error:
+            loops = error.errno == errno.ELOOP
+            self._problem(
+                shown, f"is a link to {to}, which {'leads back to itself' if loops else 'is not there'}"
+            )
+        return "", None
+
+    def _problem(self, shown: str, what: str) -> None:
+        if len(self.problems) < _MOST_PROBLEMS:
+            entry = shown.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            entry = entry if entry.isprintable() else repr(entry)[1:-1]
+            self.problems.append(
+                f"output {self._output}: {entry} {what}, so it cannot be handed out;"
+                " the tool should remove it, or the output's glob leave it out"
+            )
 
 
-def _listing(folder: Path) -> list[dict[str, Any]]:
-    entries = []
-    for path in sorted(folder.iterdir()):
-        entry: dict[str, Any] = {"location": file_url(path), "basename": path.name}
-        if path.is_dir():
-            entry |= {"class": "Directory", "listing": _listing(path)}
+def _members(item: CwlObject) -> list[CwlObject]:
+    """A File or Directory and all its secondary files."""
+    found = [item]
+    for entry in item.get("secondaryFiles") or ():
+        found += _members(entry)
+    return found
+
+
+def _is_here(item: CwlObject) -> bool:
+    """Whether it is a local file or a literal: what is elsewhere (http and the like) stays there."""
+    location = item.get("location", "")
+    return location.startswith("_:") or urlsplit(location).scheme in ("", "_", "file")
+
+
+def _name(item: CwlObject) -> str:
+    name = item.get("basename") or item.get("location", "").rpartition("/")[2]
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise WorkflowException(f"the basename {name!r} of an output is not the name of a file")
+    return str(name)
+
+
+def _names(value: Any) -> Iterable[str]:
+    """All names that outputs and their secondary files have."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _names(item)
+    elif isinstance(value, dict):
+        if value.get("class") in ("File", "Directory"):
+            yield from (_name(member) for member in _members(value) if _is_here(member))
         else:
-            entry |= {"class": "File", "size": path.stat().st_size}
-        entries.append(entry)
-    return entries
+            yield from _names(list(value.values()))
 
 
-def _tidy(item: dict[str, Any]) -> None:
+def _outline(listing: list[CwlObject]) -> list[Any]:
+    """What tells one listing from another."""
+    return [
+        [
+            item.get("basename"),
+            item.get("location"),
+            _outline(item.get("listing") or []),
+            _outline(item.get("secondaryFiles") or []),
+        ]
+        for item in listing
+    ]
+
+
+def _tidy(item: CwlObject) -> None:
     for name in _DERIVED:
         item.pop(name, None)

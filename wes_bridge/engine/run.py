@@ -469,11 +469,15 @@ class Run:
         """Blocking: gather the outputs, and say how it all ended."""
         walk.check_outputs()
         outputs: dict[str, Any] = {}
+        left_out: list[str] = []
         if walk.outputs is not None:
-            outputs = OutputFolder(self._folder.outputs, self._fs("")).gather(walk.outputs)
+            gathered = OutputFolder(self._folder.outputs, self._fs(""))
+            outputs, left_out = gathered.gather(walk.outputs), gathered.problems
         if self._unsupported:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {self._unsupported}", UNSUPPORTED)
-        if walk.status == "success":
+        for problem in left_out:
+            self._note(State.EXECUTOR_ERROR, problem)
+        if walk.status == "success" and not left_out:
             return Ending(State.COMPLETE, 0, tuple(self._log.warnings[:_LOG_LINES]), outputs)
         messages = self._problems or self._log.errors or ["the workflow could not make any more progress"]
         return Ending(

@@ -20,6 +20,7 @@ from connexion.middleware.request_validation import (
 )
 from connexion.resolver import Resolver
 from connexion.validators import ParameterValidator
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -27,6 +28,15 @@ from starlette.types import Receive, Scope, Send
 from wes_bridge.wes.errors import BadRequestError
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _AnyPath(PathConvertor):
+    """The rest of an address, with line breaks: commands give files any name, and starlette's ends at one."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("path", _AnyPath())
 
 
 def bound_resolver(handlers: Mapping[str, Handler]) -> Resolver:

@@ -86,6 +86,7 @@ class FileHandlers:
             "entries": [
                 {"name": entry.name, "type": "folder" if entry.is_folder else "file"}
                 | ({} if entry.size is None else {"size": entry.size})
+                | ({"executable": True} if entry.is_executable else {})
                 | {"url": links.file(run_id, prefix + entry.name)}
                 for entry in found
             ],

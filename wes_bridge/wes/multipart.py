@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from wes_bridge.data.attachments import Incoming
+from wes_bridge.model.headers import EXECUTABLE
 from wes_bridge.wes.errors import BadRequestError, TooLargeError
 
 ATTACHMENT = "workflow_attachment"
@@ -21,6 +22,7 @@ MAX_FIELDS = 64 * 1024**2
 """Bytes that all fields other than attachments may have together."""
 _MAX_FIELD_COUNT = 100
 _MAX_HEADER = 16 * 1024
+_EXECUTABLE = EXECUTABLE.lower().encode()
 _PARAMETER = re.compile(r';\s*([\w!#$%&\'*+.^`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;]*)')
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed header
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -52,6 +54,7 @@ class FormParser:
         self._header = bytearray()
         self._header_value = bytearray()
         self._disposition = ""
+        self._is_executable = False
         self._parser = self._make_parser(boundary)
 
     def _make_parser(self, boundary: str) -> MultipartParser:
@@ -97,6 +100,7 @@ class FormParser:
 
     def _on_part(self) -> None:
         self._disposition = ""
+        self._is_executable = False
         self._in_file = False
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -111,6 +115,8 @@ class FormParser:
                 self._disposition = self._header_value.decode()
             except UnicodeDecodeError:
                 raise BadRequestError("multipart/form-data: a part's header is not UTF-8") from None
+        elif self._header.lower() == _EXECUTABLE:
+            self._is_executable = self._header_value.strip().lower() == b"true"
         self._header.clear()
         self._header_value.clear()
 
@@ -133,7 +139,7 @@ class FormParser:
             return
         if name is None:
             raise BadRequestError(f"{ATTACHMENT}: a part has no file name in its Content-Disposition")
-        self._incoming.begin(name)
+        self._incoming.begin(name, is_executable=self._is_executable)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file and not self._no_file:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from wes_bridge.data.downloads import Opened, RangeError, parse_range
+from wes_bridge.model.headers import EXECUTABLE
 from wes_bridge.wes.errors import NoSuchRangeError
 from wes_bridge.wes.threads import Threads
 
@@ -130,6 +131,7 @@ def send_file(
         "Last-Modified": formatdate(opened.mtime_ns / 1e9, usegmt=True),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
+        **({EXECUTABLE: "true"} if opened.is_executable else {}),
         **_SAFE,
     }
     if _is_known(request, opened):
