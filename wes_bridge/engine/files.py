@@ -14,10 +14,13 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from cwl_utils.types import CWLDirectoryType, CWLFileType
+from cwltool.errors import WorkflowException
 from cwltool.pathmapper import MapperEnt, PathMapper
 from cwltool.stdfsaccess import StdFsAccess, abspath
+from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import file_uri, uri_file_path
 
+from wes_bridge.data.special import readable, what_is_wrong
 from wes_bridge.engine.fetching import Policy, fetch_http
 
 
@@ -44,7 +47,11 @@ class RunFsAccess(StdFsAccess):
     def glob(self, pattern: str) -> list[str]:
         """``file://`` URLs matching ``pattern``, in no particular order."""
         found = glob.glob(abspath(pattern, self.basedir))  # noqa: PTH207  # hidden-file rules of glob.glob are CWL's
-        return [file_uri(name) for name in found]
+        try:
+            return [file_uri(name) for name in found]
+        except UnicodeEncodeError as error:
+            name = readable(os.path.relpath(error.object, self.basedir))
+            raise WorkflowException(f"{name} has a name that is not UTF-8, so it can be no output") from error
 
     def open(self, fn: str, mode: str) -> IO[Any]:
         """Open a file to read; one at an http(s) URL is fetched."""
@@ -64,8 +71,21 @@ class RunFsAccess(StdFsAccess):
         return _is_remote(fn) or self._allowed(fn, Path.is_file)
 
     def isdir(self, fn: str) -> bool:
-        """Whether it is a directory that may be read."""
-        return not _is_remote(fn) and self._allowed(fn, Path.is_dir)
+        """Whether it is a directory that may be read.
+
+        Raises:
+            ValidationException: it is something else than a file or directory, a pipe or a broken link.
+        """
+        if _is_remote(fn) or fn.startswith("_:"):
+            return False
+        if self._allowed(fn, Path.is_dir):
+            return True
+        path = abspath(fn, self.basedir)
+        wrong = what_is_wrong(path)
+        if wrong is not None:
+            name = readable(os.path.basename(path))  # noqa: PTH119
+            raise ValidationException(f"{name} is {wrong}, so it can be no File or Directory")
+        return False
 
     def _allowed(self, name: str, test: Any) -> bool:
         path = self._permitted.get(name)

@@ -8,7 +8,6 @@ are no text) is told as a problem, and the rest is gathered all the same.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -23,17 +22,12 @@ from cwltool.utils import visit_files_directories
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.data.linking import share
+from wes_bridge.data.special import broken_link, readable, special_kind
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.model.output_places import NameConflictError, Named, OutputPlaces
 
 _DERIVED = ("path", "nameroot", "nameext", "dirname", "http://commonwl.org/cwltool#generation")
-_KINDS = {
-    stat.S_IFIFO: "a named pipe (FIFO)",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
-}
 _MOST_PROBLEMS = 50
 
 CwlObject = dict[str, Any]
@@ -175,8 +169,7 @@ class OutputFolder:
         if status is None:
             return None
         target = folder / entry.name
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFDIR:
+        if stat.S_ISDIR(status.st_mode):
             if real in above:
                 self._problem(shown, "leads back, through a link, to a folder that it is in")
                 return None
@@ -187,8 +180,9 @@ class OutputFolder:
                 "class": "Directory",
                 "listing": listing,
             }
-        if kind != stat.S_IFREG:
-            self._problem(shown, f"is {_KINDS.get(kind, 'no file')}")
+        special = special_kind(status.st_mode)
+        if special is not None:
+            self._problem(shown, f"is {special}")
             return None
         if status.st_uid != os.geteuid() and not os.access(real, os.R_OK):
             self._problem(shown, "cannot be read by this service")
@@ -210,25 +204,20 @@ class OutputFolder:
             return "", None
         if not entry.is_symlink():
             return entry.path, entry.stat(follow_symlinks=False)
-        to = os.readlink(entry.path)  # noqa: PTH115
         try:
             real = self._files.policy.check_path(Path(entry.path))
             return real, os.stat(real)  # noqa: PTH116
         except ValidationException:
+            to = readable(os.readlink(entry.path))  # noqa: PTH115
             self._problem(shown, f"is a link to {to}, which is not among the run's files")
         except OSError as error:
-            loops = error.errno == errno.ELOOP
-            self._problem(
-                shown, f"is a link to {to}, which {'leads back to itself' if loops else 'is not there'}"
-            )
+            self._problem(shown, f"is {broken_link(entry.path, error)}")
         return "", None
 
     def _problem(self, shown: str, what: str) -> None:
         if len(self.problems) < _MOST_PROBLEMS:
-            entry = shown.encode(errors="surrogateescape").decode(errors="backslashreplace")
-            entry = entry if entry.isprintable() else repr(entry)[1:-1]
             self.problems.append(
-                f"output {self._output}: {entry} {what}, so it cannot be handed out;"
+                f"output {self._output}: {readable(shown)} {what}, so it cannot be handed out;"
                 " the tool should remove it, or the output's glob leave it out"
             )
 
