@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cwltool.context import RuntimeContext
-from cwltool.mutation import MutationManager
 from cwltool.process import shortname
 
+from wes_bridge.engine.mutation import Mutations
 from wes_bridge.model.run_options import RunOptions
 
 
@@ -88,7 +88,7 @@ def run_context(
     context.run_id = run_id
     context.basedir = "/nonexistent"
     context.make_fs_access = make_fs_access
-    context.mutation_manager = MutationManager()
+    context.mutation_manager = Mutations()
     context.toplevel = True
     context.workflow_eval_lock = threading.Condition(threading.RLock())
     context.use_container = True

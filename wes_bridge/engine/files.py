@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import MutableSequence
+from collections.abc import Iterable, Iterator, MutableSequence
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
@@ -17,6 +17,7 @@ from cwl_utils.types import CWLDirectoryType, CWLFileType
 from cwltool.errors import WorkflowException
 from cwltool.pathmapper import MapperEnt, PathMapper
 from cwltool.stdfsaccess import StdFsAccess, abspath
+from cwltool.utils import adjustFileDirObjs
 from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import file_uri, uri_file_path
 
@@ -135,12 +136,35 @@ class UrlPathMapper(PathMapper):
 
     ``resolved`` is where an input comes from: a plain path for a local one (cwltool expects that when an
     output turns out to be an input), a URL otherwise, the text of a literal. Nothing is downloaded.
+
+    cwltool's knows one target for each location, so that a file in two listings, or under two names, is in
+    one of them only. This one keeps the others, too (:meth:`entries`).
     """
+
+    def __init__(
+        self,
+        referenced_files: MutableSequence[CWLFileType | CWLDirectoryType],
+        basedir: str,
+        stagedir: str,
+        separateDirs: bool = True,
+    ) -> None:
+        self._pathmap: dict[str, MapperEnt] = {}
+        self._others: list[tuple[str, MapperEnt]] = []
+        self._named: dict[str, dict[str, str]] = {}
+        self.stagedir = stagedir
+        self.separateDirs = separateDirs
+        self.setup(referenced_files, basedir)
 
     def setup(self, referenced_files: MutableSequence[CWLFileType | CWLDirectoryType], basedir: str) -> None:
         """Give each input a folder of its own below ``stagedir`` (when they are to be separate)."""
-        for number, item in enumerate(referenced_files):
+        listed = _listed(referenced_files)
+        numbered = sorted(enumerate(referenced_files), key=lambda pair: pair[1]["location"] in listed)
+        for number, item in numbered:  # a Directory comes before what is in it
             stagedir = f"{self.stagedir}/{number}" if self.separateDirs else self.stagedir
+            if self.separateDirs:
+                if self._is_placed(item):
+                    continue
+                self._set_aside(item)
             self.visit(item, stagedir, basedir, copy=bool(item.get("writable")), staged=True)
 
     def visit(
@@ -153,28 +177,89 @@ class UrlPathMapper(PathMapper):
     ) -> None:
         """Map one File or Directory and what belongs to it."""
         location = obj["location"]
-        if location in self._pathmap:
+        if location in self._pathmap and not staged:
             return
         folder = obj.get("dirname") or stagedir
         target = os.path.join(folder, obj["basename"])  # noqa: PTH118  # a path of the session, not of here
         if obj["class"] == "Directory":
             kind = "WritableDirectory" if copy else "Directory"
-            self._pathmap[location] = MapperEnt(_local_path(location), target, kind, staged)
+            self._put(location, MapperEnt(_local_path(location), target, kind, staged))
             inside = staged and location.startswith("_:")
             self.visitlisting(obj.get("listing", []), target, basedir, copy=copy, staged=inside)
             return
         if location.startswith("_:") and "contents" in obj:
             kind = "CreateWritableFile" if copy else "CreateFile"
-            self._pathmap[location] = MapperEnt(obj["contents"], target, kind, staged)
+            self._put(location, MapperEnt(obj["contents"], target, kind, staged))
         else:
             resolved = _local_path(abspath(location, basedir))
-            self._pathmap[location] = MapperEnt(resolved, target, "WritableFile" if copy else "File", staged)
+            self._put(location, MapperEnt(resolved, target, "WritableFile" if copy else "File", staged))
         self.visitlisting(obj.get("secondaryFiles", []), folder, basedir, copy=copy, staged=staged)
+
+    def _put(self, location: str, entry: MapperEnt) -> None:
+        known = self._pathmap.setdefault(location, entry)
+        if known.target != entry.target:
+            self._others.append((location, entry))
+        name = os.path.basename(entry.target)  # noqa: PTH119
+        self._named.setdefault(location, {}).setdefault(name, entry.target)
+
+    def _is_placed(self, item: CWLFileType | CWLDirectoryType) -> bool:
+        """Whether an input is there under its name already, and its secondary files beside it."""
+        target = self._named.get(item["location"], {}).get(item["basename"])
+        if target is None:
+            return False
+        folder = os.path.dirname(target)  # noqa: PTH120
+        return all(
+            self._named.get(other["location"], {}).get(other["basename"]) == f"{folder}/{other['basename']}"
+            for other in item.get("secondaryFiles", [])
+        )
+
+    def _set_aside(self, item: CWLFileType | CWLDirectoryType) -> None:
+        """Let an input that is somewhere already, under another name or alone, have its next place first."""
+        known = self._pathmap.pop(item["location"], None)
+        if known is not None:
+            self._others.append((item["location"], known))
+            self._named[item["location"]].pop(item["basename"], None)
+        for other in item.get("secondaryFiles", []):
+            self._set_aside(other)
+
+    def update(
+        self, key: str, resolved: str, target: str, ctype: str | None, stage: bool | None
+    ) -> MapperEnt:
+        """Give an input another place, in the working directory: it is not at its first any more."""
+        old, names = self._pathmap[key], self._named.setdefault(key, {})
+        if old.staged:
+            self._named[key] = names = {name: place for name, place in names.items() if place != old.target}
+            inside = f"{old.target}/"
+            self._others = [item for item in self._others if not item[1].target.startswith(inside)]
+        names[os.path.basename(target)] = target  # noqa: PTH119
+        return super().update(key, resolved, target, ctype, stage)
+
+    def entries(self) -> Iterator[tuple[str, MapperEnt]]:
+        """Location and place of all there is to be, also of what is there more than once."""
+        yield from self._pathmap.items()
+        yield from self._others
+
+    def target_of(self, item: CWLFileType | CWLDirectoryType) -> str:
+        """The path in the session of an input, by its name where it has several."""
+        location = item["location"]
+        target = self._named.get(location, {}).get(item.get("basename", ""))
+        return self.mapper(location).target if target is None else target
 
     def reversemap(self, target: str) -> tuple[str, str] | None:
         """The location and origin of the input at ``target``; None for a literal: it has no other place."""
-        found = super().reversemap(target)
-        return None if found is None or found[0].startswith("_:") else found
+        for location, entry in self.entries():
+            if entry.target == target:
+                return None if location.startswith("_:") else (location, entry.resolved)
+        return None
+
+
+def _listed(items: Iterable[CWLFileType | CWLDirectoryType]) -> set[str]:
+    """Locations of all that is in listings of Directories."""
+    found: set[str] = set()
+    for item in items:
+        for entry in item.get("listing", []) if item["class"] == "Directory" else ():
+            adjustFileDirObjs(entry, lambda inner: found.add(inner["location"]))
+    return found
 
 
 def _local_path(location: str) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 from cwltool.errors import WorkflowException
 from cwltool.job import JobBase
-from cwltool.pathmapper import MapperEnt, PathMapper
+from cwltool.pathmapper import MapperEnt
 from cwltool.utils import bytes2str_in_dicts, visit_files_directories
 from schema_salad.ref_resolver import file_uri
 
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine.context import StepContext
+from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.hints import preferences_of
 from wes_bridge.engine.requirements import image_of, success_codes
 from wes_bridge.model.preferences import Preferences
@@ -29,6 +30,9 @@ class BridgeJob(JobBase):
     Attributes:
         context: the step's context, with its place.
     """
+
+    pathmapper: UrlPathMapper
+    generatemapper: UrlPathMapper
 
     def __init__(self, *args: Any, context: StepContext) -> None:
         super().__init__(*args)
@@ -98,7 +102,7 @@ class BridgeJob(JobBase):
     def _stdin_path(self) -> str | None:
         if self.stdin is None:
             return None
-        if all(entry.target != self.stdin for entry in self.pathmapper):
+        if all(entry.target != self.stdin for _, entry in self.pathmapper.entries()):
             raise WorkflowException(f"{self.key}: stdin {self.stdin} is not one of the staged files")
         return str(self.stdin)
 
@@ -145,6 +149,13 @@ class BridgeJob(JobBase):
         visit_files_directories(outputs, _locate)
         return outputs, status
 
+    def read_no_more(self) -> None:
+        """The step has ended, however: what it read may be updated in place."""
+        manager = self.builder.mutation_manager
+        if manager is not None:
+            for item in self.collect_outputs.keywords["readers"].values():
+                manager.release_reader(self.name, item)
+
     def _status(self, exit_code: int) -> str:
         """CWL v1.2 CommandLineTool ``successCodes`` and its two siblings, in this order."""
         if exit_code in self.successCodes:
@@ -188,9 +199,9 @@ def _checksums(files: list[Any]) -> dict[str, str]:
 
 
 def _staged_of(
-    mapper: PathMapper, inplace: bool, sizes: dict[str, int], checksums: dict[str, str]
+    mapper: UrlPathMapper, inplace: bool, sizes: dict[str, int], checksums: dict[str, str]
 ) -> Iterator[StagedFile]:
-    for location, entry in mapper.items():
+    for location, entry in mapper.entries():
         if entry.staged:
             yield _staged_file(entry, inplace, sizes.get(location), checksums.get(location))
 
@@ -219,10 +230,10 @@ def _locate(item: dict[str, Any]) -> None:
     item["location"] = _url(item["location"])
 
 
-def _refuse_collisions(mapper: PathMapper) -> None:
+def _refuse_collisions(mapper: UrlPathMapper) -> None:
     """CWL v1.2 InitialWorkDirRequirement: two different things must not get the same name."""
     taken: dict[str, str] = {}
-    for entry in mapper:
+    for _, entry in mapper.entries():
         if entry.staged and taken.setdefault(entry.target, entry.resolved) != entry.resolved:
             raise WorkflowException(
                 f"InitialWorkDirRequirement places both {taken[entry.target]!r} and {entry.resolved!r}"

@@ -20,6 +20,7 @@ from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.jobs import BridgeJob
+from wes_bridge.engine.mutation import InUseError, Mutations
 from wes_bridge.model.run_options import Override
 from wes_bridge.model.units import MIB
 
@@ -39,6 +40,16 @@ class BridgeTool(CommandLineTool):
     ) -> PathMapper:
         """A mapper that keeps URLs."""
         return UrlPathMapper(reffiles, runtimeContext.basedir, stagedir, separateDirs)
+
+    def _initialworkdir(self, j: Any, builder: Builder) -> None:
+        """As cwltool, with copies: cwltool writes into what it places, and that may be an object of the
+        document, which the tool's next job is given as well, or of an input that is placed twice."""
+        evaluate = builder.do_eval
+        builder.do_eval = lambda *args, **kwargs: _copied(evaluate(*args, **kwargs))
+        try:
+            super()._initialworkdir(j, builder)
+        finally:
+            del builder.do_eval
 
     def evalResources(self, builder: Builder, runtimeContext: StepContext) -> dict[str, int | float]:
         """As cwltool, with what the run overrides; minima and maxima are kept as ``builder.requested``."""
@@ -62,6 +73,21 @@ class BridgeTool(CommandLineTool):
             if outputs is not None:
                 yield Recalled(output_callbacks, outputs)
                 return
+        yield from self._when_free(job_order, output_callbacks, context)
+
+    def _when_free(self, job_order: Any, output_callbacks: Any, context: StepContext) -> Iterator[Any]:
+        """Its job; None as long as a file that it is to update in place is read by others."""
+        mutations = context.mutation_manager
+        while isinstance(mutations, Mutations):
+            mutations.begin()
+            try:
+                jobs = list(super().job(job_order, output_callbacks, context))
+            except InUseError:
+                mutations.take_back()
+                yield None
+                continue
+            yield from jobs
+            return
         yield from super().job(job_order, output_callbacks, context)
 
     @functools.cached_property
@@ -83,6 +109,12 @@ class Recalled:
     def run(self, _context: StepContext) -> None:
         """Tell what it made then."""
         self._callback(self._outputs, "success")
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _digest(value: Any) -> str:

@@ -89,6 +89,7 @@ class Walk:
             WorkflowException: the graph cannot go on, with the reason.
         """
         for item in finished:
+            item.job.read_no_more()
             if item.job.output_callback:
                 item.job.output_callback(item.outputs, item.status)
         jobs: list[BridgeJob] = []
