@@ -151,6 +151,7 @@ class UrlPathMapper(PathMapper):
         self._pathmap: dict[str, MapperEnt] = {}
         self._others: list[tuple[str, MapperEnt]] = []
         self._named: dict[str, dict[str, str]] = {}
+        self._collected: tuple[str, str] | None = None
         self.stagedir = stagedir
         self.separateDirs = separateDirs
         self.setup(referenced_files, basedir)
@@ -246,11 +247,31 @@ class UrlPathMapper(PathMapper):
         return self.mapper(location).target if target is None else target
 
     def reversemap(self, target: str) -> tuple[str, str] | None:
-        """The location and origin of the input at ``target``; None for a literal: it has no other place."""
+        """The location and origin of the input at ``target``.
+
+        None for a literal, which has no other place, and where the command has put something else.
+        """
         for location, entry in self.entries():
             if entry.target == target:
-                return None if location.startswith("_:") else (location, entry.resolved)
+                is_input = not location.startswith("_:") and not self._is_replaced(entry)
+                return (location, entry.resolved) if is_input else None
         return None
+
+    def collect_from(self, workdir: str, place: str) -> None:
+        """Say where what the command left in the session's ``workdir`` is now."""
+        self._collected = (f"{workdir}/", place)
+
+    def _is_replaced(self, entry: MapperEnt) -> bool:
+        """Whether something else is now where an input was in the working directory: ``sed -i`` writes a new
+        file, and the link to the input is gone."""
+        workdir, place = self._collected or ("", "")
+        if not workdir or not entry.target.startswith(workdir):
+            return False
+        left = os.path.join(place, entry.target[len(workdir) :])  # noqa: PTH118
+        try:
+            return os.path.lexists(left) and not os.path.samefile(left, entry.resolved)  # noqa: PTH121
+        except OSError:
+            return True
 
 
 def _listed(items: Iterable[CWLFileType | CWLDirectoryType]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,8 @@ class BridgeJob(JobBase):
                 f"{self.key} has an empty command line: give baseCommand, arguments or an inputBinding"
             )
         image, required = image_of(self)
+        staged = list(self._staged())
+        self._check_streams(staged)
         return StepPlan(
             name=self.key,
             argv=argv,
@@ -80,7 +83,7 @@ class BridgeJob(JobBase):
             stdin=self._stdin_path(),
             stdout=self.stdout,
             stderr=self.stderr,
-            staged=list(self._staged()),
+            staged=staged,
             resources=self._resources(),
             time_limit=self.timelimit or None,
             network=self.networkaccess,
@@ -105,6 +108,28 @@ class BridgeJob(JobBase):
         if all(entry.target != self.stdin for _, entry in self.pathmapper.entries()):
             raise WorkflowException(f"{self.key}: stdin {self.stdin} is not one of the staged files")
         return str(self.stdin)
+
+    def _check_streams(self, staged: list[StagedFile]) -> None:
+        """Refuse a stream that would be written where something is that must not be written to."""
+        for name, file in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if not file:
+                continue
+            path = posixpath.normpath(posixpath.join(self.builder.outdir, file))
+            for item in staged:
+                if item.path == path or path.startswith(f"{item.path}/"):
+                    if item.mode is StageMode.READ and item.url is not None:
+                        raise WorkflowException(
+                            f"{self.key}: {name} is to be written to {file}, where InitialWorkDirRequirement"
+                            f" places {posixpath.basename(item.path)} to be read only: give {name} another"
+                            " name, or make the entry writable"
+                        )
+                    if item.path == path and item.directory:
+                        raise WorkflowException(f"{self.key}: {name} is to be written to {file}, a directory")
+                elif item.path.startswith(f"{path}/"):
+                    raise WorkflowException(
+                        f"{self.key}: {name} is to be written to {file}, but InitialWorkDirRequirement makes"
+                        " that a directory"
+                    )
 
     def _staged(self) -> Iterator[StagedFile]:
         yield StagedFile(path=self.builder.tmpdir, directory=True, mode=StageMode.COPY)
@@ -140,8 +165,10 @@ class BridgeJob(JobBase):
         status = self._status(outcome.exit_code)
         if status != "success":
             _logger.warning("[%s] exited with status %d", self.key, outcome.exit_code)
+        place = str(url_path(outcome.output_dir))
+        self.pathmapper.collect_from(self.builder.outdir, place)
         try:
-            outputs = self.collect_outputs(str(url_path(outcome.output_dir)), outcome.exit_code)
+            outputs = self.collect_outputs(place, outcome.exit_code)
         except WorkflowException as error:
             _logger.error("[%s] %s", self.key, error)
             return {}, "permanentFail"
