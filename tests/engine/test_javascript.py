@@ -1,13 +1,19 @@
 """Expressions in QuickJS: the values CWL expects, and no way to hang or harm the engine."""
 
-import threading
+import contextvars
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
-import quickjs
 from cwl_utils import expression
 from cwl_utils.errors import WorkflowException
 
 from wes_bridge.engine import javascript
+from wes_bridge.engine.js_processes import Stopper
 
 JS = [{"class": "InlineJavascriptRequirement", "expressionLib": ["function twice(x) { return 2 * x; }"]}]
 
@@ -48,29 +54,142 @@ def test_an_endless_loop_is_stopped_and_named() -> None:
         evaluate("${ while (true) {} }", timeout=0.2)
 
 
+NATIVE_HANG = "$('a'.repeat(1 << 26).indexOf('a'.repeat(1 << 20) + 'b'))"
+"""QuickJS does not look at the clock meanwhile: hours."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [NATIVE_HANG, "$(/(a+)+b/.test('a'.repeat(40)))", "${ for (;;) { try { f(); } finally { continue; } } }"],
+)
+def test_what_hangs_inside_the_engine_is_stopped(text: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(WorkflowException, match=r"longer than 0\.2 s"):
+        evaluate(text, timeout=0.2)
+    assert time.monotonic() - begun < 20  # of a machine that may be busy
+    assert evaluate("$(1 + 1)") == 2
+
+
+def test_who_claims_to_be_interrupted_is_not_tried_again() -> None:
+    begun = time.process_time()
+    with pytest.raises(WorkflowException, match="Error: interrupted"):
+        evaluate('${ throw new Error("interrupted"); }', timeout=20)
+    assert time.process_time() - begun < 1
+
+
 def test_the_time_of_others_does_not_count() -> None:
-    """QuickJS counts the processor time of the whole process."""
-    others = [threading.Thread(target=_burn, args=(1.5,)) for _ in range(3)]
-    for other in others:
-        other.start()
-    busy = "${ var end = Date.now() + %d; while (Date.now() < end) {} return 'done'; }"
-    try:
-        assert evaluate(busy % 300, timeout=0.4) == "done"
-        with pytest.raises(WorkflowException, match="longer than"):
-            evaluate("${ while (true) {} }", timeout=0.2)
-    finally:
-        for other in others:
-            other.join()
+    busy = "${ var end = Date.now() + 300; while (Date.now() < end) {} return 'done'; }"
+    with ThreadPoolExecutor(4) as threads:
+        burning = [threads.submit(evaluate, "${ for (;;) {} }", timeout=1.0) for _ in range(3)]
+        assert evaluate(busy, timeout=0.5) == "done"
+        assert all("longer than 1 s" in str(burned.exception()) for burned in burning)
 
 
-def _burn(seconds: float) -> None:
-    context = quickjs.Context()
-    context.eval(f"var end = Date.now() + {1000 * seconds}; while (Date.now() < end) {{}}")
+def test_expressions_are_stopped_from_outside() -> None:
+    stopper = Stopper()
+
+    def begin(text: str) -> object:
+        javascript.stop_with(stopper)
+        return evaluate(text, timeout=600)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert threads.submit(contextvars.copy_context().run, begin, "$(1 + 1)").result() == 2
+        before = {child.pid for child in psutil.Process().children()}
+        hanging = [
+            threads.submit(contextvars.copy_context().run, begin, text)
+            for text in ("${ for (;;) {} }", NATIVE_HANG)
+        ]
+        _until(lambda: all(not stopped.done() for stopped in hanging) and len(_burning()) >= 2)
+        stopper.stop()
+        for stopped in hanging:
+            with pytest.raises(WorkflowException, match="stopped, since its run was"):
+                stopped.result(20)
+        with pytest.raises(WorkflowException, match="stopped, since its run was"):
+            threads.submit(contextvars.copy_context().run, begin, "$(1 + 1)").result(20)
+    assert evaluate("$(1 + 1)") == 2  # those of others go on
+    assert not _burning(), before
 
 
-def test_too_much_memory_is_refused() -> None:
-    with pytest.raises(WorkflowException, match="MiB"):
-        evaluate("${ var a = 'x'; while (true) { a = a + a; } }")
+def test_a_process_that_was_killed_is_replaced_and_told() -> None:
+    assert evaluate("$(1 + 1)") == 2
+    with ThreadPoolExecutor(1) as threads:
+        hanging = threads.submit(evaluate, "${ for (;;) {} }", timeout=600)
+        _until(_burning)
+        for child in _burning():
+            child.kill()
+        with pytest.raises(WorkflowException, match=r"SIGKILL.*memory"):
+            hanging.result(20)
+    for child in _evaluators():
+        child.kill()
+        child.wait(20)
+    assert evaluate("$(1 + 1)") == 2
+
+
+def test_no_process_outlives_us() -> None:
+    script = """
+import threading
+from tests.engine.test_javascript import evaluate, javascript
+
+javascript.install()
+evaluate("$(1 + 1)")
+threading.Thread(target=evaluate, args=(%r, {}, 0.5)).start()
+print("begun", flush=True)
+"""
+    for text in ("$(1 + 1)", NATIVE_HANG):
+        parent = subprocess.Popen([sys.executable, "-c", script % text], stdout=subprocess.PIPE)
+        assert parent.stdout and parent.stdout.readline()
+        children = psutil.Process(parent.pid).children()
+        parent.kill()
+        parent.wait()
+        assert children
+        assert psutil.wait_procs(children, 60)[1] == []
+
+
+def _evaluators() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "js_evaluator" in " ".join(child.cmdline())]
+
+
+def _burning() -> list[psutil.Process]:
+    """Those that have begun to evaluate something long."""
+    return [child for child in _evaluators() if sum(child.cpu_times()[:2]) > 0.3]
+
+
+def _until(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${ var a = []; for (;;) { a.push('x' + a.length); } }",
+        "${ var a = []; for (;;) { a.push(new Uint8Array(1 << 24)); } }",
+        "$('x'.repeat(1 << 28).split(''))",
+    ],
+)
+def test_too_much_memory_is_refused(text: str) -> None:
+    with pytest.raises(WorkflowException, match="256 MiB"):
+        evaluate(text, timeout=60)
+    assert evaluate("$(1 + 1)") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("$('x'.repeat(1 << 26))", "larger than 64 MiB"),
+        ("${ var a = []; for (var i = 0; i < 3000; i++) { a = [a]; } return a; }", "nested too deeply"),
+    ],
+)
+def test_a_value_that_would_harm_the_worker_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(WorkflowException, match=problem):
+        evaluate(text)
+
+
+def test_a_large_question_and_a_large_answer() -> None:
+    text = "ü" * 300_000
+    assert evaluate("$(inputs.x + inputs.x)", {"x": text}) == text + text
 
 
 def test_endless_recursion_is_refused() -> None:

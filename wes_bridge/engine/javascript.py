@@ -1,26 +1,25 @@
-"""CWL's JavaScript in an embedded QuickJS: nothing to install, limited in time and memory, no I/O.
+"""CWL's JavaScript in processes of QuickJS: nothing to install, limited in time and memory, no I/O.
 
-Each expression gets a context of its own, so that nothing leaks from one to the next and contexts never
-cross threads. Installing the engine replaces cwl-utils' Node.js one for the whole process.
+Each expression gets a context of its own, so that nothing leaks from one to the next, in a process that can
+be killed (:mod:`~wes_bridge.engine.js_processes`). Installing the engine replaces cwl-utils' Node.js one for
+the whole process.
 """
 
 from __future__ import annotations
 
+import contextvars
 import json
-import time
 from typing import Any
 
-import quickjs
 from cwl_utils.errors import JavascriptException
 from cwl_utils.sandboxjs import NodeJSEngine, set_js_engine
 from cwl_utils.types import CWLOutputType
 
-MEMORY_LIMIT = 256 * 1024**2
-"""Bytes an expression may use."""
-STACK_LIMIT = 1024**2
-"""Bytes of JavaScript stack."""
+from wes_bridge.engine.js_processes import EvaluationError, Evaluators, Stopper
 
 _CONSOLE = "var console={log:function(){},error:function(){},warn:function(){},info:function(){}};"
+_evaluators = Evaluators()
+_stopper: contextvars.ContextVar[Stopper | None] = contextvars.ContextVar("stopper", default=None)
 
 
 class QuickJSEngine(NodeJSEngine):
@@ -38,39 +37,27 @@ class QuickJSEngine(NodeJSEngine):
             Its value as JSON types; None for undefined.
 
         Raises:
-            JavascriptException: it failed, took too long or too much memory; the message shows it.
+            JavascriptException: it failed, took too long or too much memory, or was stopped.
         """
-        limit = timeout
-        while True:
-            begun = time.thread_time()
-            try:
-                result = _run(scan, jslib, limit)
-                return json.loads(result) if result is not None else None
-            except quickjs.JSException as error:
-                if "interrupted" in str(error) and time.thread_time() - begun < 0.9 * timeout:
-                    limit *= 2  # QuickJS counts what other threads of the process use
-                    continue
-                raise JavascriptException(_explain(str(error), scan, timeout)) from error
+        body = scan if scan.startswith("{") else f"{{return {scan};}}"
+        try:
+            result = _evaluators.evaluate(
+                f'"use strict";{_CONSOLE}\n{jslib}',
+                f'"use strict";JSON.stringify((function(){body})())',
+                timeout,
+                _stopper.get(),
+            )
+            return json.loads(result) if result is not None else None
+        except EvaluationError as error:
+            raise JavascriptException(f"{error}\nin the JavaScript expression: {scan}") from error
+        except RecursionError:
+            problem = f"its value is nested too deeply\nin the JavaScript expression: {scan}"
+            raise JavascriptException(problem) from None
 
 
-def _run(scan: str, jslib: str, seconds: float) -> str | None:
-    """The expression's value as JSON; ``seconds`` are of processor time, of the whole process."""
-    context = quickjs.Context()
-    context.set_memory_limit(MEMORY_LIMIT)
-    context.set_max_stack_size(STACK_LIMIT)
-    context.set_time_limit(seconds)
-    body = scan if scan.startswith("{") else f"{{return {scan};}}"
-    context.eval(f'"use strict";{_CONSOLE}\n{jslib}')
-    result: str | None = context.eval(f'"use strict";JSON.stringify((function(){body})())')
-    return result
-
-
-def _explain(error: str, scan: str, timeout: float) -> str:
-    if "interrupted" in error:
-        error = f"it took longer than {timeout:g} s and was stopped"
-    elif "out of memory" in error:
-        error = f"it used more than {MEMORY_LIMIT // 1024**2} MiB and was stopped"
-    return f"{error.strip()}\nin the JavaScript expression: {scan}"
+def stop_with(stopper: Stopper) -> None:
+    """Let the stopper end the expressions of the current context."""
+    _stopper.set(stopper)
 
 
 def install() -> None:

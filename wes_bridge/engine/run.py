@@ -27,8 +27,10 @@ from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
+from wes_bridge.engine.javascript import stop_with
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record
+from wes_bridge.engine.js_processes import Stopper
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
@@ -116,6 +118,7 @@ class Run:
         self._steps: dict[asyncio.Task[None], str] = {}
         self._finished: list[Finished] = []
         self._changed = asyncio.Event()
+        self._expressions = Stopper()
         self._collecting = asyncio.Semaphore(_COLLECT)
         self._journal = Journal()
         self._left = False
@@ -134,6 +137,7 @@ class Run:
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
         self._ask_to_cancel()
+        self._expressions.stop()
         for step in self._steps:
             step.cancel()
         self._changed.set()
@@ -141,6 +145,7 @@ class Run:
     def leave(self) -> None:
         """Stop following; what runs goes on, for the worker that takes the run up."""
         self._left = True
+        self._expressions.stop()
         for step in self._steps:
             step.cancel()
 
@@ -150,6 +155,7 @@ class Run:
         Cancelling the calling task leaves the run where it is, and so does a database that is gone.
         """
         self._log.activate()
+        stop_with(self._expressions)
         try:
             ending = await self._ending()
             if self._carried is not None and self._carried.is_rerun:

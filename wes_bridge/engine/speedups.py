@@ -4,8 +4,9 @@ cwltool's ``uniquename`` probes a process-wide set name by name, and ``parallel_
 element of a scatter whenever one of them ends: both are quadratic in the width of a scatter, and the first
 leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression, and
 its walks through objects ask abstract classes what everything is. Static type findings become warnings, as
-older runners treat them. Everything that reaches into cwltool from outside is in this file and
-:mod:`~wes_bridge.engine.quick_documents`, so that a new cwltool can be checked against it.
+older runners treat them. Everything that reaches into cwltool from outside is in this file,
+:mod:`~wes_bridge.engine.quick_documents` and :mod:`~wes_bridge.engine.decimals`, so that a new cwltool can be
+checked against it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from cwltool.errors import WorkflowException
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob
 from schema_salad.exceptions import ValidationException
 
-from wes_bridge.engine import quick_documents
+from wes_bridge.engine import decimals, quick_documents
 from wes_bridge.engine.files import UrlPathMapper
 
 _logger = logging.getLogger("cwltool")
@@ -181,6 +182,7 @@ def static_checker(*args: Any, **kwargs: Any) -> None:
 def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
+    decimals.install()
     Builder.do_eval = do_eval
     # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
     cwltool.utils.MutableMapping = cwl_utils.types.Mapping = dict
