@@ -28,7 +28,7 @@ from cwltool.errors import WorkflowException
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob
 from schema_salad.exceptions import ValidationException
 
-from wes_bridge.engine import quick_documents
+from wes_bridge.engine import quick_documents, shared_tools
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
@@ -156,6 +156,7 @@ def static_checker(*args: Any, **kwargs: Any) -> None:
 def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
+    shared_tools.install()
     Builder.do_eval = do_eval
     # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
     cwltool.utils.MutableMapping = cwl_utils.types.Mapping = dict
