@@ -1,4 +1,4 @@
-"""Loading of documents that many steps name: each is resolved once, and a tool is built once for all its steps.
+"""Documents that many steps name are resolved once, and a tool is built once for all its steps.
 
 For each step whose ``run`` names a document, cwltool resolves, converts and checks that whole document again,
 and builds the tool again: the time of loading grows with the square of the number of steps. What comes of it
@@ -60,7 +60,7 @@ def resolve_and_validate_document(
     """
     file = urldefrag(url)[0]
     context.skip_resolve_all = file in context.shared.files
-    if context.skip_resolve_all:  # else cwltool goes through all of it, only to see that nothing is left to do
+    if context.skip_resolve_all:  # cwltool would go through all of it, and see that nothing is left to do
         document = cmap({name: document[name] for name in (_VERSION,) if name in document}, fn=file)
     resolved, url = _resolve_and_validate(context, document, url)
     if "cwl:tool" not in document:  # a job, which names a document elsewhere
@@ -86,7 +86,7 @@ def make_tool_of(url: str, context: SharingContext) -> Process:
 
 
 def _handed_down(context: LoadingContext) -> str:
-    """Requirements and hints from around a tool, as text. Overrides of the tool itself are those of its address."""
+    """Requirements and hints from around a tool, as text. Its address alone tells which overrides it has."""
     return json.dumps([context.requirements, context.hints], sort_keys=True, default=str)
 
 
