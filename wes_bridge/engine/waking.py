@@ -2,8 +2,8 @@
 
 Whenever a job ends, cwltool asks every step of every workflow that is under way whether it can begin, or has
 more to give, and every element of a scatter: the time of a walk grows with the square of the number of steps.
-Here a step begins when the last of its sources is there, and what has begun is asked again when a job below it
-has ended: :func:`wake` follows the job's callback up to the top and marks what it passes. It must not know
+Here a step begins when the last of its sources is there, and what has begun is asked again when a job below
+it has ended: :func:`wake` follows the job's callback up to the top and marks what it passes. It must not know
 what jobs are, nor where they run.
 """
 
