@@ -13,14 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cwltool.builder import INPUT_OBJ_VOCAB
-from cwltool.context import LoadingContext
 from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.load_tool import (
     default_loader,
     fetch_document,
     jobloaderctx,
     make_tool,
-    resolve_and_validate_document,
     resolve_overrides,
 )
 from cwltool.process import Process, add_sizes, fill_in_defaults, shortname
@@ -46,6 +44,7 @@ from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy, guarded_fetcher
 from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.engine.hints import check_hints
+from wes_bridge.engine.shared_tools import SharingContext, resolve_and_validate_document
 from wes_bridge.engine.tools import make_process
 from wes_bridge.engine.turn import LOADING
 
@@ -94,8 +93,8 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         raise InvalidWorkflowError(_WIDE.sub(_INDENTED, str(error))) from error
 
 
-def _context(policy: Policy) -> LoadingContext:
-    context = LoadingContext()
+def _context(policy: Policy) -> SharingContext:
+    context = SharingContext()
     context.fetcher_constructor = guarded_fetcher(policy)
     context.construct_tool_object = make_process
     context.disable_js_validation = True  # it needs Node.js; QuickJS says what is wrong when it evaluates
@@ -105,7 +104,7 @@ def _context(policy: Policy) -> LoadingContext:
     return context
 
 
-def _resolve_params(params: JobOrder, base_url: str, context: LoadingContext) -> JobOrder:
+def _resolve_params(params: JobOrder, base_url: str, context: SharingContext) -> JobOrder:
     """Absolute locations, ``$import`` and the like resolved; then plain types, which copy fast."""
     loader = Loader(jobloaderctx.copy(), fetcher_constructor=context.fetcher_constructor, doc_cache=False)
     resolved, _ = loader.resolve_all(cmap(params, fn=base_url), base_url, checklinks=False)
@@ -121,7 +120,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _named_load(workflow_url: str, job_order: JobOrder, context: LoadingContext) -> Process:
+def _named_load(workflow_url: str, job_order: JobOrder, context: SharingContext) -> Process:
     """Load; whatever is wrong is told with the document's name, which cwltool often leaves out."""
     try:
         return _load_process(workflow_url, job_order, context)
@@ -136,7 +135,7 @@ def _named_load(workflow_url: str, job_order: JobOrder, context: LoadingContext)
         raise InvalidWorkflowError(f"{workflow_url} cannot be read as CWL: {error}") from error
 
 
-def _load_process(workflow_url: str, job_order: JobOrder, context: LoadingContext) -> Process:
+def _load_process(workflow_url: str, job_order: JobOrder, context: SharingContext) -> Process:
     overrides = job_order.pop(_OVERRIDES, None)
     if overrides:
         document = cmap({_OVERRIDES: overrides}, fn=workflow_url)

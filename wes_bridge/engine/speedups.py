@@ -1,11 +1,11 @@
 """Some of cwltool replaced by what does the same in less time, some by what does better.
 
-cwltool's ``uniquename`` probes a process-wide set name by name, and ``parallel_steps`` looks again at every
-element of a scatter whenever one of them ends: both are quadratic in the width of a scatter, and the first
-leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression, and
-its walks through objects ask abstract classes what everything is. Static type findings become warnings, as
-older runners treat them. Everything that reaches into cwltool from outside is in this file,
-:mod:`~wes_bridge.engine.quick_documents` and :mod:`~wes_bridge.engine.decimals`, so that a new cwltool can be
+cwltool's ``uniquename`` probes a process-wide set name by name, which is quadratic in the width of a scatter
+and leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression,
+and its walks through objects ask abstract classes what everything is. Static type findings become warnings,
+as older runners treat them. Everything that reaches into cwltool from outside is in this file,
+:mod:`~wes_bridge.engine.quick_documents`, :mod:`~wes_bridge.engine.decimals`,
+:mod:`~wes_bridge.engine.shared_tools` and :mod:`~wes_bridge.engine.waking`, so that a new cwltool can be
 checked against it.
 """
 
@@ -15,7 +15,6 @@ import itertools
 import logging
 import posixpath
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import cwl_utils.types
@@ -27,20 +26,16 @@ import cwltool.workflow_job
 from cwl_utils.expression import needs_parsing
 from cwl_utils.types import CWLDirectoryType, CWLFileType, is_file
 from cwltool.builder import Builder
-from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
-from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob
 from schema_salad.exceptions import ValidationException
 
-from wes_bridge.engine import decimals, quick_documents
+from wes_bridge.engine import decimals, quick_documents, shared_tools, waking
 from wes_bridge.engine.files import UrlPathMapper
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
 _do_eval = Builder.do_eval
 _static_checker = cwltool.workflow.static_checker
-
-Steps = list[Iterator[Any] | None]
 
 
 def unique_name(stem: str, names: set[str] | None = None) -> str:
@@ -61,55 +56,6 @@ def _probe(stem: str, names: set[str]) -> str:
     return name
 
 
-def parallel_steps(steps: Steps, rc: ReceiveScatterOutput, context: RuntimeContext) -> Iterator[Any]:
-    """Yield the jobs of a scatter's elements; None when there is nothing to do until one ends.
-
-    Args:
-        steps: one generator of jobs per element; None for an element that is skipped.
-        rc: collects the elements' results.
-        context: says whether to stop at the first failure.
-    """
-    waiting = iter([index for index, step in enumerate(steps) if step is not None])
-    active: dict[int, Iterator[Any]] = {}  # begun, may still have jobs to give (sub-workflows)
-    begun = sum(step is None for step in steps)
-    while rc.completed < rc.total:
-        if _stops(rc, context):
-            if rc.completed >= begun:
-                rc.output_callback(rc.dest, rc.processStatus)
-                return
-            yield None
-            continue
-        progress = False
-        for index in list(active):
-            for job in _jobs(index, active, rc):
-                progress = True
-                yield job
-        for index in itertools.islice(waiting, 1):
-            begun += 1
-            progress = True
-            active[index] = steps[index]  # type: ignore[assignment]  # skipped ones are not in `waiting`
-            yield from _jobs(index, active, rc)
-        if not progress and rc.completed < rc.total:
-            yield None
-
-
-def _stops(rc: ReceiveScatterOutput, context: RuntimeContext) -> bool:
-    return getdefault(context.on_error, "stop") == "stop" and rc.processStatus not in ("success", "skipped")
-
-
-def _jobs(index: int, active: dict[int, Iterator[Any]], rc: ReceiveScatterOutput) -> Iterator[Any]:
-    """Jobs that element ``index`` can give now; it leaves ``active`` when it will give no more."""
-    try:
-        for job in active[index]:
-            if job is None:
-                return
-            yield job
-    except WorkflowException as error:
-        _logger.error("Cannot make scatter job: %s", error)
-        rc.receive_scatter_output(index, {}, "permanentFail")
-    active.pop(index, None)
-
-
 def do_eval(
     builder: Builder,
     ex: Any,
@@ -124,30 +70,6 @@ def do_eval(
     if isinstance(ex, str) and not needs_parsing(ex):
         return ex
     return _do_eval(builder, ex, context, recursive, strip_whitespace)
-
-
-class PatientWorkflowJob(WorkflowJob):
-    """A workflow that, told to go on after a failure, waits for what still runs.
-
-    cwltool's gives up when a step has failed and none is ready at this moment, so that steps after one that
-    is still running would never begin. Here the failure shows only when nothing runs any more.
-    """
-
-    def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
-        self._status = ""
-        self._goes_on = getdefault(runtimeContext.on_error, "stop") == "continue"
-        super().__init__(workflow, runtimeContext)
-
-    @property
-    def processStatus(self) -> str:
-        """How it goes."""
-        running = self._goes_on and any(step.submitted and not step.completed for step in self.steps)
-        return "success" if running and self._status != "success" else self._status
-
-    @processStatus.setter
-    def processStatus(self, status: str) -> None:
-        if self._status != "permanentFail":
-            self._status = status
 
 
 def check_adjust(
@@ -183,6 +105,8 @@ def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
     decimals.install()
+    shared_tools.install()
+    waking.install()
     Builder.do_eval = do_eval
     # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
     cwltool.utils.MutableMapping = cwl_utils.types.Mapping = dict
@@ -191,6 +115,4 @@ def install() -> None:
     cwltool.command_line_tool.uniquename = unique_name
     cwltool.command_line_tool.check_adjust = check_adjust
     cwltool.workflow_job.uniquename = unique_name
-    cwltool.workflow_job.parallel_steps = parallel_steps
-    cwltool.workflow.WorkflowJob = PatientWorkflowJob
     cwltool.workflow.static_checker = static_checker

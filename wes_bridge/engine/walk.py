@@ -16,6 +16,7 @@ from cwltool.stdfsaccess import StdFsAccess
 from wes_bridge.engine.context import run_context
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.loading import LoadedRun, check_outputs
+from wes_bridge.engine.waking import wake
 
 _logger = logging.getLogger("cwltool")
 
@@ -92,6 +93,7 @@ class Walk:
             item.job.read_no_more()
             if item.job.output_callback:
                 item.job.output_callback(item.outputs, item.status)
+                wake(item.job.output_callback)
         jobs: list[BridgeJob] = []
         while len(jobs) < room and not self._ended:
             job: Any = next(self._jobs, _END)
