@@ -1,11 +1,10 @@
-"""Some of cwltool replaced by what does the same in less time, one function made lenient, one class patient.
+"""Some of cwltool replaced by what does the same in less time, one class made patient, some faults mended.
 
 cwltool's ``uniquename`` probes a process-wide set name by name, and ``parallel_steps`` looks again at every
 element of a scatter whenever one of them ends: both are quadratic in the width of a scatter, and the first
 leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression, and
-its walks through objects ask abstract classes what everything is. Static type findings become warnings, as
-older runners treat them. Everything that reaches into cwltool from outside is in this file and
-:mod:`~wes_bridge.engine.quick_documents`, so that a new cwltool can be checked against it.
+its walks through objects ask abstract classes what everything is. Everything that reaches into cwltool from
+outside is put in place by :func:`install`, so that a new cwltool can be checked against it.
 """
 
 from __future__ import annotations
@@ -25,15 +24,21 @@ from cwl_utils.expression import needs_parsing
 from cwltool.builder import Builder
 from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
-from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob
-from schema_salad.exceptions import ValidationException
+from cwltool.workflow_job import ReceiveScatterOutput
 
-from wes_bridge.engine import quick_documents
+from wes_bridge.engine import (
+    defaults,
+    document_checks,
+    nested_types,
+    quick_documents,
+    scattering,
+    type_check,
+)
+from wes_bridge.engine.scattering import CheckedWorkflowJob
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
 _do_eval = Builder.do_eval
-_static_checker = cwltool.workflow.static_checker
 
 Steps = list[Iterator[Any] | None]
 
@@ -121,7 +126,7 @@ def do_eval(
     return _do_eval(builder, ex, context, recursive, strip_whitespace)
 
 
-class PatientWorkflowJob(WorkflowJob):
+class PatientWorkflowJob(CheckedWorkflowJob):
     """A workflow that, told to go on after a failure, waits for what still runs.
 
     cwltool's gives up when a step has failed and none is ready at this moment, so that steps after one that
@@ -145,17 +150,13 @@ class PatientWorkflowJob(WorkflowJob):
             self._status = status
 
 
-def static_checker(*args: Any, **kwargs: Any) -> None:
-    """Say what cwltool's checker of types across links finds, and go on: the run itself will tell."""
-    try:
-        _static_checker(*args, **kwargs)
-    except ValidationException as finding:
-        _logger.warning("Static type check: %s", finding)
-
-
 def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
+    defaults.install()
+    nested_types.install()
+    scattering.install()
+    document_checks.install()
     Builder.do_eval = do_eval
     # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
     cwltool.utils.MutableMapping = cwl_utils.types.Mapping = dict
@@ -165,4 +166,4 @@ def install() -> None:
     cwltool.workflow_job.uniquename = unique_name
     cwltool.workflow_job.parallel_steps = parallel_steps
     cwltool.workflow.WorkflowJob = PatientWorkflowJob
-    cwltool.workflow.static_checker = static_checker
+    cwltool.workflow.static_checker = type_check.static_checker
