@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cwltool.builder import Builder
 from cwltool.process import shortname
 from cwltool.utils import path_to_loc, visit_files, visit_files_directories
 
-_bind_input = Builder.bind_input
 _OF_STEPS = "wes-bridge:stepDefaults"
 
 
@@ -62,22 +60,3 @@ def _places(value: Any) -> Iterator[str]:
     found: list[str] = []
     visit_files(value, lambda item: found.append(item.get("location") or item.get("path") or ""))
     return iter(found)
-
-
-def bind_input(
-    self: Builder,
-    schema: dict[str, Any],
-    datum: Any,
-    discover_secondaryFiles: bool,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    """As cwltool's, which looks for secondary files only where ``discover_secondaryFiles`` is set."""
-    if not discover_secondaryFiles and "secondaryFiles" in schema:
-        discover_secondaryFiles = is_default(schema, datum)
-    return _bind_input(self, schema, datum, discover_secondaryFiles, *args, **kwargs)
-
-
-def install() -> None:
-    """Put the replacement in place, once per process."""
-    Builder.bind_input = bind_input

@@ -13,8 +13,11 @@ import cwltool.workflow_job
 from cwltool.context import RuntimeContext
 from cwltool.errors import WorkflowException
 from cwltool.process import shortname
+from cwltool.update import ORIGINAL_CWLVERSION
 from cwltool.utils import aslist
 from cwltool.workflow_job import WorkflowJob, WorkflowJobStep
+
+from wes_bridge.engine.contents import note_version
 
 _object_from_state = cwltool.workflow_job.object_from_state
 _KINDS = {bool: "a boolean", str: "a string", int: "a number", float: "a number"}
@@ -85,6 +88,7 @@ class CheckedWorkflowJob(WorkflowJob):
         if not isinstance(state, _State):
             self.state = state = _State(state)
         state.step = step
+        note_version(self.workflow.metadata.get(ORIGINAL_CWLVERSION))
         yield from super().try_make_job(step, final_output_callback, runtimeContext)
 
 

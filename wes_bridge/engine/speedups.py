@@ -27,7 +27,8 @@ from cwltool.errors import WorkflowException
 from cwltool.workflow_job import ReceiveScatterOutput
 
 from wes_bridge.engine import (
-    defaults,
+    binding,
+    contents,
     document_checks,
     nested_types,
     quick_documents,
@@ -123,7 +124,7 @@ def do_eval(
     """
     if isinstance(ex, str) and not needs_parsing(ex):
         return ex
-    return _do_eval(builder, ex, context, recursive, strip_whitespace)
+    return binding.named(_do_eval(builder, ex, context, recursive, strip_whitespace))
 
 
 class PatientWorkflowJob(CheckedWorkflowJob):
@@ -153,7 +154,8 @@ class PatientWorkflowJob(CheckedWorkflowJob):
 def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
-    defaults.install()
+    binding.install()
+    contents.install()
     nested_types.install()
     scattering.install()
     document_checks.install()

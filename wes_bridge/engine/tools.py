@@ -18,6 +18,7 @@ from cwltool.workflow import Workflow, WorkflowStep, default_make_tool
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
 
 from wes_bridge.engine import defaults
+from wes_bridge.engine.contents import note_version
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.document_checks import building
 from wes_bridge.engine.files import UrlPathMapper
@@ -65,6 +66,11 @@ class BridgeTool(CommandLineTool):
                 yield Recalled(output_callbacks, outputs)
                 return
         yield from super().job(job_order, output_callbacks, context)
+
+    def collect_output(self, schema: Any, builder: Builder, *args: Any, **kwargs: Any) -> Any:
+        """As cwltool, which does not say of which version the tool is whose outputs it reads."""
+        note_version(builder.cwlVersion)
+        return super().collect_output(schema, builder, *args, **kwargs)
 
     @functools.cached_property
     def _may_be_recalled(self) -> bool:

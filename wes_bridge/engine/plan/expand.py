@@ -16,9 +16,11 @@ from cwltool.context import getdefault
 from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.process import Process, shortname
 from cwltool.stdfsaccess import StdFsAccess
+from cwltool.update import ORIGINAL_CWLVERSION
 from cwltool.workflow import Workflow
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.engine.contents import note_version, read_text
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.hints import preferences_of
 from wes_bridge.engine.jobs import BridgeJob
@@ -315,6 +317,7 @@ class Expansion:
                 "Workflow step contains valueFrom but StepInputExpressionRequirement not in requirements"
             )
         files = self._context.make_fs_access("")
+        note_version(workflow.metadata.get(ORIGINAL_CWLVERSION))
         for key, value in inputs.items():
             if ports[key].get("loadContents") and is_known(value):
                 _load_contents(files, value)
@@ -363,8 +366,8 @@ def _maybe_null(value: Any) -> Any:
 
 
 def _load_contents(files: StdFsAccess, value: Any) -> None:
-    """As cwltool: the first 64 KiB of each file, for expressions to look at."""
+    """As cwltool: the text of each file, for expressions to look at."""
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict) and item.get("contents") is None:
             with files.open(item["location"], "rb") as file:
-                item["contents"] = file.read(64 * 1024).decode(errors="replace")
+                item["contents"] = read_text(file)
