@@ -90,9 +90,10 @@ class Packer:
             return [self._value(item, wanted, value, index) for index, item in enumerate(value)]
         if not isinstance(value, dict):
             if isinstance(value, float) and not math.isfinite(value):
+                where = self._document.where(holder, key)
                 self.problems.append(
-                    f"{self._document.where(holder, key)}: {key}: {value} cannot be sent, since inputs are JSON,"
-                    " which has finite numbers only; give a large number, or a string if the input takes one"
+                    f"{where}: {key}: {value} cannot be sent, since inputs are JSON, which has finite numbers"
+                    " only; give a large number, or a string if the input takes one"
                 )
             return value
         for directive in ("$import", "$include"):

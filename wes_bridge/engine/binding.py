@@ -71,7 +71,8 @@ def bind_input(
     except _FormatError as error:
         if whole:
             raise WorkflowException(str(error)) from error
-        if "name" in schema and schema.get("type") != "record":
+        is_field = "name" in schema and schema.get("type") != "record"
+        if is_field and not isinstance(schema["type"], list):  # of several types the one that fits was bound
             error.names.insert(0, shortname(schema["name"]))
         raise
     except (KeyError, IndexError, AttributeError, TypeError) as error:

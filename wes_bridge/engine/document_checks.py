@@ -28,7 +28,7 @@ from wes_bridge.engine.errors import InvalidWorkflowError
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = re.compile(r"^(?:cwl:|https://w3id.org/cwl/cwl#)")
-_NEWER = re.compile(r"v1\.(?:[3-9]|\d\d)(?:\D.*)?\Z|v[2-9](?:\.\d+)*\Z")
+_NEWER = re.compile(r"v1\.(?:[3-9]|\d\d)(?:\D.*)?\Z")
 _OLDER = re.compile(r"(?:sbg:)?draft-")
 TOLD = (ValidationException, WorkflowException, YAMLError, InvalidWorkflowError)
 """Errors whose text is for the user."""

@@ -58,11 +58,13 @@ def static_checker(
 
 
 def _require_sources(sinks: Iterable[Port], field: str, known: set[str]) -> None:
-    """Refuse a link that names nothing; an empty list is no link, and may be."""
+    """Refuse a link that names nothing, and an empty list where nothing else gives a value."""
     for sink in sinks:
         if field not in sink:
             continue
         named = sink[field] if isinstance(sink[field], list) else [sink[field]]
+        if field == "source" and not named and "default" not in sink and "valueFrom" not in sink:
+            named = [None]
         for source in named:
             if source is None:
                 raise _at(
