@@ -93,7 +93,7 @@ def test_they_run(
     monkeypatch.chdir(tmp_path)
     for name, *rest in [found[1:] for found in HELP]:
         if name == "validate":
-            assert check(*rest) == []
+            assert check(*rest).problems == []
         if name == "run":
             done = CliRunner().invoke(
                 cli, [name, *here(rest, service_url)], env={"WES_BRIDGE_URL": service_url}

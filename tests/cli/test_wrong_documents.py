@@ -53,7 +53,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "content", "words"), WRONG + ONLY_CHECKED)
 def test_check(name: str, content: bytes, words: list[str]) -> None:
-    problems = check(name)
+    problems = check(name).problems
     assert len(problems) == 1
     for word in (name, *words):
         assert word in problems[0]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from wes_bridge.bundle.document import Document, read_document
 from wes_bridge.bundle.errors import BundleError
@@ -15,6 +15,9 @@ from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import Reference, find_local, is_expression, references
 from wes_bridge.bundle.secondary import Wanted, guessed_siblings, siblings
 from wes_bridge.bundle.shape import PROCESSES
+
+ANY_FILE = "*"
+"""Stands for the files of a folder whose place among the others must be kept."""
 
 
 class Closure:
@@ -75,12 +78,22 @@ class Closure:
             self._moved.setdefault(path, []).append((reference, target))
         else:
             self.anchors[target] = None
+            self._anchor_way(path.parent, reference.target)
         if reference.kind == "document":
             self._queue.append(target)
         elif target.is_dir():
             self.files.update(dict.fromkeys(files_below(target)))
         else:
             self.files[target] = None
+
+    def _anchor_way(self, folder: Path, target: str) -> None:
+        """Keep the folders that a reference goes through: ``../tools/b.cwl`` in ``tools`` needs that name."""
+        for part in unquote(target.partition("#")[0]).split("/"):
+            if part == "..":
+                folder = folder.parent
+                self.anchors[folder / ANY_FILE] = None
+            elif part not in ("", "."):
+                folder /= part
 
     def load(self, target: str, base: Path) -> Any:
         """What an import of ``target`` from a document in folder ``base`` holds; ``None``: not local."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -88,6 +89,12 @@ class Packer:
         if isinstance(value, list):
             return [self._value(item, wanted, value, index) for index, item in enumerate(value)]
         if not isinstance(value, dict):
+            if isinstance(value, float) and not math.isfinite(value):
+                where = self._document.where(holder, key)
+                self.problems.append(
+                    f"{where}: {key}: {value} cannot be sent, since inputs are JSON, which has finite numbers"
+                    " only; give a large number, or a string if the input takes one"
+                )
             return value
         for directive in ("$import", "$include"):
             if isinstance(value.get(directive), str):

@@ -26,6 +26,10 @@ _WORDS: dict[str, Any] = {
 }
 
 
+_PROLOGUE = re.compile(r"\A\ufeff?(?:[ \t]*(?:#.*|%.*)?(?:\r\n|\n|\r))+(?=---)")
+_DIRECTIVE = re.compile(r"(?m)^%(?!YAML[ \t]+\d|TAG[ \t])")
+
+
 class _Loader(_BASE):  # type: ignore[misc]
     """Composes nodes; what a plain scalar means is decided in :func:`_plain`."""
 
@@ -43,7 +47,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[tuple[int, Any], Mark]]:
         BundleError: a syntax error or a key given twice, with its line.
     """
     try:
-        loader = _Loader(text)
+        loader = _Loader(_known_directives(text))
         try:
             node = loader.get_single_node()
         finally:
@@ -61,6 +65,15 @@ def parse(text: str, name: str) -> tuple[Any, dict[tuple[int, Any], Mark]]:
         raise BundleError(f"{name}: {error}") from error
     except RecursionError as error:
         raise BundleError(f"{name}: nested too deeply") from error
+
+
+def _known_directives(text: str) -> str:
+    """The text without directives that YAML does not know, as other parsers pass over ``%YAML-1.1``.
+
+    They become comments, so that all else keeps its place.
+    """
+    found = _PROLOGUE.match(text) if "%" in text[:1000] else None
+    return _DIRECTIVE.sub("#", found[0]) + text[found.end() :] if found else text
 
 
 class _Builder:
@@ -135,5 +148,5 @@ def _plain(text: str) -> Any:
             digits = text.replace("_", "")
             return int(digits, 0 if digits[:2] in ("0o", "0x", "0b") else 10)
         if _FLOAT.match(text):
-            return float(text.replace("_", ""))
+            return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
     return text

@@ -77,7 +77,6 @@ FLAGS = frozenset(
         "--rm-container",
         "--rm-tmpdir",
         "--singularity",
-        "--skip-schemas",
         "--strict",
         "--strict-cpu-limit",
         "--strict-memory-limit",

@@ -80,6 +80,12 @@ def reasons(client: WESClient, run: dict[str, Any]) -> Iterator[str]:
         yield f"... and {len(failed) - MAX_FAILED} more failed steps"
 
 
+def warnings(run: dict[str, Any]) -> Iterator[str]:
+    """What a run that ended well has to say nevertheless, such as types in its workflow that may not fit."""
+    if run.get("state") == "COMPLETE":
+        yield from (f"warning: {line}" for line in (run.get("run_log") or {}).get("system_logs") or [])
+
+
 def tasks_of(client: WESClient, run_id: str) -> list[dict[str, Any]]:
     """A run's tasks; none on services that do not tell of them."""
     try:

@@ -28,6 +28,7 @@ Run a CWL workflow or tool through a WES and print its output object, as any cwl
   --verbose, --debug   more words
   --upload             upload files even if the service could read them here
   --overrides FILE     requirements to override, as cwltool takes them
+  --skip-schemas       do not fetch what $schemas names
   --tag KEY=VALUE      keep with the run; repeatable
   --engine KEY=VALUE   an engine parameter; repeatable
   --state DIR          keep the private service's state in DIR
@@ -42,7 +43,8 @@ exit codes: 0 success, 1 failure, 2 wrong usage, 33 unsupported feature, 130 int
 """
 
 _VALUED = {"--wes", "--outdir", "--overrides", "--tag", "--engine", "--state"}
-_FLAGS = {"--quiet", "--verbose", "--debug", "--upload", "--tool-help", "--validate", "--version", "--help"}
+_FLAGS = {"--quiet", "--verbose", "--debug", "--upload", "--skip-schemas"}
+_FLAGS |= {"--tool-help", "--validate", "--version", "--help"}
 _SHORT = {"-h": "--help", "-q": "--quiet", "-v": "--verbose", "-w": "--write-summary", "-t": "--target"}
 
 
@@ -163,7 +165,7 @@ def _main(arguments: list[str]) -> int:
         if call.options.get("--help") or call.options.get("--tool-help"):
             return _tool_help(call)
         if call.options.get("--validate"):
-            return _validate(call.workflow, job)
+            return _validate(call.workflow, job, bool(call.options.get("--skip-schemas")))
         return _with_service(call, job, inputs)
     except BundleError as error:
         for problem in error.problems:
@@ -205,6 +207,7 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
         exit_code,
         reasons,
         see_through,
+        warnings,
     )
     from wes_bridge.client.api import WESClient  # noqa: PLC0415
 
@@ -220,7 +223,7 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
 
     with WESClient(url, upload=bool(call.options.get("--upload")), **credentials) as client:
         run_id = client.submit_packed(
-            pack, tags=_pairs(call, "--tag"), engine_parameters=_pairs(call, "--engine")
+            pack, tags=_pairs(call, "--tag"), engine_parameters=_engine(call)
         )
         tell(f"run {run_id} at {client.url}")
         try:
@@ -236,6 +239,8 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
         if code != SUCCESS:
             for line in reasons(client, run):
                 _say(line)
+        for line in warnings(run):
+            tell(line)
         if code == SUCCESS or outputs:
             sys.stdout.write(json.dumps(outputs, indent=4, ensure_ascii=False) + "\n")
             sys.stdout.flush()
@@ -265,6 +270,11 @@ def _pairs(call: Call, name: str) -> dict[str, str]:
     return pairs
 
 
+def _engine(call: Call) -> dict[str, str]:
+    parameters = {"skip_schemas": "on"} if call.options.get("--skip-schemas") else {}
+    return parameters | _pairs(call, "--engine")
+
+
 def _tool_help(call: Call) -> int:
     from wes_bridge.bundle.arguments import describe_inputs  # noqa: PLC0415
 
@@ -276,14 +286,16 @@ def _tool_help(call: Call) -> int:
     return SUCCESS
 
 
-def _validate(workflow: str, job: str | None) -> int:
+def _validate(workflow: str, job: str | None, skip_schemas: bool) -> int:
     from wes_bridge.cli.checking import check  # noqa: PLC0415
 
-    problems = check(workflow, job)
-    for problem in problems:
+    checked = check(workflow, job, skip_schemas=skip_schemas)
+    for warning in checked.warnings:
+        _say(f"warning: {warning}")
+    for problem in checked.problems:
         _say(problem)
-    sys.stdout.write(f"{workflow} is {'not ' if problems else ''}valid CWL.\n")
-    return FAILURE if problems else SUCCESS
+    sys.stdout.write(f"{workflow} is {'not ' if checked.problems else ''}valid CWL.\n")
+    return FAILURE if checked.problems else SUCCESS
 
 
 def _version() -> str:

@@ -20,6 +20,7 @@ from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
 from wes_bridge.data.hosts import PrivateHosts
+from wes_bridge.engine.document_checks import not_text
 from wes_bridge.engine.turn import LOADING
 from wes_bridge.model.preferences import NAMESPACE
 
@@ -119,6 +120,10 @@ class GuardedFetcher(DefaultFetcher):
     """schema-salad's fetcher of documents, behind a :class:`Policy`; redirects are checked one by one."""
 
     policy: Policy
+    failed: dict[str, ValidationException]
+    """Web addresses that could not be read for this run: each is asked for once."""
+    answered: dict[str, bool]
+    """Whether web addresses have something."""
 
     def __init__(self, cache: CacheType, _session: requests.Session | None) -> None:
         super().__init__(cache, requests.Session())
@@ -134,9 +139,18 @@ class GuardedFetcher(DefaultFetcher):
             return cached
         if urlsplit(url).scheme == "file":
             self.policy.check(url)
-            return str(super().fetch_text(url, content_types))
-        with LOADING.away():
-            return fetch_http(url, self.policy).decode(errors="replace")
+            try:
+                return str(super().fetch_text(url, content_types))
+            except UnicodeDecodeError as error:
+                raise not_text(error.object, url, error) from error
+        if url in self.failed:
+            raise ValidationException(str(self.failed[url]))
+        try:
+            with LOADING.away():
+                return fetch_http(url, self.policy).decode(errors="replace")
+        except ValidationException as error:
+            self.failed[url] = error
+            raise
 
     def check_exists(self, url: str) -> bool:
         """Whether there is something at ``url`` that may be read."""
@@ -144,8 +158,10 @@ class GuardedFetcher(DefaultFetcher):
             return True
         try:
             if urlsplit(url).scheme in ("http", "https"):
-                with LOADING.away():
-                    return self._answers(url)
+                if url not in self.answered:
+                    with LOADING.away():
+                        self.answered[url] = self._answers(url)
+                return self.answered[url]
             self.policy.check(url)
         except ValidationException:
             return False
@@ -164,7 +180,7 @@ class GuardedFetcher(DefaultFetcher):
 
 def guarded_fetcher(policy: Policy) -> type[GuardedFetcher]:
     """A fetcher class bound to ``policy``: cwltool wants a constructor of two arguments."""
-    return type("RunFetcher", (GuardedFetcher,), {"policy": policy})
+    return type("RunFetcher", (GuardedFetcher,), {"policy": policy, "failed": {}, "answered": {}})
 
 
 def fetch_http(url: str, policy: Policy) -> bytes:

@@ -6,17 +6,16 @@ Blocking and CPU-bound: run in threads. Loading is done by one thread at a time 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from cwltool.builder import INPUT_OBJ_VOCAB
 from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.load_tool import (
     default_loader,
-    fetch_document,
     jobloaderctx,
     make_tool,
     resolve_overrides,
@@ -31,7 +30,6 @@ from cwltool.utils import (
     visit_files,
     visit_files_directories,
 )
-from ruamel.yaml.error import YAMLError
 from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import Loader
 from schema_salad.sourceline import cmap
@@ -39,6 +37,7 @@ from schema_salad.validate import validate_ex
 
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine import schemas
+from wes_bridge.engine.document_checks import TOLD, fetch_document, invalid, refuse_operations
 from wes_bridge.engine.documents import attached_instead
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy, guarded_fetcher
@@ -48,6 +47,7 @@ from wes_bridge.engine.shared_tools import SharingContext, resolve_and_validate_
 from wes_bridge.engine.tools import make_process
 from wes_bridge.engine.turn import LOADING
 
+_logger = logging.getLogger("cwltool")
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
 _OVERRIDES = "http://commonwl.org/cwltool#overrides"
 _NO_MAPPING = "not a CWL document: its top level must be a mapping"
@@ -64,7 +64,15 @@ class LoadedRun:
     job_order: JobOrder
 
 
-def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, files: RunFsAccess) -> LoadedRun:
+def load(
+    workflow_url: str,
+    params: JobOrder,
+    base_url: str,
+    policy: Policy,
+    files: RunFsAccess,
+    *,
+    skip_schemas: bool = False,
+) -> LoadedRun:
     """Load a workflow and its job order.
 
     Args:
@@ -73,28 +81,85 @@ def load(workflow_url: str, params: JobOrder, base_url: str, policy: Policy, fil
         base_url: what relative locations in ``params`` are relative to; ends with ``/``.
         policy: what may be read.
         files: to look at input files with.
+        skip_schemas: do not fetch what ``$schemas`` names.
+
+    Raises:
+        InvalidWorkflowError: see there; also for what surprised the loader.
+        cwltool.errors.UnsupportedRequirement: valid CWL that cannot be run here.
+    """
+    try:
+        with LOADING:
+            schemas.preload_kept()
+            context = _context(policy, skip_schemas)
+            job_order = _resolve_params(params, base_url, context)
+            process = _named_load(workflow_url, job_order, context)
+        return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
+    except (UnsupportedRequirement, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise _readable(error, workflow_url) from error
+
+
+def validate(
+    workflow_url: str,
+    params: JobOrder | None,
+    base_url: str,
+    policy: Policy,
+    files: RunFsAccess,
+    *,
+    skip_schemas: bool = False,
+) -> list[str]:
+    """Check as :func:`load` does, without having to run it: every process of a ``$graph`` without ``#main``.
+
+    Args:
+        params: the job order; None checks the document alone.
+
+    Returns:
+        The ids of the processes that a document holds of which none is meant; else none.
 
     Raises:
         InvalidWorkflowError: see there.
         cwltool.errors.UnsupportedRequirement: valid CWL that cannot be run here.
     """
     try:
+        if params is not None:
+            loaded = load(workflow_url, params, base_url, policy, files, skip_schemas=skip_schemas)
+            validate_ex(
+                loaded.process.names.get_name("input_record_schema", None),
+                loaded.job_order,
+                strict=False,
+                logger=_logger,
+                vocab=INPUT_OBJ_VOCAB,
+            )
+            return []
         with LOADING:
             schemas.preload_kept()
-            context = _context(policy)
-            job_order = _resolve_params(params, base_url, context)
-            process = _named_load(workflow_url, job_order, context)
-        return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
-    except RecursionError as error:
-        raise InvalidWorkflowError("the document is nested too deeply") from error
-    except (ValidationException, WorkflowException, YAMLError) as error:
-        if isinstance(error, UnsupportedRequirement):
-            raise
-        raise InvalidWorkflowError(_WIDE.sub(_INDENTED, str(error))) from error
+            context, url = _resolve(workflow_url, {}, _context(policy, skip_schemas))
+            found, _ = context.loader.resolve_ref(url)
+            members = _members(found) if isinstance(found, list) else []
+            for one in members or [url]:
+                make_tool(one, context).visit(check_hints)
+        return members
+    except (UnsupportedRequirement, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise _readable(invalid(error, workflow_url), workflow_url) from error
 
 
-def _context(policy: Policy) -> SharingContext:
+def _members(graph: list[Any]) -> list[str]:
+    """The ids of a graph's processes; none when one of them is the main one."""
+    names = [str(one["id"]) for one in graph if isinstance(one, dict) and "class" in one]
+    return [] if any(name.endswith("#main") for name in names) else names
+
+
+def _readable(error: BaseException, workflow_url: str) -> InvalidWorkflowError:
+    text = str(error) if isinstance(error, TOLD) else str(invalid(error, workflow_url))
+    return InvalidWorkflowError(_WIDE.sub(_INDENTED, text))
+
+
+def _context(policy: Policy, skip_schemas: bool) -> SharingContext:
     context = SharingContext()
+    context.skip_schemas = skip_schemas
     context.fetcher_constructor = guarded_fetcher(policy)
     context.construct_tool_object = make_process
     context.disable_js_validation = True  # it needs Node.js; QuickJS says what is wrong when it evaluates
@@ -124,18 +189,23 @@ def _named_load(workflow_url: str, job_order: JobOrder, context: SharingContext)
     """Load; whatever is wrong is told with the document's name, which cwltool often leaves out."""
     try:
         return _load_process(workflow_url, job_order, context)
-    except StopIteration as error:  # schema-salad's, on a text without any value
-        raise InvalidWorkflowError(f"{workflow_url} is empty, so {_NO_MAPPING}") from error
-    except (ValidationException, WorkflowException, YAMLError) as error:
-        name = Path(urlsplit(workflow_url).path).name
-        if isinstance(error, UnsupportedRequirement) or name in str(error):
-            raise
-        raise InvalidWorkflowError(f"{workflow_url}: {error}") from error
-    except (TypeError, ValueError) as error:  # schema-salad's, on a value where it never expects one
-        raise InvalidWorkflowError(f"{workflow_url} cannot be read as CWL: {error}") from error
+    except (UnsupportedRequirement, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise invalid(error, workflow_url) from error
 
 
 def _load_process(workflow_url: str, job_order: JobOrder, context: SharingContext) -> Process:
+    context, url = _resolve(workflow_url, job_order, context)
+    process = make_tool(url, context)
+    refuse_operations(process)
+    process.visit(check_hints)
+    _apply_requirements(process, job_order)
+    return process
+
+
+def _resolve(workflow_url: str, job_order: JobOrder, context: SharingContext) -> tuple[SharingContext, str]:
+    """A document read, checked and brought to the version that is run; and its URL there."""
     overrides = job_order.pop(_OVERRIDES, None)
     if overrides:
         document = cmap({_OVERRIDES: overrides}, fn=workflow_url)
@@ -144,16 +214,7 @@ def _load_process(workflow_url: str, job_order: JobOrder, context: SharingContex
     if not isinstance(document, dict):
         raise ValidationException(f"{workflow_url} is {_NO_MAPPING}")
     context, url = resolve_and_validate_document(context, document, url)
-    process = make_tool(url, context)
-    process.visit(_refuse_operation)
-    process.visit(check_hints)
-    _apply_requirements(process, job_order)
-    return process
-
-
-def _refuse_operation(tool: Any) -> None:
-    if tool["class"] == "Operation":
-        raise WorkflowException(f"{tool['id']} is an abstract Operation, which cannot be run")
+    return context, url
 
 
 def _apply_requirements(process: Process, job_order: JobOrder) -> None:
@@ -187,11 +248,14 @@ def _complete(process: Process, job_order: JobOrder, files: RunFsAccess, attachm
 def check_outputs(process: Process, outputs: JobOrder) -> None:
     """Refuse outputs of another type than declared; null is let pass, as from a step that was skipped.
 
-    Static findings about types are only warnings, so what really came out is checked here.
+    Static findings about types are only warnings, so what really came out is checked here; not for what an
+    ExpressionTool gives, which up to CWL v1.2 nobody checks.
 
     Raises:
         WorkflowException: names the output, its type and what it is.
     """
+    if process.tool["class"] == "ExpressionTool":
+        return
     schema = process.names.get_name("outputs_record_schema", None)
     for field in schema.fields:
         value = outputs.get(field.name)

@@ -239,13 +239,14 @@ class Run:
         base = file_url(self._folder.attachments) + "/"
         self._folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(self._request["workflow_url"], self._folder, base)
-        loaded = load(url, self._request.get("workflow_params") or {}, base, self._policy, self._fs(base))
         engine = self._services.config.engine
         parameters = self._request.get("workflow_engine_parameters") or {}
         try:
             wanted, self._options = run_preferences(parameters), run_options(parameters)
         except (PreferencesError, OptionsError) as error:
             raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
+        params, skip = self._request.get("workflow_params") or {}, self._options.skip_schemas
+        loaded = load(url, params, base, self._policy, self._fs(base), skip_schemas=skip)
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
         self._check_steps(loaded.process)

@@ -85,6 +85,13 @@ class RunLog:
         _current.set(self)
 
 
+class Overheard(RunLog):
+    """What cwltool says where there is no run: its errors and warnings, kept and not written."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(Path(os.devnull), base)
+
+
 class _ToRunLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log = _current.get()

@@ -1,12 +1,9 @@
-"""Some of cwltool replaced by what does the same in less time, some by what does better.
+"""Some of cwltool replaced by what does the same in less time, some faults mended.
 
 cwltool's ``uniquename`` probes a process-wide set name by name, which is quadratic in the width of a scatter
 and leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression,
-and its walks through objects ask abstract classes what everything is. Static type findings become warnings,
-as older runners treat them. Everything that reaches into cwltool from outside is in this file,
-:mod:`~wes_bridge.engine.quick_documents`, :mod:`~wes_bridge.engine.decimals`,
-:mod:`~wes_bridge.engine.shared_tools` and :mod:`~wes_bridge.engine.waking`, so that a new cwltool can be
-checked against it.
+and its walks through objects ask abstract classes what everything is. Everything that reaches into cwltool
+from outside is put in place by :func:`install`, so that a new cwltool can be checked against it.
 """
 
 from __future__ import annotations
@@ -27,15 +24,24 @@ from cwl_utils.expression import needs_parsing
 from cwl_utils.types import CWLDirectoryType, CWLFileType, is_file
 from cwltool.builder import Builder
 from cwltool.errors import WorkflowException
-from schema_salad.exceptions import ValidationException
 
-from wes_bridge.engine import decimals, quick_documents, shared_tools, waking
+from wes_bridge.engine import (
+    binding,
+    contents,
+    decimals,
+    document_checks,
+    nested_types,
+    quick_documents,
+    scattering,
+    shared_tools,
+    type_check,
+    waking,
+)
 from wes_bridge.engine.files import UrlPathMapper
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
 _do_eval = Builder.do_eval
-_static_checker = cwltool.workflow.static_checker
 
 
 def unique_name(stem: str, names: set[str] | None = None) -> str:
@@ -69,7 +75,7 @@ def do_eval(
     """
     if isinstance(ex, str) and not needs_parsing(ex):
         return ex
-    return _do_eval(builder, ex, context, recursive, strip_whitespace)
+    return binding.named(_do_eval(builder, ex, context, recursive, strip_whitespace))
 
 
 def check_adjust(
@@ -93,20 +99,17 @@ def check_adjust(
     return item
 
 
-def static_checker(*args: Any, **kwargs: Any) -> None:
-    """Say what cwltool's checker of types across links finds, and go on: the run itself will tell."""
-    try:
-        _static_checker(*args, **kwargs)
-    except ValidationException as finding:
-        _logger.warning("Static type check: %s", finding)
-
-
 def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
     decimals.install()
     shared_tools.install()
     waking.install()
+    binding.install()
+    contents.install()
+    nested_types.install()
+    scattering.install()
+    document_checks.install()
     Builder.do_eval = do_eval
     # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
     cwltool.utils.MutableMapping = cwl_utils.types.Mapping = dict
@@ -115,4 +118,4 @@ def install() -> None:
     cwltool.command_line_tool.uniquename = unique_name
     cwltool.command_line_tool.check_adjust = check_adjust
     cwltool.workflow_job.uniquename = unique_name
-    cwltool.workflow.static_checker = static_checker
+    cwltool.workflow.static_checker = type_check.static_checker

@@ -17,7 +17,10 @@ from cwltool.process import Process, shortname
 from cwltool.workflow import Workflow, WorkflowStep, default_make_tool
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
 
+from wes_bridge.engine import defaults
+from wes_bridge.engine.contents import note_version
 from wes_bridge.engine.context import StepContext
+from wes_bridge.engine.document_checks import building
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.mutation import InUseError, Mutations
@@ -90,6 +93,11 @@ class BridgeTool(CommandLineTool):
             return
         yield from super().job(job_order, output_callbacks, context)
 
+    def collect_output(self, schema: Any, builder: Builder, *args: Any, **kwargs: Any) -> Any:
+        """As cwltool, which does not say of which version the tool is whose outputs it reads."""
+        note_version(builder.cwlVersion)
+        return super().collect_output(schema, builder, *args, **kwargs)
+
     @functools.cached_property
     def _may_be_recalled(self) -> bool:
         """cwltool counts how often a file was changed in place, and must see each time."""
@@ -145,6 +153,11 @@ def _keep_request(
 class BridgeStep(WorkflowStep):
     """A workflow step that tells its process where it is."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        defaults.locate(self.tool["inputs"])
+        defaults.tell_of_step(self.tool["inputs"], self.embedded_tool.inputs_record_schema["fields"])
+
     def job(self, job_order: Any, output_callbacks: Any, runtimeContext: StepContext) -> Iterator[Any]:
         """The jobs of the step's process."""
         context: StepContext = runtimeContext.copy()
@@ -190,6 +203,13 @@ def step_places(process: Process, around: tuple[str, ...] = ()) -> Iterator[tupl
 
 def make_process(document: Any, context: LoadingContext) -> Process:
     """cwltool's ``construct_tool_object``: our classes for tools and workflows, its own for the rest."""
+    with building(document):
+        process = _process_of(document, context)
+        defaults.locate(process.tool["inputs"])
+        return process
+
+
+def _process_of(document: Any, context: LoadingContext) -> Process:
     if isinstance(document, dict):
         if document.get("class") == "CommandLineTool":
             return BridgeTool(document, context)

@@ -20,8 +20,10 @@ from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
 from cwltool.process import shortname
 from cwltool.utils import WorkflowStateItem, aslist
-from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob, WorkflowJobLoopStep, WorkflowJobStep
+from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep, WorkflowJobStep
 from schema_salad.sourceline import SourceLine
+
+from wes_bridge.engine.scattering import CheckedWorkflowJob
 
 _logger = logging.getLogger("cwltool")
 _GOOD = ("success", "skipped")
@@ -123,7 +125,7 @@ def _jobs(index: int, active: dict[int, Iterator[Any]], rc: WakingScatter) -> It
     active.pop(index, None)
 
 
-class WakingWorkflowJob(WorkflowJob):
+class WakingWorkflowJob(CheckedWorkflowJob):
     """A workflow that knows which of its steps can begin, or go on; and that waits for what still runs.
 
     Told to go on after a failure, cwltool's gives up when a step has failed and none is ready at this moment,

@@ -19,6 +19,7 @@ ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 RERUN = "rerun."
 """Engine parameters of this name are written by the service: of which run a run is a rerun."""
 RESOURCES = "resources."
+SKIP_SCHEMAS = "skip_schemas"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B?)", re.IGNORECASE)
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
@@ -50,11 +51,13 @@ class RunOptions:
         on_error: what becomes of the other steps when one has failed for good.
         reuse: whether steps take results that are kept; None when the run does not say.
         resources: by name of a step, in the order written.
+        skip_schemas: whether what a document's ``$schemas`` names is left where it is.
     """
 
     on_error: OnError = "stop"
     reuse: bool | None = None
     resources: Mapping[str, Override] = field(default_factory=dict)
+    skip_schemas: bool = False
 
     def override(self, place: Sequence[str]) -> Override:
         """Resources for the step at ``place``; the last that names it decides."""
@@ -76,14 +79,19 @@ def run_options(parameters: Mapping[str, str]) -> RunOptions:
     on_error = parameters.get("on_error") or "stop"
     if on_error not in ON_ERROR:
         raise OptionsError(f"on_error: {on_error[:40]!r} is none of {', '.join(ON_ERROR)}")
-    said = (parameters.get("reuse") or "").lower()
-    if said and said not in _SWITCH:
-        raise OptionsError(f"reuse: {said[:40]!r} is neither on nor off")
     return RunOptions(
         next(name for name in ON_ERROR if name == on_error),
-        _SWITCH[said] if said else None,
+        _switch(parameters, "reuse"),
         _resources(parameters),
+        bool(_switch(parameters, SKIP_SCHEMAS)),
     )
+
+
+def _switch(parameters: Mapping[str, str], name: str) -> bool | None:
+    said = (parameters.get(name) or "").lower()
+    if said and said not in _SWITCH:
+        raise OptionsError(f"{name}: {said[:40]!r} is neither on nor off")
+    return _SWITCH[said] if said else None
 
 
 def _resources(parameters: Mapping[str, str]) -> dict[str, Override]:

@@ -122,6 +122,8 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
     if code != exit_codes.SUCCESS:
         for line in flow.reasons(client, log):
             click.echo(line, err=True)
+    for line in flow.warnings(log) if not quiet else ():
+        click.echo(line, err=True)
     if given["as_json"]:
         put_json({"run": log | {"outputs": outputs}, "tasks": tasks})
     else:

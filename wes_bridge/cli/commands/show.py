@@ -49,6 +49,8 @@ def show(run_id: str, wes: str, as_json: bool) -> None:
             click.echo()
             for line in flow.reasons(client, run):
                 click.echo(line)
+        for line in flow.warnings(run):
+            click.echo(line)
         if run.get("outputs"):
             click.echo(
                 f"\noutputs    {', '.join(run['outputs'])} (wes-bridge outputs {run_id} --download DIR)"

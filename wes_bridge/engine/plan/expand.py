@@ -16,9 +16,11 @@ from cwltool.context import getdefault
 from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.process import Process, shortname
 from cwltool.stdfsaccess import StdFsAccess
+from cwltool.update import ORIGINAL_CWLVERSION
 from cwltool.workflow import Workflow
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.engine.contents import note_version, read_text
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.hints import preferences_of
 from wes_bridge.engine.jobs import BridgeJob
@@ -27,6 +29,7 @@ from wes_bridge.engine.plan.links import all_known, linked, with_defaults
 from wes_bridge.engine.plan.scatter import elements, gathered, one_of_many, widths
 from wes_bridge.engine.plan.sketch import sketch
 from wes_bridge.engine.plan.unknown import Unknown, is_known, sources_of, unknown_of
+from wes_bridge.engine.scattering import require_lists
 from wes_bridge.model.preferences import Preferences
 from wes_bridge.model.step_plan import StepPlan
 
@@ -78,6 +81,11 @@ class Where:
     wide: bool = False
     after: frozenset[str] = frozenset()
 
+    @property
+    def may_be_left_out(self) -> bool:
+        """Whether it is not known yet that anything is run here."""
+        return self.optional or self.wide
+
 
 class TooWideError(Exception):
     """The workflow has more elements than can be planned."""
@@ -94,12 +102,14 @@ class Expansion:
         elements: what would run, in the order of the workflow.
         skipped: places whose condition is already false.
         problems: what would go wrong beside the elements'.
+        notes: what would go wrong where it is not known whether anything is run at all.
     """
 
     def __init__(self, context: StepContext, output_url: Callable[[str], str]) -> None:
         self.elements: list[Element] = []
         self.skipped: list[str] = []
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self._context = context
         self._output_url = output_url
         self._expressions = Expressions(getdefault(context.eval_timeout, 20.0))
@@ -172,7 +182,11 @@ class Expansion:
         except (WorkflowException, ValidationException) as error:
             if not where.place:  # the tool is the whole run: its inputs are the user's
                 raise
-            element.problem = str(error)
+            if where.may_be_left_out:
+                self.elements.remove(element)
+                self._tell(where, element.place, error)
+            else:
+                element.problem = str(error)
         return _unknown_outputs(tool, {element.path})
 
     def _plan(
@@ -206,9 +220,15 @@ class Expansion:
         try:
             return self._step(workflow, step, state, where)
         except (WorkflowException, ValidationException) as error:
-            name = "/".join((*where.place, shortname(step.id)))
-            self.problems.append(f"{name}: {error}")
+            self._tell(where, "/".join((*where.place, shortname(step.id))), error)
             return {port["id"]: Unknown() for port in step.tool["outputs"]}
+
+    def _tell(self, where: Where, name: str, error: Exception) -> None:
+        """A failure; only a note where the branch it is in may be left out, as by a scatter over nothing."""
+        if where.may_be_left_out:
+            self.notes.append(f"{name} fails if it is run, and it may be left out: {error}")
+        else:
+            self.problems.append(f"{name}: {error}")
 
     def _step(self, workflow: Any, step: Any, state: Mapping[str, Any], where: Where) -> Outputs:
         name = shortname(step.id)
@@ -221,6 +241,8 @@ class Expansion:
             return {port["id"]: found[port["id"]] for port in step.tool["outputs"]}
         keys = step.tool["scatter"]
         keys = keys if isinstance(keys, list) else [keys]
+        known = {key: inputs[key] for key in keys if not isinstance(inputs[key], Unknown)}
+        require_lists(step.tool, known)
         method = step.tool.get("scatterMethod")
         lengths = widths(inputs, keys, method)
         if lengths is None:
@@ -295,6 +317,7 @@ class Expansion:
                 "Workflow step contains valueFrom but StepInputExpressionRequirement not in requirements"
             )
         files = self._context.make_fs_access("")
+        note_version(workflow.metadata.get(ORIGINAL_CWLVERSION))
         for key, value in inputs.items():
             if ports[key].get("loadContents") and is_known(value):
                 _load_contents(files, value)
@@ -343,8 +366,8 @@ def _maybe_null(value: Any) -> Any:
 
 
 def _load_contents(files: StdFsAccess, value: Any) -> None:
-    """As cwltool: the first 64 KiB of each file, for expressions to look at."""
+    """As cwltool: the text of each file, for expressions to look at."""
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict) and item.get("contents") is None:
             with files.open(item["location"], "rb") as file:
-                item["contents"] = file.read(64 * 1024).decode(errors="replace")
+                item["contents"] = read_text(file)

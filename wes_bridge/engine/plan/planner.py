@@ -19,6 +19,7 @@ from schema_salad.exceptions import ValidationException
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder, file_url
 from wes_bridge.engine.context import run_context, task_id
+from wes_bridge.engine.document_checks import invalid
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy
@@ -28,6 +29,7 @@ from wes_bridge.engine.plan.expand import Expansion, TooWideError
 from wes_bridge.engine.plan.grouping import Group, grouped, request_key
 from wes_bridge.engine.plan.sizes import Sizes
 from wes_bridge.engine.plan.timeline import schedule
+from wes_bridge.engine.runlog import Overheard
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.choosing import Candidate, choose
 from wes_bridge.federation.client import Broker
@@ -40,6 +42,7 @@ from wes_bridge.federation.requests import Requests
 from wes_bridge.model.execution_broker import ExecutionRequest, Image, dump
 from wes_bridge.model.preferences import Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY
+from wes_bridge.model.run_options import OptionsError, run_options
 from wes_bridge.model.run_plan import (
     ESTIMATED,
     KNOWN,
@@ -66,6 +69,7 @@ class _Expanded:
 
     expansion: Expansion
     preferences: list[Preferences]
+    warnings: list[str]
 
 
 class RunPlanner:
@@ -108,7 +112,11 @@ class RunPlanner:
             steps=steps,
             skipped=expansion.skipped,
             problems=[_readable(text, folder) for text in expansion.problems],
-            notes=_notes(steps, self._federation),
+            notes=[
+                *(f"warning: {text}" for text in expanded.warnings),
+                *(_readable(text, folder) for text in expansion.notes),
+                *_notes(steps, self._federation),
+            ],
             nodes=[broker.name for broker in self._federation.brokers],
             totals=_totals(steps, end),
         )
@@ -122,28 +130,31 @@ class RunPlanner:
             raise PlanError(_readable(str(error), folder), unsupported=True) from error
         except (InvalidWorkflowError, WorkflowException, ValidationException, TooWideError) as error:
             raise PlanError(_readable(str(error), folder)) from error
-        except PreferencesError as error:
+        except (PreferencesError, OptionsError) as error:
             raise PlanError(f"workflow_engine_parameters: {error}") from error
-        except RecursionError as error:
-            raise PlanError("the workflow is nested too deeply") from error
         except OSError as error:
             raise PlanError(_readable(f"{error.strerror or error}: {error.filename}", folder)) from error
+        except Exception as error:
+            raise PlanError(_readable(str(invalid(error, request["workflow_url"])), folder)) from error
 
     def _expand_checked(
         self, request: dict[str, Any], run_id: str, folder: RunFolder, base: str
     ) -> _Expanded:
         engine = self._config.engine
         parameters = request.get("workflow_engine_parameters") or {}
-        wanted = run_preferences(parameters, policy_names())
+        wanted, options = run_preferences(parameters, policy_names()), run_options(parameters)
         preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         policy = Policy(self._config.fetch, [folder.root])
         files = fs_access(policy)
         folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(request["workflow_url"], folder, base)
-        loaded = load(url, request.get("workflow_params") or {}, base, policy, files(base))
+        heard = Overheard(folder.attachments)
+        heard.activate()
+        params = request.get("workflow_params") or {}
+        loaded = load(url, params, base, policy, files(base), skip_schemas=options.skip_schemas)
         outputs = RunFolder(self._config.workspace_dir / run_id)
-        options = {"eval_timeout": engine.expression_timeout}
-        context = run_context(run_id, files, options, checksums=False)
+        limits = {"eval_timeout": engine.expression_timeout}
+        context = run_context(run_id, files, limits, checksums=False)
         expansion = Expansion(context, lambda place: file_url(outputs.task_out(task_id(place))))
         expansion.expand(loaded.process, loaded.job_order)
         wish, sizes = combine(preferences), Sizes(files(base))
@@ -152,7 +163,7 @@ class RunPlanner:
                 said = element.preferences
                 plan = replace(element.plan, wish=combine([*preferences, *said]) if said else wish)
                 element.plan = sizes.fill(plan)
-        return _Expanded(expansion, preferences)
+        return _Expanded(expansion, preferences, list(dict.fromkeys(heard.warnings)))
 
     async def _ask(self, groups: list[Group]) -> list[list[Reply]]:
         """What all nodes say to each group; plans that nodes cannot tell apart are asked for once."""

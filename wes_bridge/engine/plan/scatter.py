@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cwltool.errors import WorkflowException
-from cwltool.process import shortname
 
 from wes_bridge.engine.plan.unknown import Unknown
 
@@ -18,28 +17,20 @@ Inputs = dict[str, Any]
 def widths(inputs: Mapping[str, Any], keys: list[str], method: str | None) -> list[int] | None:
     """How long the scattered lists are, one number a key; None when one of them has to be waited for.
 
+    Args:
+        inputs: of the step; those that are known are lists (``require_lists``).
+        keys: the scattered ones.
+        method: CWL's ``scatterMethod``.
+
     Raises:
-        WorkflowException: not a list, or lists of different lengths where they must be equal.
+        WorkflowException: several lists, and no word of how they go together.
     """
     if method is None and len(keys) != 1:
         raise WorkflowException("Must specify scatterMethod when scattering over multiple inputs")
-    found = [_length(inputs[key], key) for key in keys]
-    known = {length for length in found if length is not None}
+    lengths = [len(value) for value in (inputs[key] for key in keys) if not isinstance(value, Unknown)]
     if method in (None, "dotproduct"):
-        if len(known) > 1:
-            raise WorkflowException(
-                "Length of input arrays must be equal when performing dotproduct scatter."
-            )
-        return [*known] * len(keys) if known else None
-    return None if None in found else [length for length in found if length is not None]
-
-
-def _length(value: Any, key: str) -> int | None:
-    if isinstance(value, Unknown):
-        return None
-    if not isinstance(value, list):
-        raise WorkflowException(f"scatter over {shortname(key)!r}, which is not a list")
-    return len(value)
+        return lengths[:1] * len(keys) if lengths else None
+    return lengths if len(lengths) == len(keys) else None
 
 
 def elements(
