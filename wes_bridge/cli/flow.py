@@ -80,6 +80,12 @@ def reasons(client: WESClient, run: dict[str, Any]) -> Iterator[str]:
         yield f"... and {len(failed) - MAX_FAILED} more failed steps"
 
 
+def remarks(run: dict[str, Any]) -> Iterator[str]:
+    """What must be known of a run that went well, in lines."""
+    log = run.get("run_log") or {}
+    yield from (f"note: {line}" for line in log.get("system_logs") or [])
+
+
 def tasks_of(client: WESClient, run_id: str) -> list[dict[str, Any]]:
     """A run's tasks; none on services that do not tell of them."""
     try:

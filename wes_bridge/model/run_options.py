@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, read_containers
 from wes_bridge.model.units import MIB
 
 OnError = Literal["stop", "continue", "cancel"]
@@ -49,11 +50,13 @@ class RunOptions:
     Attributes:
         on_error: what becomes of the other steps when one has failed for good.
         reuse: whether steps take results that are kept; None when the run does not say.
+        containers: whether commands run in the images that tools name; None when the run does not say.
         resources: by name of a step, in the order written.
     """
 
     on_error: OnError = "stop"
     reuse: bool | None = None
+    containers: Containers | None = None
     resources: Mapping[str, Override] = field(default_factory=dict)
 
     def override(self, place: Sequence[str]) -> Override:
@@ -79,9 +82,14 @@ def run_options(parameters: Mapping[str, str]) -> RunOptions:
     said = (parameters.get("reuse") or "").lower()
     if said and said not in _SWITCH:
         raise OptionsError(f"reuse: {said[:40]!r} is neither on nor off")
+    try:
+        containers = read_containers(parameters.get(PARAMETER) or "")
+    except ContainersError as error:
+        raise OptionsError(str(error)) from error
     return RunOptions(
         next(name for name in ON_ERROR if name == on_error),
         _SWITCH[said] if said else None,
+        containers,
         _resources(parameters),
     )
 
