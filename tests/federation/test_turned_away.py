@@ -43,7 +43,8 @@ def test_another_broker_runs_the_step(alpha: FakeBroker, beta: FakeBroker) -> No
 def test_a_session_that_may_not_be_looked_at_any_more_is_given_up_at_once(
     alpha: FakeBroker, beta: FakeBroker
 ) -> None:
-    alpha.phases, beta.start = ["RUNNING"], format_instant(utcnow() + timedelta(hours=1))
+    alpha.phases, alpha.start = ["RUNNING"], format_instant(utcnow())
+    beta.start = format_instant(utcnow() + timedelta(hours=1))
     alpha.turn_away, alpha.turn_away_after = 401, 3  # asked, accepted, looked at once
     outcome, seen = place(alpha, beta, lost_after=PATIENCE)
     assert outcome.exit_code == 0

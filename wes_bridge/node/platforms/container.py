@@ -197,23 +197,26 @@ def _mounts(tree: Tree) -> list[list[str]]:
     """Options that show the session's file system at the paths the client chose."""
     found: list[list[str]] = []
     if tree.paths.root is not None:
-        found.append(_bind(Path(tree.paths.real), tree.paths.root, writable=True) or [])
+        found.append(bind(Path(tree.paths.real), tree.paths.root, True) or _refuse(tree.paths.real))
     for entry in tree.ordered():
         if entry.kind is Kind.LINK:
-            bind = _bind(entry.source, entry.path, entry.writable)
-            if bind is None:
+            option = bind(entry.source, entry.path, entry.writable)
+            if option is None:
                 _copy_in(tree, entry)
             else:
-                found.append(bind)
+                found.append(option)
         elif not tree.paths.is_rooted(entry.path) and not tree.is_inside(entry.path):
-            bind = _bind(tree.paths.host(entry.path), entry.path, entry.writable)
-            found.append(bind or _refuse(entry))
+            there = tree.paths.host(entry.path)
+            found.append(bind(there, entry.path, entry.writable) or _refuse(entry.path))
     return found
 
 
-def _bind(source: Path, target: str, writable: bool) -> list[str] | None:
-    """One bind mount; None when an engine cannot take these names: it reads them as UTF-8, and a line of CSV
-    whose quoted ends of line become single letters."""
+def bind(source: Path, target: str, writable: bool) -> list[str] | None:
+    """The option for one bind mount; None where no engine takes these names.
+
+    An engine reads them as UTF-8, and those with a colon as a line of CSV, in which it makes one letter of a
+    carriage return and the line's end after it.
+    """
     text = f"{source}{target}"
     if "\r\n" in text or not _is_utf8(text):
         return None
@@ -238,14 +241,14 @@ def _quoted(field: str) -> str:
 
 def _copy_in(tree: Tree, entry: Entry) -> None:
     if entry.writable or tree.paths.root is None:
-        _refuse(entry)
+        _refuse(entry.path)
     target = tree.paths.host(entry.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     copy(entry.source, target)
 
 
-def _refuse(entry: Entry) -> list[str]:
+def _refuse(path: str) -> list[str]:
     raise PlatformError(
-        f"{entry.path!r}: a container engine cannot mount this name, since it is not UTF-8 or has a carriage"
+        f"{path!r}: a container engine cannot mount this name, since it is not UTF-8 or has a carriage"
         " return before a line's end; rename the file"
     )
