@@ -17,6 +17,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from wes_bridge.model.containers import Containers
 from wes_bridge.model.preferences import Preferences
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -318,6 +319,11 @@ class EngineConfig(_Section):
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")
     default_image: str | None = Field(None, description="container for tools without one, where needed")
+    containers: Containers = Field(
+        "preferred",
+        description="images that tools name: preferred leaves one that is only a hint out where no node has a"
+        " container engine, and runs may choose; required and never are rules for all runs",
+    )
     policy: str = Field("earliest", description="how nodes are chosen where nobody says otherwise")
     reuse: Literal["off", "on"] = Field(
         "off", description="whether runs that do not say take results of equal steps of earlier runs"

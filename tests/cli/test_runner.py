@@ -16,13 +16,13 @@ def test_options_before_and_after_the_workflow(tmp_path: Path) -> None:
     tool = tmp_path / "t.cwl"
     tool.write_text(TOOL)
     call = runner.parse(
-        f"--outdir=o --quiet --tmpdir-prefix x --no-container --tag a=b {tool} job.yml"
+        f"--outdir=o --quiet --tmpdir-prefix x --no-match-user --tag a=b {tool} job.yml"
         " --n 3 --outdir mine --upload --parallel".split(" ")
     )
     assert call.workflow == str(tool)
     assert runner.split_rest(call) == ("job.yml", ["--n", "3", "--outdir", "mine"])
     assert call.options == {"--outdir": "o", "--quiet": True, "--tag": ["a=b"], "--upload": True}
-    assert call.ignored == ["--tmpdir-prefix", "--no-container", "--parallel"]
+    assert call.ignored == ["--tmpdir-prefix", "--no-match-user", "--parallel"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from wes_bridge.model.execution_broker import OFFERSET, SCHEDULED_SESSION
+from wes_bridge.model.execution_broker import DOCKER_CONTAINER, OFFERSET, SCHEDULED_SESSION
 
 
 class FakeBroker:
@@ -27,6 +27,9 @@ class FakeBroker:
         raw: when set, the answer to a request for offers: (status, body).
         raw_session: when set, the answer to each GET.
         refuse: message of a NO.
+        refuse_containers: messages of a NO to requests for containers only.
+        turn_away: when set, every answer is this status (401, 403).
+        turn_away_after: answers that are given before.
         accept_as: phase that accepting leads to.
         gone: acceptances that come too late: the offer has become EXPIRED.
         lose_answers: acceptances that are heard but not answered: the connection breaks.
@@ -49,6 +52,9 @@ class FakeBroker:
         self.raw: tuple[int, bytes] | None = None
         self.raw_session: tuple[int, bytes] | None = None
         self.refuse: str | None = None
+        self.refuse_containers: list[dict[str, Any]] = []
+        self.turn_away: int | None = None
+        self.turn_away_after = 0
         self.accept_as = "ACCEPTED"
         self.gone = 0
         self.lose_answers = 0
@@ -80,6 +86,13 @@ class FakeBroker:
         self._server.shutdown()
         self._server.server_close()
 
+    def turns_away(self) -> bool:
+        """Whether this answer says that it does not know us."""
+        if self.turn_away is None:
+            return False
+        self.turn_away_after -= 1
+        return self.turn_away_after < 0
+
     def accepted(self) -> str:
         """What accepting an offer makes of it."""
         if self.gone:
@@ -87,8 +100,10 @@ class FakeBroker:
             return "EXPIRED"
         return self.accept_as
 
-    def offers(self) -> dict[str, Any]:
+    def offers(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request."""
+        if self.refuse_containers and request["executable"]["kind"] == DOCKER_CONTAINER:
+            return {"kind": OFFERSET, "meta": {"messages": self.refuse_containers}, "result": "NO"}
         if self.refuse is not None:
             messages = [{"kind": "urn:no", "level": "ERROR", "message": self.refuse}] if self.refuse else []
             return {"kind": OFFERSET, "meta": {"messages": messages}, "result": "NO"}
@@ -126,6 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.broker.turns_away():
+            self._answer(self.broker.turn_away or 401, b'{"error": "Unauthorized"}')
+            return
         if self.path == "/requests":
             self.broker.requests.append(body)
             self.broker.headers.append({name.lower(): text for name, text in self.headers.items()})
@@ -138,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.broker.raw:
                 self._answer(*self.broker.raw)
                 return
-            self._answer(303, json.dumps(self.broker.offers()).encode())
+            self._answer(303, json.dumps(self.broker.offers(body)).encode())
             return
         self.broker.updates.append(body["value"])
         if body["value"] == "ACCEPTED" and self.broker.lose_answers > 0:
@@ -154,6 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.broker.closing.is_set():  # a kept connection outlives the server
             self.close_connection = True
+            return
+        if self.broker.turns_away():
+            self._answer(self.broker.turn_away or 401, b'{"error": "Unauthorized"}')
             return
         if self.broker.raw_session:
             self._answer(*self.broker.raw_session)

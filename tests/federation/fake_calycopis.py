@@ -46,6 +46,7 @@ class FakeCalycopis:
         download: seconds an HTTP input takes.
         containers: commands that were run, with how they ended; those that failed are left behind.
         no_shell: images without ``sh``: the container cannot be started.
+        no_image: images that cannot be had.
         running, most: containers now, and most at once.
     """
 
@@ -56,6 +57,7 @@ class FakeCalycopis:
         self.folder = folder
         self.containers: list[tuple[list[str], int]] = []
         self.no_shell: set[str] = set()
+        self.no_image: set[str] = set()
         self.running = self.most = 0
         self.requests: list[dict[str, Any]] = []
         self.sessions: dict[str, dict[str, Any]] = {}
@@ -205,8 +207,11 @@ class FakeCalycopis:
 
     def _live(self, session: dict[str, Any]) -> None:
         session["phase"] = "PREPARING"
-        session["executable"]["phase"] = "AVAILABLE"
         session["compute"]["phase"] = "WAITING"
+        if session["executable"]["image"]["locations"][0] in self.no_image:
+            session["executable"]["phase"] = session["phase"] = "FAILED"
+            return
+        session["executable"]["phase"] = "AVAILABLE"
         fetches = [
             threading.Thread(target=self._fetch, args=(item,), daemon=True)
             for item in session["data"]

@@ -139,18 +139,6 @@ def test_a_session_that_vanishes_is_tried_again_and_ends(alpha: FakeBroker) -> N
     assert "not known to the node" in str(outcome.problem)
 
 
-def test_an_image_that_is_a_hint_falls_back_to_a_process(alpha: FakeBroker) -> None:
-    alpha.refuse = "no container engine"
-    place(alpha, image="debian", image_required=False)
-    assert [request["executable"].get("image") is None for request in alpha.requests] == [False, True]
-
-
-def test_a_required_image_does_not(alpha: FakeBroker) -> None:
-    alpha.refuse = "no container engine"
-    place(alpha, image="debian", image_required=True)
-    assert len(alpha.requests) == 1
-
-
 @pytest.mark.parametrize(
     ("values", "unsupported"),
     [({"kind": DOCKER_CONTAINER}, True), ({"kind": SIMPLE_STORAGE}, False), (None, False)],

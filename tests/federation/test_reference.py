@@ -378,7 +378,15 @@ def test_a_time_limit_is_kept_by_us(here: Site) -> None:
 def test_an_image_without_a_shell_is_said(here: Site, fake: FakeCalycopis) -> None:
     fake.no_shell.add("distroless")
     outcome = here.run(here.plan("true", image="distroless"))
-    assert "the image has no sh" in str(outcome.problem)
+    assert "the image distroless has no sh" in str(outcome.problem)
+
+
+def test_an_image_that_cannot_be_had_is_named_with_likely_causes(here: Site, fake: FakeCalycopis) -> None:
+    fake.no_image.add("registry.example.org/astro/typo:1")
+    outcome = here.run(here.plan("true", image="registry.example.org/astro/typo:1"))
+    assert outcome.exit_code is None
+    for words in ("cannot use the image registry.example.org/astro/typo:1", "misspelt", "login", "digest"):
+        assert words in str(outcome.problem)
 
 
 def test_cancelling_ends_the_command_although_the_broker_does_not(here: Site, fake: FakeCalycopis) -> None:

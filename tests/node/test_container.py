@@ -330,7 +330,27 @@ def test_no_engine(start_node: Starter) -> None:
     node = start_node(platforms=["container"], container_engine="no-such-engine")
     [message] = node.refused(Request(container("true")))
     assert message["kind"] == "uri:unknown-type"
-    assert "no-such-engine" in message["message"]
+    assert message["message"] == "this node runs no containers: no-such-engine is not installed here"
+
+
+def test_a_node_for_other_things_says_so_in_words_and_nothing_else(start_node: Starter) -> None:
+    node = start_node(platforms=["process"])
+    [message] = node.refused(Request(container("true"), cores={"min": 4096}))
+    assert message["kind"] == "uri:unknown-type"
+    assert message["message"] == "this node runs no containers: its platforms are process"
+
+
+def test_an_engine_that_is_out_of_order_is_an_engine(start_node: Starter, tmp_path: Path) -> None:
+    """Clients leave an image out where there is no engine; this one only has to be started."""
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\n[ -e $0.on ] || { echo 'Cannot connect to the daemon' >&2; exit 1; }\n")
+    fake.chmod(0o755)
+    node = start_node(platforms=["container"], container_engine=str(fake))
+    [message] = node.refused(Request(container("true")))
+    assert message["kind"] == "urn:wes-bridge:engine-failed"
+    assert "Cannot connect to the daemon" in message["message"]
+    (tmp_path / "docker.on").touch()
+    assert node.offer(Request(container("true")))
 
 
 def test_container_survives_the_node(start_node: Starter, image: str, tmp_path: Path) -> None:

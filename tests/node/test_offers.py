@@ -270,7 +270,9 @@ def test_reasons_for_no(node: NodeProcess, tmp_path: Path) -> None:
     for kind in (eb.DOCKER_CONTAINER, eb.SINGULARITY_CONTAINER, eb.JUPYTER_NOTEBOOK):
         [message] = reasons({"kind": kind, "image": {"locations": ["x"]}})
         assert message["kind"] == "uri:unknown-type"
-        assert kind in message["message"]
+        assert message["values"]["kind"] == kind
+        assert message["message"].startswith("this node runs no "), "in words, not as a kind's URL"
+        assert "http" not in message["message"]
     assert "urn:not-supported" in kinds(reasons(process("true", privileged=True)))
     [message] = reasons(process("true"), cores={"min": 99})
     assert message["kind"] == "urn:resource-limit"

@@ -63,7 +63,6 @@ FLAGS = frozenset(
         "--leave-tmpdir",
         "--move-outputs",
         "--no-compute-checksum",
-        "--no-container",
         "--no-doc-cache",
         "--no-match-user",
         "--no-read-only",

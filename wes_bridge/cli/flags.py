@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from wes_bridge.cli.exit_codes import USAGE
+from wes_bridge.model.containers import CONTAINERS, PARAMETER
 from wes_bridge.start import importing
 
 if TYPE_CHECKING:
@@ -40,6 +41,26 @@ def settings_given(given: dict[str, Any], *same: str, **others: str) -> dict[Key
         for name, setting in keys.items()
         if given[name] is not None
     }
+
+
+def containers_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``--containers`` option of commands that run or plan a workflow."""
+    return click.option(
+        "--containers",
+        type=click.Choice(CONTAINERS),
+        help="Images that tools name. preferred (the default): one that is only a hint is left out where no"
+        " node has a container engine. required: never left out. never: no containers.",
+    )(function)
+
+
+def engine_parameters(given: dict[str, Any]) -> dict[str, str]:
+    """The engine parameters of ``--engine``, and of the options that stand for some."""
+    parameters = dict(pairs(given["engine"], "--engine"))
+    if given.get("containers") is not None:
+        parameters[PARAMETER] = given["containers"]
+    if given.get("reuse") is not None:
+        parameters["reuse"] = "on" if given["reuse"] else "off"
+    return parameters
 
 
 def pairs(texts: Iterable[str], flag: str, form: str = "KEY=VALUE") -> list[tuple[str, str]]:

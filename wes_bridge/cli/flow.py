@@ -80,10 +80,10 @@ def reasons(client: WESClient, run: dict[str, Any]) -> Iterator[str]:
         yield f"... and {len(failed) - MAX_FAILED} more failed steps"
 
 
-def warnings(run: dict[str, Any]) -> Iterator[str]:
-    """What a run that ended well has to say nevertheless, such as types in its workflow that may not fit."""
-    if run.get("state") == "COMPLETE":
-        yield from (f"warning: {line}" for line in (run.get("run_log") or {}).get("system_logs") or [])
+def remarks(run: dict[str, Any]) -> Iterator[str]:
+    """What must be known of a run that went well, in lines."""
+    log = run.get("run_log") or {}
+    yield from (f"note: {line}" for line in log.get("system_logs") or [])
 
 
 def tasks_of(client: WESClient, run_id: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 from wes_bridge.cli.cwltool_options import FLAGS as _IGNORED_FLAGS
 from wes_bridge.cli.cwltool_options import VALUED as _IGNORED_VALUED
 from wes_bridge.cli.exit_codes import FAILURE, INTERRUPTED, SUCCESS, UNSUPPORTED, USAGE
+from wes_bridge.model.containers import CONTAINERS, PARAMETER
 
 HELP = """\
 usage: wes-bridge-runner [options] WORKFLOW [JOB] [--input value ...]
@@ -31,6 +32,9 @@ Run a CWL workflow or tool through a WES and print its output object, as any cwl
   --skip-schemas       do not fetch what $schemas names
   --tag KEY=VALUE      keep with the run; repeatable
   --engine KEY=VALUE   an engine parameter; repeatable
+  --containers CHOICE  images that tools name: preferred (the default; one that is only a hint is left out
+                       where no node has a container engine), required, never
+  --no-container       the same as --containers never
   --state DIR          keep the private service's state in DIR
   --tool-help          print the workflow's inputs
   --validate           check only
@@ -42,8 +46,8 @@ workflow tells which there are. Other options of cwltool are accepted and ignore
 exit codes: 0 success, 1 failure, 2 wrong usage, 33 unsupported feature, 130 interrupted
 """
 
-_VALUED = {"--wes", "--outdir", "--overrides", "--tag", "--engine", "--state"}
-_FLAGS = {"--quiet", "--verbose", "--debug", "--upload", "--skip-schemas"}
+_VALUED = {"--wes", "--outdir", "--overrides", "--tag", "--engine", "--state", "--containers"}
+_FLAGS = {"--quiet", "--verbose", "--debug", "--upload", "--skip-schemas", "--no-container"}
 _FLAGS |= {"--tool-help", "--validate", "--version", "--help"}
 _SHORT = {"-h": "--help", "-q": "--quiet", "-v": "--verbose", "-w": "--write-summary", "-t": "--target"}
 
@@ -206,8 +210,8 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
         InterruptedRunError,
         exit_code,
         reasons,
+        remarks,
         see_through,
-        warnings,
     )
     from wes_bridge.client.api import WESClient  # noqa: PLC0415
 
@@ -223,7 +227,7 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
 
     with WESClient(url, upload=bool(call.options.get("--upload")), **credentials) as client:
         run_id = client.submit_packed(
-            pack, tags=_pairs(call, "--tag"), engine_parameters=_engine(call)
+            pack, tags=_pairs(call, "--tag"), engine_parameters=_engine_parameters(call)
         )
         tell(f"run {run_id} at {client.url}")
         try:
@@ -236,11 +240,8 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
         outputs = client.download(
             run_id, call.options.get("--outdir") or ".", outputs=run.get("outputs") or {}
         )
-        if code != SUCCESS:
-            for line in reasons(client, run):
-                _say(line)
-        for line in warnings(run):
-            tell(line)
+        for line in reasons(client, run) if code != SUCCESS else remarks(run):
+            (_say if code != SUCCESS else tell)(line)
         if code == SUCCESS or outputs:
             sys.stdout.write(json.dumps(outputs, indent=4, ensure_ascii=False) + "\n")
             sys.stdout.flush()
@@ -270,9 +271,16 @@ def _pairs(call: Call, name: str) -> dict[str, str]:
     return pairs
 
 
-def _engine(call: Call) -> dict[str, str]:
+def _engine_parameters(call: Call) -> dict[str, str]:
     parameters = {"skip_schemas": "on"} if call.options.get("--skip-schemas") else {}
-    return parameters | _pairs(call, "--engine")
+    parameters |= _pairs(call, "--engine")
+    if call.options.get("--no-container"):
+        parameters[PARAMETER] = "never"
+    if "--containers" in call.options:
+        parameters[PARAMETER] = call.options["--containers"]
+        if parameters[PARAMETER] not in CONTAINERS:
+            raise UsageError(f"--containers {parameters[PARAMETER]}: give one of {', '.join(CONTAINERS)}")
+    return parameters
 
 
 def _tool_help(call: Call) -> int:

@@ -17,6 +17,7 @@ from cwltool.context import RuntimeContext
 from cwltool.process import shortname
 
 from wes_bridge.engine.mutation import Mutations
+from wes_bridge.model.containers import Containers
 from wes_bridge.model.run_options import RunOptions
 
 
@@ -27,6 +28,7 @@ class StepContext(RuntimeContext):
         run_id: of the run.
         place: see the module.
         run_options: what the run's engine parameters say.
+        containers: whether commands run in the images that tools name, as site and run say together.
         recall: gives, for a step's key and what it was asked (:meth:`BridgeTool.job`), the outputs that an
             earlier worker has seen it make. None: nobody asks.
         asked: of the step at this place, once it was asked.
@@ -35,6 +37,7 @@ class StepContext(RuntimeContext):
     run_id: str = ""
     place: tuple[str, ...] = ()
     run_options: RunOptions = RunOptions()
+    containers: Containers = "preferred"
     recall: Callable[[str, str], dict[str, Any] | None] | None = None
     asked: str | None = None
 

@@ -70,7 +70,7 @@ class BridgeJob(JobBase):
             raise WorkflowException(
                 f"{self.key} has an empty command line: give baseCommand, arguments or an inputBinding"
             )
-        image, required = image_of(self)
+        choice = image_of(self, self.context.containers)
         staged = list(self._staged())
         self._check_streams(staged)
         return StepPlan(
@@ -87,8 +87,10 @@ class BridgeJob(JobBase):
             resources=self._resources(),
             time_limit=self.timelimit or None,
             network=self.networkaccess,
-            image=image,
-            image_required=required,
+            image=choice.image,
+            image_required=choice.required,
+            containers=self.context.containers,
+            left_out=choice.left_out,
             success_codes=success_codes(self.successCodes, self.temporaryFailCodes, self.permanentFailCodes),
         )
 

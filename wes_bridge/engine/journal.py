@@ -16,7 +16,7 @@ from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import TaskRow
 
-_NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "name")
+_NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "name", "containers", "left_out")
 _ROOT = "/wb-root"
 _FOLDER = "file:///wb-run/"
 
@@ -62,6 +62,12 @@ class Journal:
     def ran(self) -> list[str]:
         """Ids of the tasks that were run, not taken over."""
         return [row.task_id for row in self._rows.values() if not is_taken(row)]
+
+    def without_images(self) -> list[TaskRow]:
+        """Tasks not taken that ran without the image their tool hints at."""
+        return [
+            row for row in self._rows.values() if row.outcome and (row.placement or {}).get("without_image")
+        ]
 
     def open_sessions(self) -> list[TaskRow]:
         """Tasks not taken whose sessions may still be running."""

@@ -176,4 +176,7 @@ def _finish(task: TaskRow, step: dict[str, Any]) -> None:
         "taken_from": {"run_id": step["run_id"], "task_id": step["task_id"]},
     }
     task.system_logs = [words]
+    if (step.get("placement") or {}).get("without_image"):
+        task.placement["without_image"] = step["placement"]["without_image"]
+        task.system_logs.append(step["placement"]["without_image"])
     task.start_time = task.end_time = time.time()

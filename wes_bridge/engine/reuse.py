@@ -106,7 +106,7 @@ def content_key(plan: StepPlan, owner: str, checksums: Checksums) -> str | None:
         "workdir": plan.workdir,
         "streams": [plan.stdin, plan.stdout, plan.stderr],
         "network": plan.network,
-        "image": [plan.image, plan.image_required],
+        "image": [plan.image, "in it"],
         "success_codes": plan.success_codes,
         "staged": staged,
     }

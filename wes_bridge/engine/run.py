@@ -36,11 +36,12 @@ from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
-from wes_bridge.engine.tasks import begin_anew, show_end, show_plan, show_progress
+from wes_bridge.engine.tasks import begin_anew, show_end, show_plan, show_progress, without_image
 from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Walk
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
+from wes_bridge.model.containers import Containers, ContainersError, settled
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.run_options import (
     OptionsError,
@@ -133,6 +134,7 @@ class Run:
         self._failed_first: str | None = None
         self._carried: Carried | None = None
         self._ran: list[str] = []
+        self._without_image: dict[str, dict[str, None]] = {}
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -214,6 +216,8 @@ class Run:
             self._task_count = self._journal.last_seq
             self._log.info(f"taken up again: {self._task_count} steps were begun before")
             self._ran = self._journal.ran()
+            for task in self._journal.without_images():
+                self._note_image(task)
         if self._canceling:
             await self._cancel_sessions(self._journal.open_sessions())
             self._journal = Journal()
@@ -243,7 +247,8 @@ class Run:
         parameters = self._request.get("workflow_engine_parameters") or {}
         try:
             wanted, self._options = run_preferences(parameters), run_options(parameters)
-        except (PreferencesError, OptionsError) as error:
+            containers: Containers = settled(engine.containers, self._options.containers)
+        except (PreferencesError, OptionsError, ContainersError) as error:
             raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
         params, skip = self._request.get("workflow_params") or {}, self._options.skip_schemas
         loaded = load(url, params, base, self._policy, self._fs(base), skip_schemas=skip)
@@ -253,6 +258,7 @@ class Run:
         options = {
             "eval_timeout": engine.expression_timeout,
             "run_options": self._options,
+            "containers": containers,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
             "recall": self._journal.recall,
         }
@@ -420,7 +426,9 @@ class Run:
             await reuse.drop([key], self._in_thread)
             begin_anew(task)
             return await self._place(job, task, plan, reusing=False)
-        if key is not None and kept is None and status == "success":
+        # what other software made is not what the image makes
+        made_in_image = plan.image is None or without_image(task) is None
+        if key is not None and kept is None and status == "success" and made_in_image:
             await reuse.keep(key, task, plan, outcome, self._in_thread)
         if outcome.unsupported:
             self._unsupported = f"{task.name}: {outcome.problem}"
@@ -434,8 +442,10 @@ class Run:
         if outcome.get("unsupported"):
             self._unsupported = f"{task.name}: {outcome['unsupported']}"
         if outcome["status"] != "success":
-            for problem in task.system_logs or ["it failed"]:
+            problems = [line for line in task.system_logs if line != without_image(task)]
+            for problem in problems or ["it failed"]:
                 self._note(task.state, f"{task.name}: {problem}")
+        self._note_image(task)
         return outcome["outputs"], outcome["status"]
 
     def _plan(self, job: BridgeJob, task: TaskRow) -> StepPlan:
@@ -464,7 +474,14 @@ class Run:
         problem = show_end(task, plan, outcome, status)
         if problem is not None:
             self._note(task.state, f"{task.name}: {problem}")
+        self._note_image(task)
         await self._services.tasks.put(task)
+
+    def _note_image(self, task: TaskRow) -> None:
+        """Remember, for the run's summary, that a step ran without the image its tool hints at."""
+        words = without_image(task)
+        if words is not None:
+            self._without_image.setdefault(words, {})[task.name] = None
 
     def _note(self, state: State, problem: str) -> None:
         if self._worst is not State.EXECUTOR_ERROR:
@@ -474,6 +491,9 @@ class Run:
 
     def _end(self, walk: Walk) -> Ending:
         """Blocking: gather the outputs, and say how it all ended."""
+        notes = [_of_steps(list(names), words) for words, names in self._without_image.items()]
+        for note in notes:
+            self._log.info(note)
         walk.check_outputs()
         outputs: dict[str, Any] = {}
         left_out: list[str] = []
@@ -485,11 +505,10 @@ class Run:
         for problem in left_out:
             self._note(State.EXECUTOR_ERROR, problem)
         if walk.status == "success" and not left_out:
-            return Ending(State.COMPLETE, 0, tuple(self._log.warnings[:_LOG_LINES]), outputs)
+            return Ending(State.COMPLETE, 0, (*notes, *self._log.warnings[:_LOG_LINES]), outputs)
         messages = self._problems or self._log.errors or ["the workflow could not make any more progress"]
-        return Ending(
-            self._worst or State.EXECUTOR_ERROR, 1, tuple(dict.fromkeys(messages[:_LOG_LINES])), outputs
-        )
+        told = (*dict.fromkeys(messages[:_LOG_LINES]), *notes)
+        return Ending(self._worst or State.EXECUTOR_ERROR, 1, told, outputs)
 
     async def _set_state(self, state: State, **values: Any) -> None:
         reached = await self._services.writer(
@@ -527,6 +546,11 @@ class Run:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(threads or self._services.threads, functools.partial(context.run, work))
+
+
+def _of_steps(names: list[str], words: str) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}: {words}"
 
 
 def _os_problem(error: OSError) -> str:

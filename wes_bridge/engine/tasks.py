@@ -35,6 +35,7 @@ def show_progress(task: TaskRow, progress: Progress) -> None:
     placement, session = progress.placement, progress.session
     task.node, task.session_url = placement.shown_node, placement.session_url
     task.placement = placement.to_json()
+    task.system_logs = [placement.without_image] if placement.without_image else []
     if placement.attempt > 1 and placement.plan is not None:
         _set_streams(task, placement.plan)
     if session is None:
@@ -73,8 +74,14 @@ def show_end(task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -
     ran = outcome.exit_code is not None or outcome.by_command
     task.state = State.EXECUTOR_ERROR if ran else State.SYSTEM_ERROR
     problem = outcome.problem or _exit_words(outcome, task)
-    task.system_logs = [problem]
+    task.system_logs = [problem, *task.system_logs]
     return problem
+
+
+def without_image(task: TaskRow) -> str | None:
+    """That the step ran without the image its tool hints at, and why; None where it did not."""
+    words = (task.placement or {}).get("without_image")
+    return words if isinstance(words, str) else None
 
 
 def _set_streams(task: TaskRow, plan: StepPlan) -> None:

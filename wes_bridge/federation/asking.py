@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from wes_bridge.federation.choosing import Candidate
-from wes_bridge.federation.client import Broker, BrokerError, BrokerShutError
+from wes_bridge.federation.client import Broker, BrokerError, BrokerShutError, TurnedAwayError
 from wes_bridge.federation.dialect import BusyError, CannotAskError
 from wes_bridge.federation.figures import figures_of
 from wes_bridge.federation.limits import over_limit
@@ -36,6 +36,9 @@ NO_SLOT = "urn:wes-bridge:no-slot"
 """Kind of the message with which our own node says that it could run the step, but is booked up."""
 UNKNOWN_KIND = "uri:unknown-type"
 """Kind of the message with which a broker says that it has nothing for a component of some kind."""
+IMAGE_UNAVAILABLE = "urn:image-unavailable"
+IMAGE_KINDS = frozenset({IMAGE_UNAVAILABLE, "urn:image-digest-mismatch", "urn:wes-bridge:engine-failed"})
+"""Kinds of the messages with which a broker says that it cannot have an image, or not run it just now."""
 MOST_OFFERS = 100
 """Offers of one broker that are looked at."""
 
@@ -52,8 +55,10 @@ class Reply:
         spare: offers that cannot, to be given back.
         silent: it did not answer: asking again may help.
         busy: all it says against the step is that it is booked up: asking again will help, some time.
-        no_containers: it says that it has no platform for them.
+        no_containers: all it says against the step is that it has no platform for containers.
         unasked: its dialect has no request for the step (or, when busy, not now).
+        out: it could not run the step in any image, nor without one.
+        without_image: it was asked for a plain process, though the tool hints at an image.
     """
 
     broker: Broker
@@ -64,6 +69,8 @@ class Reply:
     busy: bool = False
     no_containers: bool = False
     unasked: bool = False
+    out: bool = False
+    without_image: bool = False
 
 
 class Asker:
@@ -186,9 +193,13 @@ class Asker:
         except CannotAskError as error:
             broker.health.let_go()
             entry = _none(broker, f"not asked: {error}") | {"kinds": []}
-            return Reply(broker, entry, busy=isinstance(error, BusyError), unasked=True)
+            busy = isinstance(error, BusyError)
+            return Reply(broker, entry, busy=busy, unasked=True, out=not busy)
         except BrokerShutError as error:
             return _silent(broker, str(error))
+        except TurnedAwayError as error:
+            broker.health.turned_away(str(error), clock() - begun)
+            return Reply(broker, _none(broker, str(error)) | {"kinds": []})
         except BrokerError as error:
             if error.status in OUR_FAULT:
                 broker.health.answered(clock() - begun, offers=False)
@@ -230,11 +241,14 @@ class Asker:
             reply.entry["kinds"] = [message.kind for message in messages]
             reply.silent = BROKER_SILENT in kinds
             reply.busy = kinds == {NO_SLOT}
-            reply.no_containers = any(_is_about_containers(message) for message in messages)
+            against = [message for message in messages if message.level not in _REMARKS]
+            reply.no_containers = bool(against) and all(map(_is_about_containers, against))
         return reply
 
 
 _NO_REASON = "no offers, no reason given"
+_REMARKS = frozenset({"DEBUG", "INFO"})
+"""Levels of messages that are no reasons."""
 
 
 def _is_about_containers(message: Message) -> bool:
@@ -246,7 +260,9 @@ def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> 
     """A broker that is not asked, and why."""
     reason = unfit(broker.name, broker.profile, plan, image)
     if reason is not None:
-        return Reply(broker, _none(broker, f"not asked: {reason}") | {"kinds": []})
+        out = image is None or unfit(broker.name, broker.profile, plan, None) is not None
+        kinds = [] if out else [IMAGE_UNAVAILABLE]
+        return Reply(broker, _none(broker, f"not asked: {reason}") | {"kinds": kinds}, out=out)
     if broker.health.may_ask(now):
         return None
     wait, error = broker.health.wait(now), broker.health.last_error

@@ -87,6 +87,7 @@ class Attempts:
             earlier=list(self.earlier),
             left=self._left() or None,
             notes=list(journalled.get("notes") or []),
+            without_image=journalled.get("without_image"),
             plan=self.plan,
         )
 

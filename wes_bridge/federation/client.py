@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urljoin
 
@@ -35,6 +36,7 @@ AT_ONCE = 8
 MAX_BODY = 16 * 1024**2
 """Bytes of an answer that are read; one that is longer is none."""
 NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
+UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
 def http_session() -> aiohttp.ClientSession:
@@ -64,6 +66,10 @@ class BrokerShutError(BrokerError):
 
 class NotReachedError(BrokerError):
     """There was no connection, so it has not heard what it was told."""
+
+
+class TurnedAwayError(BrokerError):
+    """The broker does not know us: no waiting helps, the site has to do something."""
 
 
 class SessionGoneError(BrokerError):
@@ -213,14 +219,19 @@ class Broker:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
+        credentials = self._credentials if self.is_own(url) else None
+        send = partial(exchange, self._http, method, url, deadline, MAX_BODY, body=body)
         try:
-            if self._credentials is not None and self.is_own(url):
-                sent["Authorization"] = self._credentials.header()
-            return await exchange(self._http, method, url, deadline, MAX_BODY, headers=sent, body=body)
+            if credentials is None:
+                return await send(headers=sent)
+            answer = await send(headers=sent | {"Authorization": credentials.header()})
+            if answer.status == UNAUTHORIZED and credentials.is_renewed():
+                answer = await send(headers=sent | {"Authorization": credentials.header()})
+            return answer
         except TimeoutError as error:
             raise BrokerError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
         except CredentialsError as error:
-            raise BrokerError(f"{self.name} needs credentials, but {error}") from error
+            raise TurnedAwayError(f"{self.name} needs credentials, but {error}") from error
         except TooLongError as error:
             raise BrokerError(f"{self.name} sent more than {MAX_BODY} bytes ({url})") from error
         except aiohttp.ClientConnectorError as error:
@@ -232,6 +243,8 @@ class Broker:
     def _parsed(self, answer: Answer, model: type[Part], codes: tuple[int, ...]) -> Part:
         if answer.status == NOT_FOUND:
             raise SessionGoneError(f"{self.name} does not know {answer.url}", answer.status)
+        if answer.status in (UNAUTHORIZED, FORBIDDEN):
+            raise TurnedAwayError(self._turned_away(answer), answer.status)
         if answer.status not in codes:
             raise BrokerError(f"{self.name} answered {answer.status}: {answer.excerpt}", answer.status)
         try:
@@ -242,6 +255,18 @@ class Broker:
             raise BrokerError(
                 f"{self.name} sent something that is not a {model.__name__}: {where}: {problem['msg']}"
             ) from error
+
+    def _turned_away(self, answer: Answer) -> str:
+        """What a broker says that does not let us in, and what the site can do about it."""
+        said = f"{self.name} does not let this service in: it answered {answer.status}: {answer.excerpt}."
+        if not self.is_own(answer.url):
+            return f"{said} Sessions at other hosts than its own are asked for without credentials"
+        if self._credentials is None:
+            return f"{said} The configuration has no 'credentials' for it: give it some"
+        return (
+            f"{said} See that the account still exists there, and may do this, and that the"
+            f" 'credentials' of {self.name} in the configuration are those of the account"
+        )
 
 
 def _origin(url: str) -> str:

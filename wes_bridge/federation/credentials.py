@@ -48,6 +48,16 @@ class Credentials:
             self._read_at = now
         return self._header
 
+    def is_renewed(self) -> bool:
+        """Whether there is another secret now than the one that was sent last: then it is worth a try.
+
+        Raises:
+            CredentialsError: there is none any more.
+        """
+        sent, self._header = self._header, self._made()
+        self._read_at = self._clock()
+        return self._header != sent
+
     def _made(self) -> str:
         secret = self._secret()
         if self._config.username is not None:

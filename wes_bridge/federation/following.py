@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError
+from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError, TurnedAwayError
 from wes_bridge.federation.pace import HELD, SLOW, Pace
 from wes_bridge.model.execution_broker import Message, Session
 from wes_bridge.model.states import LifecyclePhase, Phase
@@ -114,7 +114,7 @@ class Following:
             begun = clock()
             try:
                 news, etag = await broker.poll(self._accepted.url, etag)
-            except SessionGoneError:
+            except (SessionGoneError, TurnedAwayError):
                 raise
             except BrokerError as error:
                 if clock() - heard > self._lost_after:
@@ -185,7 +185,7 @@ async def _told(broker: Broker, url: str, patience: float) -> tuple[Session, str
     while True:
         try:
             return await broker.set_phase(url, Phase.CANCELLED, ACTION_TIMEOUT)
-        except SessionGoneError:
+        except (SessionGoneError, TurnedAwayError):
             raise
         except BrokerError:
             if clock() >= until:

@@ -84,6 +84,11 @@ class Health:
         self._in_a_row = 0
         self._probing = False
 
+    def turned_away(self, reason: str, seconds: float) -> None:
+        """It answered, but does not let us in: it is there, and the operator sees why nothing runs."""
+        self.answered(seconds, offers=False)
+        self.last_error = reason
+
     def went_wrong(self, reason: str, now: float) -> None:
         """No answer, or none that makes sense."""
         self.asked += 1

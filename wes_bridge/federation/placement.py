@@ -25,6 +25,7 @@ class Placement:
         earlier: what became of the attempts before: node, session and problem.
         left: how many tries the step has left (see :class:`~wes_bridge.federation.attempts.Attempts`).
         notes: what the node does otherwise than the step asks.
+        without_image: that the step runs without the container image that its tool hints at, and why.
         plan: what runs, which a retry may have changed; not part of the log.
     """
 
@@ -38,6 +39,7 @@ class Placement:
     earlier: list[dict[str, Any]] = field(default_factory=list)
     left: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    without_image: str | None = None
     plan: StepPlan | None = None
 
     @property

@@ -16,10 +16,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from wes_bridge.federation.asking import Asker, Reply
+from wes_bridge.federation.asking import IMAGE_KINDS, Asker, Reply
 from wes_bridge.federation.attempts import Attempts
 from wes_bridge.federation.choosing import Choice, choose, maker_of
-from wes_bridge.federation.client import Broker, BrokerError, NotReachedError, SessionGoneError
+from wes_bridge.federation.client import (
+    Broker,
+    BrokerError,
+    NotReachedError,
+    SessionGoneError,
+    TurnedAwayError,
+)
 from wes_bridge.federation.following import (
     ACTION_TIMEOUT,
     GONE,
@@ -42,6 +48,8 @@ ACCEPT_WAIT = 10.0
 SERVER_ERROR = 500
 """From this status on, an answer does not say what was done: a node that is being stopped gives such, too."""
 _PAUSE = 0.2
+_TOLD = 60
+"""Letters at the end of a failure by which it is known to be the reason that a node now gives, too."""
 _ACCEPTS = 3
 """Times an offer is accepted whose node does not answer, but is there and has not taken notice."""
 _TAKEN_UP = 16
@@ -135,7 +143,9 @@ class Federation:
                 if not candidates:
                     await report(Progress(placement, None))
                     unsupported = plan.image_required and _all_lack_containers(replies)
-                    return StepOutcome(problem=_nobody(placement, step.failures), unsupported=unsupported)
+                    problem = _nobody(placement, step.failures) + _advice(step.plan, replies)
+                    return StepOutcome(problem=problem, unsupported=unsupported)
+                placement.without_image = image_words(plan, replies)
                 choice = choose(candidates, step.plan.wish, plan.name, step.set_back)
                 accepted = await self._accept(choice, placement, step, report, leave)
             if accepted is None:
@@ -234,7 +244,7 @@ class Federation:
         while True:
             try:
                 session, etag = await broker.poll(url, None, wait=0)
-            except SessionGoneError:
+            except (SessionGoneError, TurnedAwayError):
                 raise
             except BrokerError:
                 if clock() > until:
@@ -261,12 +271,18 @@ class Federation:
             pause = min(pause * 2, 8.0)
 
     async def _ask(self, plan: StepPlan, since: datetime) -> list[Reply]:
-        """All brokers' replies; an image that is only a hint is left out when nobody can run it."""
+        """All brokers' replies; an image that is only a hint is left out where no node has an engine for it.
+
+        Where one has, the image must be had: a name with a mistake in it would else be answered by whatever
+        software the node has.
+        """
         replies = await self._ask_with(plan, plan.image, self.brokers, since)
-        if not plan.image or plan.image_required or any(reply.candidates for reply in replies):
+        if not plan.image or plan.image_required or not _all_lack_containers(replies):
             return replies
-        again = [reply.broker for reply in replies if not reply.unasked]
+        again = [reply.broker for reply in replies if reply.no_containers]
         without = await self._ask_with(replace(plan, image=None), None, again, since)
+        for reply in without:
+            reply.without_image = True
         by_broker = {reply.broker: reply for reply in replies + without}
         return list(by_broker.values())
 
@@ -345,14 +361,42 @@ class Federation:
 
 
 def _all_lack_containers(replies: list[Reply]) -> bool:
-    return bool(replies) and all(reply.no_containers for reply in replies)
+    """Whether no node that could run the step has a container engine; one that is silent may have one."""
+    able = [reply for reply in replies if not reply.out]
+    return bool(able) and all(reply.no_containers for reply in able)
+
+
+def image_words(plan: StepPlan, replies: list[Reply]) -> str | None:
+    """That a step runs without the image its tool hints at, and why; None where it does not."""
+    if plan.left_out:
+        return (
+            f"it runs without the container image {plan.left_out}, at which the tool only hints, since"
+            " containers are not used ('containers' is 'never')"
+        )
+    if any(reply.without_image for reply in replies):
+        return (
+            f"it runs without the container image {plan.image}, at which the tool only hints, since no node"
+            " that could run it has a container engine"
+        )
+    return None
+
+
+def _advice(plan: StepPlan, replies: list[Reply]) -> str:
+    """What to do where an image that is only a hint cannot be had; empty where that is not the trouble."""
+    trouble = any(
+        reply.no_containers or IMAGE_KINDS.intersection(reply.entry.get("kinds", ())) for reply in replies
+    )
+    if plan.image is None or plan.image_required or not trouble:
+        return ""
+    return f". The tool only hints at the image {plan.image}: 'containers: never' runs it without one"
 
 
 def _nobody(placement: Placement, failures: list[str]) -> str:
     reasons = [
         f"{entry['node']}: {entry.get('reason', 'offers that cannot be used')}" for entry in placement.asked
     ]
-    earlier = [f"earlier: {failure}" for failure in dict.fromkeys(failures)]
+    said = " ".join(reasons)
+    earlier = [f"earlier: {failure}" for failure in dict.fromkeys(failures) if failure[-_TOLD:] not in said]
     return "no node can run this step: " + ("; ".join(reasons + earlier) or "no nodes are configured")
 
 

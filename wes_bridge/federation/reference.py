@@ -136,6 +136,8 @@ class Reference:
             BusyError: it has as many of our sessions as it may have.
             CannotAskError: the step needs what the broker cannot do.
         """
+        if plan.containers == "never":
+            raise CannotAskError("it runs only containers, and this run uses none (containers: never)")
         image = image or self._default_image
         if image is None:
             raise CannotAskError(
@@ -476,14 +478,26 @@ def _no_ending(session: Session, box: Box) -> str:
     if box.state()[0]:
         return f"the container ended without a word from the command: killed, or out of memory?{said}"
     failed = [name for name, part in _parts(session) if part == "FAILED"]
+    if "executable" in failed:
+        return (
+            f"the broker cannot use the image {_image(session)}: its name or tag may be misspelt, its"
+            " registry may want a login or be out of the broker's reach, its digest may be another, or it"
+            f" may be made for another kind of machine{said}"
+        )
     if failed and failed != ["compute"]:
         return f"{session.phase}: its {' and '.join(failed)} failed{said}"
     if session.phase is Phase.CANCELLED:
         return f"{session.phase}, not by us{said}"
     return (
-        "the command never began: the image has no sh, its entry point does not run what it is given, or the"
-        f" broker does not see {box.folder}{said}"
+        f"the command never began: the image {_image(session)} has no sh, its entry point does not run what"
+        f" it is given, or the broker does not see {box.folder}{said}"
     )
+
+
+def _image(session: Session) -> str:
+    """What people call the image that a session was to run in."""
+    image = session.executable.image if session.executable else None
+    return image.locations[0] if image and image.locations else "that was asked for"
 
 
 def _parts(session: Session) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, read_containers
 from wes_bridge.model.units import MIB
 
 OnError = Literal["stop", "continue", "cancel"]
@@ -50,12 +51,14 @@ class RunOptions:
     Attributes:
         on_error: what becomes of the other steps when one has failed for good.
         reuse: whether steps take results that are kept; None when the run does not say.
+        containers: whether commands run in the images that tools name; None when the run does not say.
         resources: by name of a step, in the order written.
         skip_schemas: whether what a document's ``$schemas`` names is left where it is.
     """
 
     on_error: OnError = "stop"
     reuse: bool | None = None
+    containers: Containers | None = None
     resources: Mapping[str, Override] = field(default_factory=dict)
     skip_schemas: bool = False
 
@@ -79,9 +82,14 @@ def run_options(parameters: Mapping[str, str]) -> RunOptions:
     on_error = parameters.get("on_error") or "stop"
     if on_error not in ON_ERROR:
         raise OptionsError(f"on_error: {on_error[:40]!r} is none of {', '.join(ON_ERROR)}")
+    try:
+        containers = read_containers(parameters.get(PARAMETER) or "")
+    except ContainersError as error:
+        raise OptionsError(str(error)) from error
     return RunOptions(
         next(name for name in ON_ERROR if name == on_error),
         _switch(parameters, "reuse"),
+        containers,
         _resources(parameters),
         bool(_switch(parameters, SKIP_SCHEMAS)),
     )

@@ -77,6 +77,9 @@ class PlannedStep(_Part):
         default_factory=list, description="of the first element, as far as it is known"
     )
     image: str | None = None
+    without_image: str | None = Field(
+        None, description="that it runs without the image its tool hints at, and why"
+    )
     cores: float = 1
     memory: int | None = Field(None, description="bytes; None: not said")
     scratch: int | None = Field(None, description="bytes; None: not said")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from wes_bridge.model.containers import Containers
 from wes_bridge.model.preferences import NO_WISH, Wish
 
 
@@ -81,6 +82,8 @@ class StepPlan:
         network: whether the command needs the network.
         image: container image; None for a plain process.
         image_required: whether a plain process will not do.
+        containers: whether commands run in the images that tools name, as site and run say together.
+        left_out: the image that the tool hints at, where ``containers`` is ``never``.
         success_codes: exit codes that mean success.
         rewrite: files in ``workdir`` that may mention paths and are read by the engine.
         wish: how the node is to be chosen.
@@ -103,6 +106,8 @@ class StepPlan:
     network: bool = False
     image: str | None = None
     image_required: bool = False
+    containers: Containers = "preferred"
+    left_out: str | None = None
     success_codes: list[int] = field(default_factory=lambda: [0])
     rewrite: list[str] = field(default_factory=lambda: ["cwl.output.json"])
     wish: Wish = NO_WISH

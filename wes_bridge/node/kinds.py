@@ -9,7 +9,14 @@ from pydantic import BaseModel
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.node.errors import BadRequestError
 
-EXECUTABLES = frozenset({eb.DOCKER_CONTAINER, eb.SINGULARITY_CONTAINER, eb.JUPYTER_NOTEBOOK, eb.PROCESS})
+NAMES = {
+    eb.DOCKER_CONTAINER: "containers",
+    eb.SINGULARITY_CONTAINER: "Singularity containers",
+    eb.JUPYTER_NOTEBOOK: "Jupyter notebooks",
+    eb.PROCESS: "plain processes",
+}
+"""What people call the kinds of executables."""
+EXECUTABLES = frozenset(NAMES)
 COMPUTE = frozenset({eb.SIMPLE_COMPUTE})
 STORAGE = frozenset({eb.SIMPLE_STORAGE})
 VOLUMES = frozenset({eb.SIMPLE_VOLUME})

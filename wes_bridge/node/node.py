@@ -39,7 +39,7 @@ from wes_bridge.node.checks import check_request, check_values
 from wes_bridge.node.door import Door
 from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
-from wes_bridge.node.kinds import check_kinds
+from wes_bridge.node.kinds import NAMES, check_kinds
 from wes_bridge.node.live import LiveSession, decode
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import OfferMaker, check_limits
@@ -258,10 +258,7 @@ class Node:
         """
         check_kinds(request)
         check_values(request)
-        found = check_request(request, self.config.data, self.schemes)
-        found += check_limits(request, self.capacity) + self._check_storage(request)
-        found += await self._check_platform(request)
-        found += [refusal] if (refusal := self.door.refusal()) else []
+        found = await self._lacking(request) or await self._checked(request)
         reasons = [note for note in found if note.level == "ERROR"]
         offers: list[Session] = []
         if not reasons:
@@ -280,16 +277,26 @@ class Node:
         await self._accept(offerset.offers[0])
         return offerset, offerset.offers[0]
 
-    async def _check_platform(self, request: ExecutionRequest) -> list[Message]:
+    async def _lacking(self, request: ExecutionRequest) -> list[Message]:
+        """That nothing here runs executables of this kind; it is then all that is said, so that clients can
+        tell it from reasons that another request would not meet."""
         if request.executable is None:
             return []
         kind = request.executable.kind
         platform = self._platforms.get(kind)
-        reason = "no platform here runs it" if platform is None else await platform.unavailable()
-        if platform is None or reason is not None:
-            text = "executable of kind {kind}: {reason}"
-            return [message(messages.UNKNOWN_TYPE, text, kind=kind, reason=reason)]
-        return await platform.check(request)
+        names = ", ".join(sorted(one.name for one in set(self._platforms.values()))) or "none"
+        reason = f"its platforms are {names}" if platform is None else await platform.unavailable()
+        if reason is None:
+            return []
+        text = "this node runs no {what}: {reason}"
+        return [message(messages.UNKNOWN_TYPE, text, kind=kind, what=NAMES[kind], reason=reason)]
+
+    async def _checked(self, request: ExecutionRequest) -> list[Message]:
+        found = check_request(request, self.config.data, self.schemes)
+        found += check_limits(request, self.capacity) + self._check_storage(request)
+        platform = self._platforms.get(request.executable.kind) if request.executable else None
+        found += await platform.check(request) if platform is not None else []
+        return found + ([refusal] if (refusal := self.door.refusal()) else [])
 
     def _check_storage(self, request: ExecutionRequest) -> list[Message]:
         asked = sum(storage.size.min or 0 for storage in request.storage or [] if storage.size)

@@ -37,7 +37,11 @@ class PlanHandlers:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._rules = Rules(engine_versions(), tuple(service.config.fetch.files))
+        self._rules = Rules(
+            engine_versions(),
+            tuple(service.config.fetch.files),
+            containers=service.config.engine.containers,
+        )
         self._turns = asyncio.Semaphore(service.config.engine.plans_at_once)
         self._spare: asyncio.Task[Process] | None = None
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from wes_bridge.client_host import EVENTS_TAG, SHARED_FILES_TAG, host_id
 from wes_bridge.config import ServiceConfig
+from wes_bridge.model.containers import PARAMETER as CONTAINERS
 from wes_bridge.model.preferences import PREFIX, Preferences
 from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import SECRET, STATES, URL
@@ -64,6 +65,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             },
             *_preferences(config),
             {"name": "on_error", "type": "string", "default_value": "stop"},
+            {"name": CONTAINERS, "type": "string", "default_value": config.engine.containers},
             {"name": URL, "type": "string", "default_value": ""},
             {"name": SECRET, "type": "string", "default_value": ""},
             {"name": STATES, "type": "string", "default_value": ",".join(config.events.webhook_states)},

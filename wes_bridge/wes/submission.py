@@ -18,6 +18,7 @@ from wes_bridge.data.attachments import find_attachment
 from wes_bridge.data.hosts import PrivateHosts, literal
 from wes_bridge.data.workspace import url_path
 from wes_bridge.federation.policies.registry import policy_names
+from wes_bridge.model.containers import Containers, ContainersError, settled
 from wes_bridge.model.preferences import PreferencesError, run_preferences
 from wes_bridge.model.run_options import RERUN, OptionsError, run_options
 from wes_bridge.model.webhooks import WebhookError, WebhookRequest, hide_secret, read_webhook
@@ -38,11 +39,13 @@ class Rules:
         engines: versions by engine.
         files: folders that ``file://`` workflows may come from.
         hosts: private hosts that webhooks may be at.
+        containers: what the site says of them.
     """
 
     engines: Mapping[str, tuple[str, ...]]
     files: tuple[Path, ...] = ()
     hosts: PrivateHosts = field(default_factory=lambda: PrivateHosts(()))
+    containers: Containers = "preferred"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rul
         raise BadRequestError(f"required and missing: {', '.join(missing)}")
     tags = _string_map("tags", _object("tags", given))
     url = _text("workflow_url", given)
-    parameters = _checked(_parameters(_object("workflow_engine_parameters", given)))
+    parameters = _checked(_parameters(_object("workflow_engine_parameters", given)), rules.containers)
     webhook = _webhook(parameters, rules.hosts)
     request: dict[str, Any] = {
         "workflow_params": _object("workflow_params", given),
@@ -135,12 +138,12 @@ def _parameters(value: dict[str, Any]) -> dict[str, str]:
     return {key: _as_string(item) for key, item in value.items()}
 
 
-def _checked(parameters: dict[str, str]) -> dict[str, str]:
+def _checked(parameters: dict[str, str], containers: Containers) -> dict[str, str]:
     """Refuse preferences (``policy`` and ``policy.*``) and options that could not be followed."""
     try:
         run_preferences(parameters, policy_names())
-        run_options(parameters)
-    except (PreferencesError, OptionsError) as error:
+        settled(containers, run_options(parameters).containers)
+    except (PreferencesError, OptionsError, ContainersError) as error:
         raise BadRequestError(f"workflow_engine_parameters: {error}") from error
     own = next((name for name in parameters if name.startswith(RERUN)), None)
     if own:

@@ -27,8 +27,9 @@ class SubmitHandlers:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        fetch = service.config.fetch
-        self._rules = Rules(engine_versions(), tuple(fetch.files), PrivateHosts(fetch.private_hosts))
+        fetch, containers = service.config.fetch, service.config.engine.containers
+        hosts = PrivateHosts(fetch.private_hosts)
+        self._rules = Rules(engine_versions(), tuple(fetch.files), hosts, containers)
         self._states = tuple(State(name) for name in service.config.events.webhook_states)
 
     async def post(self, request: Request) -> Response:

@@ -13,7 +13,7 @@ import yaml
 
 from wes_bridge.bundle import Bundle, BundleError, make_bundle
 from wes_bridge.cli import exit_codes, flow, plan_view
-from wes_bridge.cli.flags import pairs, settled
+from wes_bridge.cli.flags import containers_option, engine_parameters, settled
 from wes_bridge.cli.remote import json_option, put_json, put_table
 from wes_bridge.client import WESClient, WESError
 from wes_bridge.model.run_plan import UNSUPPORTED, PlanError, RunPlan
@@ -29,6 +29,7 @@ from wes_bridge.model.run_plan import UNSUPPORTED, PlanError, RunPlan
 @click.option(
     "--engine", "engine", multiple=True, metavar="KEY=VALUE", help="An engine parameter; repeatable."
 )
+@containers_option
 @click.option("--upload", is_flag=True, help="With --wes: upload files even if the service could read them.")
 @click.option(
     "--requests",
@@ -98,7 +99,7 @@ def _plan(workflow: str, job: str | None, words: list[str], given: dict[str, Any
     def pack(shared: bool) -> Bundle:
         return make_bundle(workflow, job, arguments=words, shared=shared)
 
-    parameters = dict(pairs(given["engine"], "--engine"))
+    parameters = engine_parameters(given)
     if not given["wes"]:
         from wes_bridge.cli.configure import service_config  # noqa: PLC0415
         from wes_bridge.cli.plan_here import plan_here  # noqa: PLC0415

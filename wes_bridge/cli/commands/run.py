@@ -13,7 +13,7 @@ import click
 from wes_bridge.bundle import Bundle, BundleError, make_bundle
 from wes_bridge.cli import exit_codes, flow, steps
 from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService
-from wes_bridge.cli.flags import pairs
+from wes_bridge.cli.flags import containers_option, engine_parameters, pairs
 from wes_bridge.cli.progress import Progress
 from wes_bridge.cli.remote import json_option, put_json, rich_table
 from wes_bridge.client import WESClient, WESError
@@ -32,6 +32,7 @@ from wes_bridge.client import WESClient, WESError
 @click.option(
     "--engine", "engine", multiple=True, metavar="KEY=VALUE", help="An engine parameter; repeatable."
 )
+@containers_option
 @click.option("--reuse/--no-reuse", default=None, help="Take results of equal steps of earlier runs, or not.")
 @click.option("--detach", is_flag=True, help="Submit, print the run's id and leave (with --wes).")
 @click.option("--quiet", is_flag=True, help="No progress and no table.")
@@ -88,9 +89,7 @@ def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]
     def pack(shared: bool) -> Bundle:
         return make_bundle(workflow, job, arguments=words, shared=shared)
 
-    tags, engine = dict(pairs(given["tags"], "--tag")), dict(pairs(given["engine"], "--engine"))
-    if given["reuse"] is not None:
-        engine["reuse"] = "on" if given["reuse"] else "off"
+    tags, engine = dict(pairs(given["tags"], "--tag")), engine_parameters(given)
     with _service(given) as place:
         if not given["wes"]:
             pack(True)  # mistakes are told without waiting for the service
@@ -119,10 +118,7 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
     tasks = flow.tasks_of(client, run_id) if given["as_json"] or not quiet else []
     if tasks and not quiet:
         _show_steps(tasks)
-    if code != exit_codes.SUCCESS:
-        for line in flow.reasons(client, log):
-            click.echo(line, err=True)
-    for line in flow.warnings(log) if not quiet else ():
+    for line in flow.reasons(client, log) if code != exit_codes.SUCCESS else flow.remarks(log):
         click.echo(line, err=True)
     if given["as_json"]:
         put_json({"run": log | {"outputs": outputs}, "tasks": tasks})

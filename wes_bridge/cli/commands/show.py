@@ -45,11 +45,9 @@ def show(run_id: str, wes: str, as_json: bool) -> None:
             click.echo(line)
         if len(choices) > _CHOICES:
             click.echo(f"... and {len(choices) - _CHOICES} more (--json shows all)")
-        if run.get("state") in ("EXECUTOR_ERROR", "SYSTEM_ERROR"):
-            click.echo()
-            for line in flow.reasons(client, run):
-                click.echo(line)
-        for line in flow.warnings(run):
+        failed = run.get("state") in ("EXECUTOR_ERROR", "SYSTEM_ERROR")
+        lines = list(flow.reasons(client, run) if failed else flow.remarks(run))
+        for line in ["", *lines] if lines else []:
             click.echo(line)
         if run.get("outputs"):
             click.echo(

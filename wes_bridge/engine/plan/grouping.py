@@ -73,6 +73,7 @@ def _of_plan(plan: StepPlan, brokers: Sequence[Broker]) -> Hashable:
     return (
         plan.image,
         plan.image_required,
+        plan.left_out,
         plan.resources,
         plan.time_limit,
         plan.network,

@@ -35,10 +35,11 @@ from wes_bridge.federation.choosing import Candidate, choose
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.dialect import CannotAskError
 from wes_bridge.federation.figures import Span
-from wes_bridge.federation.placing import Federation
+from wes_bridge.federation.placing import Federation, image_words
 from wes_bridge.federation.policies.registry import policy_names
 from wes_bridge.federation.render import native_request
 from wes_bridge.federation.requests import Requests
+from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, read_containers, settled
 from wes_bridge.model.execution_broker import ExecutionRequest, Image, dump
 from wes_bridge.model.preferences import Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY
@@ -130,7 +131,7 @@ class RunPlanner:
             raise PlanError(_readable(str(error), folder), unsupported=True) from error
         except (InvalidWorkflowError, WorkflowException, ValidationException, TooWideError) as error:
             raise PlanError(_readable(str(error), folder)) from error
-        except (PreferencesError, OptionsError) as error:
+        except (PreferencesError, OptionsError, ContainersError) as error:
             raise PlanError(f"workflow_engine_parameters: {error}") from error
         except OSError as error:
             raise PlanError(_readable(f"{error.strerror or error}: {error.filename}", folder)) from error
@@ -144,6 +145,7 @@ class RunPlanner:
         parameters = request.get("workflow_engine_parameters") or {}
         wanted, options = run_preferences(parameters, policy_names()), run_options(parameters)
         preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
+        containers: Containers = settled(engine.containers, read_containers(parameters.get(PARAMETER, "")))
         policy = Policy(self._config.fetch, [folder.root])
         files = fs_access(policy)
         folder.attachments.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ class RunPlanner:
         params = request.get("workflow_params") or {}
         loaded = load(url, params, base, policy, files(base), skip_schemas=options.skip_schemas)
         outputs = RunFolder(self._config.workspace_dir / run_id)
-        limits = {"eval_timeout": engine.expression_timeout}
+        limits = {"eval_timeout": engine.expression_timeout, "containers": containers}
         context = run_context(run_id, files, limits, checksums=False)
         expansion = Expansion(context, lambda place: file_url(outputs.task_out(task_id(place))))
         expansion.expand(loaded.process, loaded.job_order)
@@ -223,7 +225,8 @@ def _step(group: Group, replies: list[Reply]) -> PlannedStep:
         best = choice.ranked[0]
         step.chosen = _chosen(best, choice.reason, group.to_move(best.broker))
         chosen = best.broker
-        if plan.image and not plan.image_required and _is_process(best):
+        step.without_image = image_words(plan, replies)
+        if step.without_image:
             step.image = None
     step.request = dump(_request(plan, step.image, chosen))
     return step
@@ -235,12 +238,6 @@ def _request(plan: StepPlan, image: str | None, chosen: Broker | None) -> Execut
         with contextlib.suppress(CannotAskError):  # it has become busy since
             return Requests(plan, image).for_broker(chosen)
     return native_request(plan, image=Image(locations=[image], digest="") if image else None)
-
-
-def _is_process(best: Candidate) -> bool:
-    """Whether an image that was only a hint is left out."""
-    executable = best.offer.executable
-    return executable is not None and executable.image is None
 
 
 def _chosen(best: Candidate, reason: str, move: Moved) -> Chosen:
@@ -301,6 +298,11 @@ def _notes(steps: list[PlannedStep], federation: Federation) -> list[str]:
     notes = []
     if not federation.brokers:
         notes.append("no nodes are configured")
+    without: dict[str, list[str]] = {}
+    for step in steps:
+        if step.without_image:
+            without.setdefault(step.without_image, []).append(step.name)
+    notes += [f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in without.items()]
     estimated = sum(step.certainty == ESTIMATED for step in steps)
     if estimated:
         notes.append(f"{estimated} of {len(steps)} rows are estimated: their inputs come from steps before")

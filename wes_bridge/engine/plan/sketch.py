@@ -40,7 +40,7 @@ def sketch(
         WorkflowException: an expression fails.
     """
     asked = _Asked(tool, inputs, expressions)
-    image, required = image_of(tool)
+    choice = image_of(tool, context.containers)
     waits = {name: sources_of(value) for name, value in inputs.items() if not is_known(value)}
     root = context.get_outdir().removesuffix("/out")
     plan = StepPlan(
@@ -54,8 +54,10 @@ def sketch(
         resources=asked.resources(),
         time_limit=asked.time_limit(),
         network=asked.network(),
-        image=image,
-        image_required=required,
+        image=choice.image,
+        image_required=choice.required,
+        containers=context.containers,
+        left_out=choice.left_out,
         success_codes=success_codes(*(tool.tool.get(name, ()) for name in _CODES)),
     )
     words = [_waits(name, sources) for name, sources in waits.items()]

@@ -13,8 +13,10 @@ from pathlib import Path
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Compute, ExecutionRequest, Message, Session
 from wes_bridge.model.units import GIB
+from wes_bridge.node import messages
 from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.messages import message
 from wes_bridge.node.platforms import processes
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
@@ -27,6 +29,8 @@ from wes_bridge.node.staging.plan import Entry, Kind, Tree
 LABEL = "wes-bridge.session"
 """Label of all containers of a node; its value is the session's UUID."""
 _ENGINE_TIMEOUT = 60.0
+_SPECIAL = frozenset(',"\r\n')
+"""Letters for which a field of CSV is quoted."""
 
 
 class ContainerPlatform(Kept):
@@ -53,9 +57,16 @@ class ContainerPlatform(Kept):
         self._why_not = ""
 
     async def unavailable(self) -> str | None:
-        """Whether there is an engine that answers; asked once."""
+        """Whether there is an engine. One that does not work is one, and says so by :meth:`check`: a command
+        must not run without its image because a service has to be started."""
         if self._engine is None:
             return f"{self._asked_for or 'podman or docker'} is not installed here"
+        return None
+
+    async def _out_of_order(self) -> str | None:
+        """Why the engine does not answer; asked until it does."""
+        if self._engine is None:
+            return None
         if not self._works:
             code, out, err = await run(self._engine, "version", timeout=_ENGINE_TIMEOUT)
             self._works = code == 0
@@ -65,13 +76,17 @@ class ContainerPlatform(Kept):
         return None if self._works else self._why_not
 
     async def check(self, request: ExecutionRequest) -> list[Message]:
-        """Whether the image is here, or may be had."""
+        """Whether the engine answers, and the image is here or may be had."""
+        reason = await self._out_of_order()
+        if reason is not None:
+            text = "this node cannot run containers at the moment: {reason}"
+            return [message(messages.ENGINE_FAILED, text, reason=reason)]
         return await self._images.check(request.executable.image) if request.executable else []
 
     async def prepare(self, session: Session) -> None:
         """Get the image."""
         image = session.executable.image if session.executable else None
-        await self.unavailable()
+        await self._out_of_order()
         self._chosen[str(session.meta.uuid)] = await self._images.get(image)
 
     def launch(self, job: Job) -> Launch:
@@ -144,7 +159,7 @@ class ContainerPlatform(Kept):
         """Whether the command was; None when this engine does not tell."""
         if not (job.folder.root / "cid").exists():
             return False
-        await self.unavailable()
+        await self._out_of_order()
         return (job.folder.root / "cpid").exists() if self._tells_when_started else None
 
     def _user(self) -> list[str]:
@@ -182,38 +197,58 @@ def _mounts(tree: Tree) -> list[list[str]]:
     """Options that show the session's file system at the paths the client chose."""
     found: list[list[str]] = []
     if tree.paths.root is not None:
-        found.append(_bind(Path(tree.paths.real), tree.paths.root, writable=True) or [])
+        found.append(bind(Path(tree.paths.real), tree.paths.root, True) or _refuse(tree.paths.real))
     for entry in tree.ordered():
         if entry.kind is Kind.LINK:
-            bind = _bind(entry.source, entry.path, entry.writable)
-            if bind is None:
+            option = bind(entry.source, entry.path, entry.writable)
+            if option is None:
                 _copy_in(tree, entry)
             else:
-                found.append(bind)
+                found.append(option)
         elif not tree.paths.is_rooted(entry.path) and not tree.is_inside(entry.path):
-            bind = _bind(tree.paths.host(entry.path), entry.path, entry.writable)
-            found.append(bind or _refuse(entry))
+            there = tree.paths.host(entry.path)
+            found.append(bind(there, entry.path, entry.writable) or _refuse(entry.path))
     return found
 
 
-def _bind(source: Path, target: str, writable: bool) -> list[str] | None:
-    """One bind mount; None when the names cannot be written in either of the engine's two ways."""
+def bind(source: Path, target: str, writable: bool) -> list[str] | None:
+    """The option for one bind mount; None where no engine takes these names.
+
+    An engine reads them as UTF-8, and those with a colon as a line of CSV, in which it makes one letter of a
+    carriage return and the line's end after it.
+    """
     text = f"{source}{target}"
+    if "\r\n" in text or not _is_utf8(text):
+        return None
     if ":" not in text:
         return ["--volume", f"{source}:{target}:{'rw' if writable else 'ro'}"]
-    if "," not in text and '"' not in text:
-        readonly = "" if writable else ",readonly"
-        return ["--mount", f"type=bind,source={source},destination={target}{readonly}"]
-    return None
+    fields = ["type=bind", f"source={source}", f"destination={target}", *([] if writable else ["readonly"])]
+    return ["--mount", ",".join(map(_quoted, fields))]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _quoted(field: str) -> str:
+    """A field of the line of CSV that ``--mount`` takes."""
+    return field if _SPECIAL.isdisjoint(field) else '"' + field.replace('"', '""') + '"'
 
 
 def _copy_in(tree: Tree, entry: Entry) -> None:
     if entry.writable or tree.paths.root is None:
-        _refuse(entry)
+        _refuse(entry.path)
     target = tree.paths.host(entry.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     copy(entry.source, target)
 
 
-def _refuse(entry: Entry) -> list[str]:
-    raise PlatformError(f"{entry.path}: a name with both ':' and ',' cannot be mounted")
+def _refuse(path: str) -> list[str]:
+    raise PlatformError(
+        f"{path!r}: a container engine cannot mount this name, since it is not UTF-8 or has a carriage"
+        " return before a line's end; rename the file"
+    )
