@@ -29,6 +29,7 @@ from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJob
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.engine import quick_documents
+from wes_bridge.engine.scattering import refuse_what_is_no_array
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
@@ -132,6 +133,14 @@ class PatientWorkflowJob(WorkflowJob):
         self._status = ""
         self._goes_on = getdefault(runtimeContext.on_error, "stop") == "continue"
         super().__init__(workflow, runtimeContext)
+
+    def try_make_job(
+        self, step: Any, final_output_callback: Any, runtimeContext: RuntimeContext
+    ) -> Iterator[Any]:
+        """The jobs of a step whose inputs are there."""
+        if "scatter" in step.tool and not step.submitted:
+            refuse_what_is_no_array(step.tool, self.state)
+        yield from super().try_make_job(step, final_output_callback, runtimeContext)
 
     @property
     def processStatus(self) -> str:
