@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import posixpath
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from cwltool.errors import WorkflowException
+from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.job import JobBase
 from cwltool.pathmapper import MapperEnt
 from cwltool.utils import bytes2str_in_dicts, visit_files_directories
@@ -18,11 +19,27 @@ from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.hints import preferences_of
 from wes_bridge.engine.requirements import image_of, success_codes
+from wes_bridge.engine.uncollected import why_not_collected
 from wes_bridge.model.preferences import Preferences
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 from wes_bridge.model.units import MIB
 
 _logger = logging.getLogger("cwltool")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a step's command left behind.
+
+    Attributes:
+        outputs: the output object.
+        status: cwltool's word: ``success``, ``permanentFail``, ``temporaryFail``.
+        problem: why the outputs of a command that ended well are not those of its tool, in words.
+    """
+
+    outputs: dict[str, Any]
+    status: str
+    problem: str | None = None
 
 
 class BridgeJob(JobBase):
@@ -157,26 +174,34 @@ class BridgeJob(JobBase):
             scratch_min=int(scratch * MIB) or None,
         )
 
-    def collect(self, outcome: StepOutcome) -> tuple[dict[str, Any], str]:
-        """The step's output object and cwltool status (``success``, ``permanentFail``, ``temporaryFail``).
+    def collect(self, outcome: StepOutcome) -> Collected:
+        """The step's output object, or why there is none.
 
         Reads the outputs' bytes for their checksums: not for the event loop.
+
+        Raises:
+            OSError: the workspace cannot be read.
+            UnsupportedRequirement: an expression asks for something that cannot be done here.
         """
         if outcome.exit_code is None or outcome.output_dir is None:
-            return {}, "permanentFail"
+            return Collected({}, "permanentFail")
         status = self._status(outcome.exit_code)
         if status != "success":
             _logger.warning("[%s] exited with status %d", self.key, outcome.exit_code)
-        place = str(url_path(outcome.output_dir))
-        self.pathmapper.collect_from(self.builder.outdir, place)
+        folder = url_path(outcome.output_dir)
+        self.pathmapper.collect_from(self.builder.outdir, str(folder))
         try:
-            outputs = self.collect_outputs(place, outcome.exit_code)
-        except WorkflowException as error:
-            _logger.error("[%s] %s", self.key, error)
-            return {}, "permanentFail"
-        outputs = bytes2str_in_dicts(outputs)
-        visit_files_directories(outputs, _locate)
-        return outputs, status
+            outputs = bytes2str_in_dicts(self.collect_outputs(str(folder), outcome.exit_code))
+            visit_files_directories(outputs, _locate)
+        except (OSError, UnsupportedRequirement):
+            raise
+        except Exception as error:  # cwltool's, or Python's own about what the command wrote
+            if status != "success":  # no wonder then
+                _logger.info("[%s] no outputs: %s", self.key, error)
+                return Collected({}, status)
+            root = self.builder.stagedir.removesuffix("/in")
+            return Collected({}, "permanentFail", why_not_collected(error, folder, root))
+        return Collected(outputs, status)
 
     def read_no_more(self) -> None:
         """The step has ended, however: what it read may be updated in place."""

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import errno
 import functools
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -24,7 +25,7 @@ from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.context import task_id
 from wes_bridge.engine.documents import workflow_location
-from wes_bridge.engine.errors import InvalidWorkflowError
+from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.javascript import stop_with
@@ -66,6 +67,8 @@ _PULL = 32
 begun must be found before anything new can begin."""
 _COLLECT = 4
 """Outputs of steps collected at once: when many end together the graph must still get its turn in between."""
+_STOPPED = re.compile(r"Cannot make (scatter )?job: |Cannot collect workflow output: |^internal error")
+"""Error lines of cwltool that say why a graph went no further: they do not follow from a step's failure."""
 _LOG_LINES = 50
 """Error lines kept in system_logs; all are in the run's log."""
 
@@ -205,7 +208,7 @@ class Run:
         except Exception as error:
             if is_passing(error):
                 raise
-            return self._failed(State.SYSTEM_ERROR, f"unexpected: {type(error).__name__}: {error}", None)
+            return self._failed(State.SYSTEM_ERROR, unexpected(error), None)
 
     async def _take_up(self) -> None:
         """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
@@ -319,7 +322,7 @@ class Run:
         if isinstance(error, LeaseLostError):
             self._lost = True
         elif error is not None:
-            self._note(State.SYSTEM_ERROR, f"{step.get_name()}: unexpected: {error!r}")
+            self._note(State.SYSTEM_ERROR, f"{job.key}: {unexpected(error)}")
         self._changed.set()
 
     async def _step(self, job: BridgeJob) -> None:
@@ -339,14 +342,17 @@ class Run:
         except UnsupportedRequirement as error:
             self._unsupported = str(error)
             outputs, status = {}, "permanentFail"
-        except (WorkflowException, ValidationException, OSError) as error:
-            problem = _os_problem(error) if isinstance(error, OSError) else str(error)
-            state = State.SYSTEM_ERROR if isinstance(error, OSError) else State.EXECUTOR_ERROR
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            if is_passing(error):
+                raise
+            state, problem = _blame(error)
             self._note(state, f"{job.key}: {problem}")
             outputs, status = {}, "permanentFail"
             task.outcome = outcome_record(outputs, status)
             await self._services.tasks.put(
-                replace(task, state=state, end_time=time.time(), system_logs=[problem])
+                replace(task, state=state, end_time=time.time(), system_logs=[self._log.readable(problem)])
             )
         self._finished.append(Finished(job, outputs, status))
         if status != "success":
@@ -421,7 +427,8 @@ class Run:
             report = functools.partial(self._on_progress, task)
             outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
         async with self._collecting:
-            outputs, status = await self._in_thread(functools.partial(job.collect, outcome))
+            collected = await self._in_thread(functools.partial(job.collect, outcome))
+        outputs, status = collected.outputs, collected.status
         if key is not None and kept is not None and status != "success":
             await reuse.drop([key], self._in_thread)
             begin_anew(task)
@@ -433,7 +440,12 @@ class Run:
         if outcome.unsupported:
             self._unsupported = f"{task.name}: {outcome.problem}"
         task.outcome = outcome_record(outputs, status, outcome, job.context.asked)
-        await self._end_task(task, plan, outcome, status)
+        reason = collected.problem and self._log.readable(collected.problem)
+        problem = show_end(task, plan, outcome, status, reason)
+        if problem is not None:
+            self._note(task.state, f"{task.name}: {problem}")
+        self._note_image(task)
+        await self._services.tasks.put(task)
         return outputs, status
 
     def _remember(self, task: TaskRow) -> tuple[dict[str, Any], str]:
@@ -470,13 +482,6 @@ class Run:
         else:
             self._services.tasks.note(task)
 
-    async def _end_task(self, task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> None:
-        problem = show_end(task, plan, outcome, status)
-        if problem is not None:
-            self._note(task.state, f"{task.name}: {problem}")
-        self._note_image(task)
-        await self._services.tasks.put(task)
-
     def _note_image(self, task: TaskRow) -> None:
         """Remember, for the run's summary, that a step ran without the image its tool hints at."""
         words = without_image(task)
@@ -484,6 +489,7 @@ class Run:
             self._without_image.setdefault(words, {})[task.name] = None
 
     def _note(self, state: State, problem: str) -> None:
+        problem = self._log.readable(problem)
         if self._worst is not State.EXECUTOR_ERROR:
             self._worst = state
         self._problems.append(problem)
@@ -506,7 +512,8 @@ class Run:
             self._note(State.EXECUTOR_ERROR, problem)
         if walk.status == "success" and not left_out:
             return Ending(State.COMPLETE, 0, (*notes, *self._log.warnings[:_LOG_LINES]), outputs)
-        messages = self._problems or self._log.errors or ["the workflow could not make any more progress"]
+        errors = [text for text in self._log.errors if not self._problems or _STOPPED.search(text)]
+        messages = [*self._problems, *errors] or ["the workflow could not make any more progress"]
         told = (*dict.fromkeys(messages[:_LOG_LINES]), *notes)
         return Ending(self._worst or State.EXECUTOR_ERROR, 1, told, outputs)
 
@@ -551,6 +558,15 @@ class Run:
 def _of_steps(names: list[str], words: str) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{names[0]}{more}: {words}"
+
+
+def _blame(error: Exception) -> tuple[State, str]:
+    """How a step ends that an error has stopped, and words for it."""
+    if isinstance(error, OSError):
+        return State.SYSTEM_ERROR, _os_problem(error)
+    if isinstance(error, WorkflowException | ValidationException):
+        return State.EXECUTOR_ERROR, str(error)
+    return State.SYSTEM_ERROR, unexpected(error)
 
 
 def _os_problem(error: OSError) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-import os
 import time
 from io import FileIO
 from pathlib import Path
+
+from wes_bridge.data.readable import Readable
+from wes_bridge.engine.errors import unexpected
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
@@ -28,22 +30,17 @@ class RunLog:
         base: folder whose path is left out of messages: users know their files by their own names.
 
     Attributes:
+        readable: gives a message without the service's own paths.
         errors: the error lines so far, for the run's system_logs.
     """
 
     def __init__(self, path: Path, base: Path) -> None:
-        self._base = [f"file://{base}/", f"{os.path.relpath(base)}/", f"{base}/"]
+        self.readable = Readable(base)
         self._path = path
         self._file: FileIO | None = None
         self._made = False
         self.errors: list[str] = []
         self.warnings: list[str] = []
-
-    def readable(self, text: str) -> str:
-        """A message without the service's own paths."""
-        for prefix in self._base:
-            text = text.replace(prefix, "")
-        return text
 
     def write(self, level: int, text: str) -> None:
         """Append one message; errors and warnings are remembered too."""
@@ -100,7 +97,15 @@ class _ToRunLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log = _current.get()
         if log is not None:
-            log.write(record.levelno, record.getMessage())
+            log.write(record.levelno, _text(record))
+
+
+def _text(record: logging.LogRecord) -> str:
+    """What a record says; cwltool says "Unhandled exception" and leaves the rest to a traceback."""
+    message, error = record.getMessage(), record.exc_info and record.exc_info[1]
+    if not error or str(error) in message:
+        return message
+    return unexpected(error)
 
 
 def install() -> None:

@@ -49,7 +49,9 @@ def show_progress(task: TaskRow, progress: Progress) -> None:
         task.start_time = time.time()
 
 
-def show_end(task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -> str | None:
+def show_end(
+    task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str, reason: str | None = None
+) -> str | None:
     """Show how it ended.
 
     Args:
@@ -57,6 +59,7 @@ def show_end(task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -
         plan: of the step.
         outcome: of its session.
         status: cwltool's word for the step's end.
+        reason: why the outputs of a command that ended well are not those of its tool.
 
     Returns:
         What went wrong, in words; None when nothing did.
@@ -73,7 +76,7 @@ def show_end(task: TaskRow, plan: StepPlan, outcome: StepOutcome, status: str) -
         return None
     ran = outcome.exit_code is not None or outcome.by_command
     task.state = State.EXECUTOR_ERROR if ran else State.SYSTEM_ERROR
-    problem = outcome.problem or _exit_words(outcome, task)
+    problem = outcome.problem or _exit_words(outcome, task, status, reason)
     task.system_logs = [problem, *task.system_logs]
     return problem
 
@@ -95,13 +98,14 @@ def _stream_url(session: Session, name: str) -> str | None:
     return stream.locations[0] if stream and stream.locations else None
 
 
-def _exit_words(outcome: StepOutcome, task: TaskRow) -> str:
+def _exit_words(outcome: StepOutcome, task: TaskRow, status: str, reason: str | None) -> str:
     code = outcome.exit_code
     if code is None:
         return "the command ended without an exit code"
-    if code == 0:
-        return "the command ended well but its outputs are not what the tool declares (see the run's log)"
-    return f"the command ended with exit code {code}{_tail(task) or _signal(code)}"
+    if reason is not None:
+        return f"the command ended well, but its outputs cannot be collected: {reason}"
+    temporary = ", which the tool calls a temporary failure" if status == "temporaryFail" else ""
+    return f"the command ended with exit code {code}{_signal(code)}{temporary}{_tail(task)}"
 
 
 def _signal(code: int) -> str:

@@ -12,15 +12,18 @@ from typing import Any
 from cwltool.builder import Builder
 from cwltool.command_line_tool import CommandLineTool
 from cwltool.context import LoadingContext, RuntimeContext
+from cwltool.errors import WorkflowException
 from cwltool.pathmapper import PathMapper
 from cwltool.process import Process, shortname
 from cwltool.workflow import Workflow, WorkflowStep, default_make_tool
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
+from schema_salad.exceptions import ValidationException
 
 from wes_bridge.engine import defaults
 from wes_bridge.engine.contents import note_version
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.document_checks import building
+from wes_bridge.engine.errors import unexpected
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.mutation import InUseError, Mutations
@@ -163,7 +166,14 @@ class BridgeStep(WorkflowStep):
         context: StepContext = runtimeContext.copy()
         name = shortname(self.id) + "".join(f"[{index}]" for index in _indices(output_callbacks))
         context.place = (*runtimeContext.place, name)
-        yield from super().job(job_order, output_callbacks, context)
+        try:
+            yield from super().job(job_order, output_callbacks, context)
+        except WorkflowException:
+            raise
+        except (ValidationException, OSError) as error:
+            raise WorkflowException(f"{context.key}: {error}") from error
+        except Exception as error:  # cwltool would say "Unhandled exception"
+            raise WorkflowException(unexpected(error, f"making the jobs of step {context.key!r}")) from error
 
 
 def _indices(callback: Any) -> list[int]:

@@ -17,6 +17,7 @@ from cwltool.errors import UnsupportedRequirement, WorkflowException
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import ServiceConfig
+from wes_bridge.data.readable import Readable
 from wes_bridge.data.workspace import RunFolder, file_url
 from wes_bridge.engine.context import run_context, task_id
 from wes_bridge.engine.document_checks import invalid
@@ -192,9 +193,7 @@ class RunPlanner:
 
 def _readable(text: str, folder: RunFolder) -> str:
     """A message without the service's own paths."""
-    for prefix in (f"file://{folder.attachments}/", f"{folder.attachments}/", "file://"):
-        text = text.replace(prefix, "")
-    return text
+    return Readable(folder.attachments)(text)
 
 
 def _step(group: Group, replies: list[Reply]) -> PlannedStep:

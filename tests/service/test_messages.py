@@ -1,0 +1,125 @@
+"""The reason of a failure is where its user looks: in the task's and the run's system_logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.conftest import Service
+
+Document = dict[str, Any]
+
+
+def tool(script: str, outputs: Document, **more: Any) -> Document:
+    return {
+        "cwlVersion": "v1.2",
+        "class": "CommandLineTool",
+        "requirements": {"InlineJavascriptRequirement": {}},
+        "baseCommand": ["sh", "-c", script],
+        "inputs": {},
+        "outputs": outputs,
+    } | more
+
+
+def file(glob: str) -> Document:
+    return {"type": "File", "outputBinding": {"glob": glob}}
+
+
+def text_of(glob: str) -> Document:
+    binding = {"glob": glob, "loadContents": True, "outputEval": "$(self[0].contents.length)"}
+    return {"type": "int", "outputBinding": binding}
+
+
+INDEX = {"pattern": ".idx", "required": True}
+OUTPUT_OBJECT = "printf %s '{}' >cwl.output.json"
+UNCOLLECTED = {
+    "no-match": (
+        tool("touch seen.fits; mkdir raw", {"image": file("image.fits")}),
+        ["'image'", "no file matches the glob 'image.fits'", "holds 'raw/', 'seen.fits'"],
+    ),
+    "nothing-at-all": (
+        tool("true", {"image": file("image.fits")}),
+        ["no file matches the glob 'image.fits'", "the output directory is empty"],
+    ),
+    "several": (tool("touch a.txt b.txt", {"one": file("*.txt")}), ["'one'", "Multiple", "'a.txt', 'b.txt'"]),
+    "secondary": (
+        tool("touch a.ms", {"set": file("a.ms") | {"secondaryFiles": [INDEX]}}),
+        ["'set'", "Missing required secondary file 'a.ms.idx'", "holds 'a.ms'"],
+    ),
+    "type": (
+        tool("true", {"rms": {"type": "int", "outputBinding": {"outputEval": "$('loud')"}}}),
+        ["'rms'", "'loud'", "not int"],
+    ),
+    "directory": (tool("mkdir cube", {"cube": file("cube")}), ["'cube'", "File", "Directory"]),
+    "too-large": (
+        tool("head -c 70000 /dev/zero >big", {"length": text_of("big")}),
+        ["'length'", "at most 64 KiB"],
+    ),
+    "no-text": (
+        tool("printf 'ab\\377' >raw", {"length": text_of("raw")}),
+        ["'length'", "UTF-8", "byte 2"],
+    ),
+    "null-for-any": (tool(OUTPUT_OBJECT.format('{"it": null}'), {"it": "Any"}), ["'it'", "non-null"]),
+    "no-json": (tool(OUTPUT_OBJECT.format("{"), {"it": "int"}), ["cwl.output.json", "not JSON"]),
+    "no-object": (tool(OUTPUT_OBJECT.format("[1]"), {"it": "int"}), ["cwl.output.json", "not a JSON object"]),
+    "named-nowhere": (
+        tool(OUTPUT_OBJECT.format('{"it": {"class": "File", "path": "gone.txt"}}'), {"it": "File"}),
+        ["'gone.txt'", "Does not exist", "holds 'cwl.output.json'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNCOLLECTED)
+def test_why_outputs_could_not_be_collected(service: Service, tmp_path: Path, case: str) -> None:
+    document, words = UNCOLLECTED[case]
+    run = _run(service, tmp_path, document)
+    (task,) = service.client.tasks(run["run_id"])
+    assert (run["state"], task["state"]) == ("EXECUTOR_ERROR", "EXECUTOR_ERROR")
+    for told in (task["system_logs"], run["run_log"]["system_logs"]):
+        assert all(word in told[0] for word in ["the command ended well", *words]), told[0]
+        assert "/wb-" not in told[0]
+        assert str(service.state) not in told[0]
+
+
+def test_a_command_that_failed_is_told_by_its_exit_code(service: Service, tmp_path: Path) -> None:
+    """That it made no output follows from it."""
+    run = _run(service, tmp_path, tool("echo lost >&2; exit 3", {"image": file("image.fits")}))
+    assert run["run_log"]["system_logs"] == ["tool.json: the command ended with exit code 3: lost"]
+
+
+def test_a_signal_is_named_beside_the_last_words(service: Service, tmp_path: Path) -> None:
+    run = _run(service, tmp_path, tool("echo dying >&2; kill -SEGV $$", {}))
+    (line,) = run["run_log"]["system_logs"]
+    assert line == "tool.json: the command ended with exit code 139: signal SIGSEGV: dying"
+
+
+SAY = tool("true", {}, inputs={"word": "string?"})
+
+
+@pytest.mark.parametrize("given", [None, "one"])
+def test_a_scatter_over_no_array_names_step_and_input(
+    service: Service, tmp_path: Path, given: str | None
+) -> None:
+    step = {"run": SAY, "scatter": "word", "in": {"word": "bands"}, "out": []}
+    workflow = {
+        "cwlVersion": "v1.2",
+        "class": "Workflow",
+        "requirements": {"ScatterFeatureRequirement": {}},
+        "inputs": {"bands": "Any?"},
+        "outputs": {},
+        "steps": {"calibrate": step},
+    }
+    run = _run(service, tmp_path, workflow, {"bands": given})
+    (line,) = run["run_log"]["system_logs"]
+    assert run["state"] == "EXECUTOR_ERROR"
+    assert "step 'calibrate' scatters over its input 'word', which comes from 'bands'," in line
+    assert ("null" if given is None else "'one'") in line
+
+
+def _run(service: Service, folder: Path, document: Document, params: Any = None) -> dict[str, Any]:
+    path = folder / "tool.json"
+    path.write_text(json.dumps(document))
+    return service.run(path, params)

@@ -1,0 +1,45 @@
+"""Paths in messages as their reader knows them: of attachments by their names, nothing percent-encoded.
+
+cwltool and schema-salad tell places as ``file://`` URLs, and as paths relative to the working directory of
+the process, which is the service's, and encoded. It must not know who reads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+_URL = re.compile(r"file://(/[^\s'\"()\[\]{},<>]*)")
+_SOURCE_LINE = re.compile(r"(?<![^\s'\"(\[,])[^\s'\"(\[,:]+(?=:\d+:\d+)")
+"""The path before a line and a column."""
+
+
+class Readable:
+    """Makes messages readable.
+
+    Args:
+        base: the folder of the attachments; None when there are none.
+    """
+
+    def __init__(self, base: Path | None = None) -> None:
+        names = (
+            [f"{base}/", f"{os.path.relpath(base)}/", f"{os.path.relpath(quote(str(base)))}/"] if base else []
+        )
+        # the longest is tried first: the relative one is often the end of the absolute one
+        names = sorted(set(names), key=len, reverse=True)
+        self._prefix = re.compile(rf"(?<![\w/.-])(?:{'|'.join(map(re.escape, names))})") if names else None
+
+    def __call__(self, text: str) -> str:
+        """A message with the paths that its reader knows."""
+        text = _URL.sub(lambda found: unquote(found[1]), text)
+        text = _SOURCE_LINE.sub(lambda found: _plain(found[0]), text)
+        return self._prefix.sub("", text) if self._prefix else text
+
+
+def _plain(path: str) -> str:
+    if "://" in path:
+        return path
+    path = unquote(path) if "%" in path else path
+    return os.path.abspath(path) if path.startswith("../") else path  # noqa: PTH100 - links stay as they are
