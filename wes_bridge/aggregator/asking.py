@@ -107,11 +107,12 @@ class Asker:
             if not task.done():
                 task.add_done_callback(self._too_late)
                 text = "{broker} did not answer within {seconds} s"
-                answers.reasons.append(message(SILENT, "WARN", text, broker=name, seconds=f"{deadline:g}"))
+                late = message(SILENT, "WARN", text, broker=name, seconds=f"{deadline:g}")
+                answers.reasons.append({"broker": name, **late})
                 continue
             offers, reasons = task.result()
             found += offers
-            answers.reasons += reasons
+            answers.reasons += [{"broker": name, **reason} for reason in reasons]
         ranked = [found[index] for index in order([offer.session for offer in found], utcnow())]
         answers.offers, answers.surplus = ranked[: self._config.offers], ranked[self._config.offers :]
         return answers

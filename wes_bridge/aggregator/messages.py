@@ -41,6 +41,7 @@ def named(broker: str, messages: list[Json], level: str | None = None) -> list[J
     for item in messages:
         told = dict(item)
         text = Message.model_validate(item).text() or "no text"
+        told["broker"] = broker if "broker" not in item else f"{broker}/{item['broker']}"
         told["message"] = f"{broker}: {text}"
         if item.get("template"):
             told["template"] = f"{broker}: {item['template']}"
