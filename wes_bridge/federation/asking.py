@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from wes_bridge.federation.choosing import Candidate
-from wes_bridge.federation.client import Broker, BrokerError, BrokerShutError
+from wes_bridge.federation.client import OUR_FAULT, Broker, BrokerError, BrokerShutError
 from wes_bridge.federation.dialect import BusyError, CannotAskError
 from wes_bridge.federation.figures import figures_of, lasting
 from wes_bridge.federation.limits import over_limit
@@ -29,8 +29,6 @@ from wes_bridge.model.units import utcnow
 
 REJECT_TIMEOUT = 15.0
 """Seconds for giving an offer back."""
-OUR_FAULT = frozenset({400, 406, 413, 415, 422})
-"""Statuses that are about this one request, and say nothing against the broker."""
 MOST_OFFERS = 100
 """Offers of one broker that are looked at."""
 

@@ -34,6 +34,8 @@ AT_ONCE = 8
 """Requests, polls aside, that one process sends one broker at a time: a scatter must not drown it."""
 MAX_BODY = 16 * 1024**2
 """Bytes of an answer that are read; one that is longer is none."""
+OUR_FAULT = frozenset({400, 406, 413, 415, 422})
+"""Statuses that are about one request for offers, and say nothing against the broker."""
 NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
 
 

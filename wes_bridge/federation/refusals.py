@@ -13,8 +13,8 @@ from datetime import timedelta
 from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Message
 from wes_bridge.model.units import parse_duration
 
-BROKER_SILENT = "urn:wes-bridge:broker-silent"
-"""Kind of the message with which an aggregator says that one of its brokers did not answer."""
+BROKER_AWAY = frozenset({"urn:wes-bridge:broker-silent", "urn:wes-bridge:broker-garbled"})
+"""Kinds of the messages with which an aggregator says that one of its brokers gave no answer that is one."""
 DRAINING = "urn:wes-bridge:draining"
 """Kind of the message with which our own node says that it could run the step, but is being drained."""
 NO_SLOT = "urn:wes-bridge:no-slot"
@@ -65,7 +65,7 @@ def _by_node(messages: Iterable[Message]) -> dict[object, list[Message]]:
 def _of_one(messages: list[Message]) -> Refusal:
     kinds = {message.kind for message in messages if message.level in (None, "ERROR")}
     return Refusal(
-        away=any(message.kind == BROKER_SILENT for message in messages) or kinds == {DRAINING},
+        away=any(message.kind in BROKER_AWAY for message in messages) or kinds == {DRAINING},
         busy=kinds == {NO_SLOT},
         no_containers=any(_is_about_containers(message) for message in messages),
         longest=_longest(messages) if len(kinds) == 1 else None,
