@@ -312,6 +312,10 @@ class EngineConfig(_Section):
         1.0, ge=0, description="seconds the others have once an acceptable offer has come"
     )
     lost_after: Seconds = Field(60.0, description="seconds a node may be silent until its session is lost")
+    default_duration: Period = Field(
+        timedelta(hours=2),
+        description="time asked of every node for a step whose workflow does not say how long it takes",
+    )
     patience: float = Field(60.0, ge=0, description="seconds a step waits for nodes that do not answer")
     expression_timeout: Seconds = Field(
         20.0, description="seconds of processor time one JavaScript expression may take"

@@ -9,7 +9,7 @@ import pytest
 
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, is_still_there, outcome_record
 from wes_bridge.model.states import State
-from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepPlan
+from wes_bridge.model.step_plan import Booking, Resources, StagedFile, StageMode, StepPlan
 from wes_bridge.store.runs import TaskRow
 
 RUN = Path("/runs/1")
@@ -38,7 +38,13 @@ OTHER = {
     "success_codes": [0, 1],
     "rewrite": [],
 }
-SAME = {"name": "other", "output_url": "file:///x", "stdout_url": "file:///y", "stderr_url": "file:///z"}
+SAME = {
+    "name": "other",
+    "output_url": "file:///x",
+    "stdout_url": "file:///y",
+    "stderr_url": "file:///z",
+    "booking": Booking(60),
+}
 
 
 def test_every_field_is_thought_of() -> None:

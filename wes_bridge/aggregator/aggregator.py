@@ -13,6 +13,7 @@ from secrets import token_hex
 from wes_bridge.aggregator.asking import Answers, Asker
 from wes_bridge.aggregator.book import Book, Item, Record
 from wes_bridge.aggregator.choosing import NOT_ACCEPTED, Chooser
+from wes_bridge.aggregator.health import Look, report
 from wes_bridge.aggregator.hops import Way
 from wes_bridge.aggregator.messages import LOOP, STALE, Json, add_messages, message
 from wes_bridge.aggregator.sessions import Sessions, Told
@@ -66,6 +67,8 @@ class Aggregator:
         }
         self.sessions = Sessions(brokers, self.book, self._closing)
         self.chooser = Chooser(self.book, self.sessions)
+        self._look = Look(list(brokers.values()))
+        self._stack.push_async_callback(self._look.close)
         self._asker = Asker(list(brokers.values()), self.config, self.chooser.reject)
         self._stack.push_async_callback(self.chooser.close)
         self._stack.push_async_callback(self._asker.close)
@@ -81,6 +84,13 @@ class Aggregator:
     def release_waiters(self) -> None:
         """Let held answers be given at once: we are going down."""
         self._closing.set()
+
+    async def health(self, way: Way) -> Json:
+        """How it is, and which of its brokers are away; nobody is looked at twice in a circle."""
+        away: dict[str, str] = {}
+        if way.problem(self._id, self.config.max_hops) is None:
+            away = await self._look.away(way.onward(self._id, self.config.name))
+        return report(self.config.name, [broker.name for broker in self.config.brokers], away)
 
     async def offer(self, request: Json, way: Way, patience: float) -> Record:
         """Ask all brokers, and store what they offer, or why they do not.

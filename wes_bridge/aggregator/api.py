@@ -137,10 +137,9 @@ class Api:
         return http.answer(request, _json(told))
 
     async def get_health(self, request: Request) -> Response:
-        """``GET /health``: a small status."""
-        config = self._aggregator.config
-        brokers = [broker.name for broker in config.brokers]
-        return http.answer(request, _json({"status": "ok", "name": config.name, "brokers": brokers}))
+        """``GET /health``: which brokers are away; 503 when all are."""
+        told = await self._aggregator.health(_way(request))
+        return http.answer(request, _json(told), 503 if told["status"] == "failing" else 200)
 
     async def _session(self, request: Request) -> tuple[Record, Item]:
         uuid = _uuid(request)

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 from wes_bridge.aggregator.filling import fill_in
-from wes_bridge.aggregator.messages import GARBLED, SILENT, UNEXPLAINED, Json, message, named
+from wes_bridge.aggregator.messages import GARBLED, REFUSED, SILENT, UNEXPLAINED, Json, message, named
 from wes_bridge.aggregator.ranking import order
 from wes_bridge.aggregator.rewriting import is_below, local_url
 from wes_bridge.aggregator.upstream import SilentError, Upstream
 from wes_bridge.config import AggregatorConfig
-from wes_bridge.federation.client import BrokerError
+from wes_bridge.federation.client import OUR_FAULT, BrokerError
 from wes_bridge.federation.exchange import Answer
 from wes_bridge.model.execution_broker import OfferSet, Session, dump
 from wes_bridge.model.states import Phase
@@ -107,11 +107,12 @@ class Asker:
             if not task.done():
                 task.add_done_callback(self._too_late)
                 text = "{broker} did not answer within {seconds} s"
-                answers.reasons.append(message(SILENT, "WARN", text, broker=name, seconds=f"{deadline:g}"))
+                late = message(SILENT, "WARN", text, broker=name, seconds=f"{deadline:g}")
+                answers.reasons.append({"broker": name, **late})
                 continue
             offers, reasons = task.result()
             found += offers
-            answers.reasons += reasons
+            answers.reasons += [{"broker": name, **reason} for reason in reasons]
         ranked = [found[index] for index in order([offer.session for offer in found], utcnow())]
         answers.offers, answers.surplus = ranked[: self._config.offers], ranked[self._config.offers :]
         return answers
@@ -139,7 +140,8 @@ class Asker:
         except SilentError as error:
             return [], [message(SILENT, "WARN", str(error))]
         except BrokerError as error:
-            return [], [message(GARBLED, "WARN", str(error))]
+            kind = REFUSED if error.status in OUR_FAULT else GARBLED
+            return [], [message(kind, "WARN", str(error))]
         except Exception:
             log.exception("%s: its answer cannot be worked with", broker.name)
             return [], [message(GARBLED, "WARN", "{broker}: its answer cannot be used", broker=broker.name)]
@@ -179,7 +181,7 @@ async def _request(broker: Upstream, body: bytes, headers: dict[str, str]) -> An
             " its configured URL is not where the broker is"
         )
     if answer.status not in (200, 303):
-        raise BrokerError(broker.refusal(answer))
+        raise BrokerError(broker.refusal(answer), answer.status)
     return answer
 
 

@@ -13,6 +13,8 @@ SILENT = "urn:wes-bridge:broker-silent"
 """A broker could not be reached or did not answer in time."""
 GARBLED = "urn:wes-bridge:broker-garbled"
 """A broker answered something that is no answer."""
+REFUSED = "urn:wes-bridge:broker-refused"
+"""A broker found fault with the request as we sent it."""
 UNEXPLAINED = "urn:wes-bridge:no-reason"
 """A broker said NO and not why."""
 FILLED_IN = "urn:wes-bridge:filled-in"
@@ -41,6 +43,7 @@ def named(broker: str, messages: list[Json], level: str | None = None) -> list[J
     for item in messages:
         told = dict(item)
         text = Message.model_validate(item).text() or "no text"
+        told["broker"] = broker if "broker" not in item else f"{broker}/{item['broker']}"
         told["message"] = f"{broker}: {text}"
         if item.get("template"):
             told["template"] = f"{broker}: {item['template']}"

@@ -105,7 +105,7 @@ def demo_service(urls: Mapping[str, str]) -> ServiceConfig:
             for name, url in urls.items()
         ],
         fetch=FetchConfig(files=[Path("/")], private_hosts=["any"]),
-        engine=EngineConfig(lost_after=LOST_AFTER),
+        engine=EngineConfig(lost_after=LOST_AFTER, default_duration=BOOKING),
     )
 
 

@@ -108,7 +108,12 @@ class Worker:
                     for broker in self._config.brokers
                 ]
                 federation = Federation(
-                    brokers, engine.offer_deadline, engine.patience, engine.offer_grace, engine.lost_after
+                    brokers,
+                    engine.offer_deadline,
+                    engine.patience,
+                    engine.offer_grace,
+                    engine.lost_after,
+                    default_duration=engine.default_duration,
                 )
                 directory = Directory(brokers, self._config.listings, http, federation.use)
                 services = Services(

@@ -11,31 +11,24 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from wes_bridge.federation.choosing import Candidate
-from wes_bridge.federation.client import Broker, BrokerError, BrokerShutError, TurnedAwayError
+from wes_bridge.federation.client import OUR_FAULT, Broker, BrokerError, BrokerShutError, TurnedAwayError
 from wes_bridge.federation.dialect import BusyError, CannotAskError
-from wes_bridge.federation.figures import figures_of
-from wes_bridge.federation.limits import over_limit
+from wes_bridge.federation.figures import figures_of, lasting
+from wes_bridge.federation.limits import constraint_words, over_limit
 from wes_bridge.federation.profile import to_move, unfit
+from wes_bridge.federation.refusals import refusal_of
 from wes_bridge.federation.requests import Requests
-from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Message, OfferSet, Session
+from wes_bridge.model.execution_broker import Message, OfferSet, Session
 from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepPlan
 from wes_bridge.model.units import utcnow
 
 REJECT_TIMEOUT = 15.0
 """Seconds for giving an offer back."""
-OUR_FAULT = frozenset({400, 406, 413, 415, 422})
-"""Statuses that are about this one request, and say nothing against the broker."""
-BROKER_SILENT = "urn:wes-bridge:broker-silent"
-"""Kind of the message with which an aggregator says that one of its brokers did not answer."""
-NO_SLOT = "urn:wes-bridge:no-slot"
-"""Kind of the message with which our own node says that it could run the step, but is booked up."""
-UNKNOWN_KIND = "uri:unknown-type"
-"""Kind of the message with which a broker says that it has nothing for a component of some kind."""
 IMAGE_UNAVAILABLE = "urn:image-unavailable"
 IMAGE_KINDS = frozenset({IMAGE_UNAVAILABLE, "urn:image-digest-mismatch", "urn:wes-bridge:engine-failed"})
 """Kinds of the messages with which a broker says that it cannot have an image, or not run it just now."""
@@ -53,9 +46,10 @@ class Reply:
             none, ``refused`` (reasons, of offers that cannot be taken), ``kinds`` of a NO's messages.
         candidates: offers that can be taken.
         spare: offers that cannot, to be given back.
-        silent: it did not answer: asking again may help.
+        silent: it did not answer, or is away for a while: asking again may help.
         busy: all it says against the step is that it is booked up: asking again will help, some time.
         no_containers: all it says against the step is that it has no platform for containers.
+        longest: it takes no booking as long as was asked for; this is the longest it takes.
         unasked: its dialect has no request for the step (or, when busy, not now).
         out: it could not run the step in any image, nor without one.
         without_image: it was asked for a plain process, though the tool hints at an image.
@@ -68,6 +62,7 @@ class Reply:
     silent: bool = False
     busy: bool = False
     no_containers: bool = False
+    longest: timedelta | None = None
     unasked: bool = False
     out: bool = False
     without_image: bool = False
@@ -220,7 +215,7 @@ class Asker:
                 refused.append(unusable)
                 continue
             url = str(offer.meta.url)
-            figures = figures_of(offer, now)
+            figures = lasting(figures_of(offer, now), plan.asked_time)
             over = over_limit(figures, plan.wish, since, now)
             if over is not None:
                 refused.append(over)
@@ -235,14 +230,12 @@ class Asker:
             reply.entry["refused"] = list(dict.fromkeys(refused))
         if not reply.candidates:
             messages = answer.meta.messages or []
-            words = [message.text() for message in messages if message.text()]
+            words = [_words(message, plan) for message in messages if message.text()]
             reply.entry["reason"] = "; ".join(words) or "; ".join(dict.fromkeys(refused)) or _NO_REASON
-            kinds = {message.kind for message in messages if message.level in (None, "ERROR")}
             reply.entry["kinds"] = [message.kind for message in messages]
-            reply.silent = BROKER_SILENT in kinds
-            reply.busy = kinds == {NO_SLOT}
-            against = [message for message in messages if message.level not in _REMARKS]
-            reply.no_containers = bool(against) and all(map(_is_about_containers, against))
+            refusal = refusal_of(messages)
+            reply.silent, reply.busy = refusal.away, refusal.busy
+            reply.no_containers, reply.longest = refusal.no_containers, refusal.longest
         return reply
 
 
@@ -251,9 +244,11 @@ _REMARKS = frozenset({"DEBUG", "INFO"})
 """Levels of messages that are no reasons."""
 
 
-def _is_about_containers(message: Message) -> bool:
-    """The message's kind alone does not say it: it may as well be about some storage or data."""
-    return message.kind == UNKNOWN_KIND and (message.values or {}).get("kind") == DOCKER_CONTAINER
+def _words(message: Message, plan: StepPlan) -> str:
+    """What a message says: of our limits in our own words, beginning with whose it is as all do."""
+    own = constraint_words(message, plan.wish)
+    broker = (message.model_extra or {}).get("broker")
+    return message.text() if own is None else f"{broker}: {own}" if broker else own
 
 
 def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> Reply | None:

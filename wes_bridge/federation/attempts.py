@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from wes_bridge.federation.placement import Placement
-from wes_bridge.model.step_plan import Resources, StepOutcome, StepPlan
-from wes_bridge.model.units import utcnow
+from wes_bridge.model.step_plan import Booking, Resources, StepOutcome, StepPlan
+from wes_bridge.model.units import spell_seconds, utcnow
 
 MOST_RACES = 20
 """Times it is asked again because others took the best offers; after that the next best is accepted."""
@@ -18,6 +18,15 @@ PAUSE = 0.02
 """Seconds, times the number of lost races, before asking again."""
 SHOWN = 20
 """Earlier tries that are remembered."""
+LONGER_TRIES = 3
+"""Times a step that a booking ended is given twice the time, when nobody said how long it takes."""
+
+
+TIME_ADVICE = (
+    "nobody says how long this step takes: give its tool a ToolTimeLimit, or say duration in the hint"
+    " Placement or as the engine parameter policy.duration; the site's setting for all steps is"
+    " engine.default_duration"
+)
 
 
 class Attempts:
@@ -42,6 +51,7 @@ class Attempts:
         self.losses = 0
         self.retries = plan.wish.retries
         self.memory_retries = plan.wish.memory_retries
+        self.longer_tries = LONGER_TRIES
         self.races = 0
         self.raced = False
         self.set_back: Counter[str] = Counter()
@@ -70,6 +80,9 @@ class Attempts:
         self.retries = int(left.get("retries", self.retries))
         self.memory_retries = int(left.get("memory_retries", self.memory_retries))
         self.set_back = Counter(left.get("set_back") or {})
+        self.longer_tries = int(left.get("longer_tries", self.longer_tries))
+        if "booking" in left and not self.plan.said_time:
+            self.plan = replace(self.plan, booking=Booking(*left["booking"]))
         if "memory" in left:
             least, most = left["memory"]
             resources = replace(self.plan.resources, memory_min=least, memory_max=most)
@@ -101,6 +114,9 @@ class Attempts:
             "memory_retries": self.memory_retries,
             "set_back": dict(self.set_back),
         }
+        if self.plan.booking != self.first.booking and self.plan.booking is not None:
+            left["longer_tries"] = self.longer_tries
+            left["booking"] = [self.plan.booking.seconds, self.plan.booking.more_than]
         if self.plan.resources != self.first.resources:
             left["memory"] = [self.plan.resources.memory_min, self.plan.resources.memory_max]
         return left
@@ -123,12 +139,41 @@ class Attempts:
             self.plan = replace(self.plan, resources=larger)
             self._note(placement, f"{outcome.problem}; again with {_memory_words(larger)}")
             return True
+        if outcome.booked is not None and self._longer(placement, outcome, outcome.booked):
+            return True
         failed = outcome.by_command or (outcome.exit_code not in (None, *self.plan.success_codes))
         if self.retries <= 0 or not failed:
             return False
         self.retries -= 1
         self._note(placement, f"{outcome.problem or f'exit code {outcome.exit_code}'}; again, as asked for")
         return True
+
+    def _longer(self, placement: Placement, outcome: StepOutcome, booked: float) -> bool:
+        """Whether a command that the end of a booking ended gets more time: not if its workflow or user said
+        how much it needs."""
+        if self.plan.booking is None or self.longer_tries <= 0:
+            return False
+        self.longer_tries -= 1
+        asked = 2 * (booked or self.plan.booking.seconds)
+        self.plan = replace(self.plan, booking=Booking(asked, more_than=booked))
+        problem = f"{outcome.problem}; again with {spell_seconds(asked)}, since nobody says how long it takes"
+        self.failures.append(f"{placement.node}: {outcome.problem}; {TIME_ADVICE}")
+        self._note(placement, problem)
+        return True
+
+    def advised(self, outcome: StepOutcome) -> StepOutcome:
+        """The last outcome; one that a booking ended says what helps."""
+        if outcome.booked is None:
+            return outcome
+        said = self.plan.said_time
+        advice = TIME_ADVICE
+        if said is not None:
+            advice = (
+                f"{spell_seconds(said)} is what its "
+                + ("ToolTimeLimit" if self.plan.time_limit else "duration (hint Placement, policy.duration)")
+                + " asks for: raise it"
+            )
+        return replace(outcome, problem=f"{outcome.problem}; {advice}")
 
     def outrun(self, placement: Placement, node: str, problem: str) -> bool:
         """An offer went to somebody else, which is nobody's fault; whether to ask for others like it."""

@@ -35,6 +35,8 @@ AT_ONCE = 8
 """Requests, polls aside, that one process sends one broker at a time: a scatter must not drown it."""
 MAX_BODY = 16 * 1024**2
 """Bytes of an answer that are read; one that is longer is none."""
+OUR_FAULT = frozenset({400, 406, 413, 415, 422})
+"""Statuses that are about one request for offers, and say nothing against the broker."""
 NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
 UNAUTHORIZED, FORBIDDEN = 401, 403
 
@@ -173,7 +175,7 @@ class Broker:
         """
         body = phase_update(phase).model_dump_json(by_alias=True, exclude_none=True).encode()
         async with self._turns:
-            answer = await self._send("POST", session_url, deadline, body)
+            answer = await self._send("POST", session_url, deadline, body, {"Prefer": "wait=0"})
         return self._parsed(answer, Session, (200,)), answer.etag
 
     async def poll(

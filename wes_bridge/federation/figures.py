@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from wes_bridge.model.execution_broker import CostOrMetric, Session
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
-from wes_bridge.model.units import parse_duration, parse_instant, parse_interval
+from wes_bridge.model.units import parse_duration, parse_instant, parse_interval, spell_seconds
 
 ABSURD = 1e15
 """A cost or metric above this is no figure."""
@@ -54,6 +54,7 @@ class Figures:
     Attributes:
         start: seconds until the command starts, preparation and data movement included; None: not said.
         duration: seconds the command has; None: not said.
+        takes: seconds the command is taken to need, where that is not ``duration``.
         releasing: seconds until its outputs are where they belong.
         costs, metrics: by type (``urn:...``).
         notes: what was said and cannot be used, in words.
@@ -64,6 +65,7 @@ class Figures:
 
     start: float | None = None
     duration: float | None = None
+    takes: float | None = None
     releasing: float = 0.0
     costs: dict[str, Span] = field(default_factory=dict)
     metrics: dict[str, Span] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class Figures:
         """Seconds until its outputs are there; None when start or duration is not known."""
         if self.start is None or self.duration is None:
             return None
-        return self.start + self.duration + self.releasing
+        return self.start + (self.takes or self.duration) + self.releasing
 
     def cost(self, kind: str) -> Span:
         """A cost by type."""
@@ -125,6 +127,24 @@ def figures_of(offer: Session, now: datetime) -> Figures:
         notes=tuple(notes),
         impossible=impossible,
     )
+
+
+def lasting(figures: Figures, asked: float | None) -> Figures:
+    """The figures of an offer, with the time that was asked for as the command's.
+
+    A command takes as long wherever it runs: the broker that promises the least must not win by that.
+
+    Args:
+        figures: as the offer has them.
+        asked: seconds all brokers were asked for; None: each took its own default.
+    """
+    if asked is None or figures.duration is None or figures.duration == asked:
+        return figures
+    notes = figures.notes
+    if figures.duration < asked:
+        less = f"duration: {spell_seconds(figures.duration)}, less than the {spell_seconds(asked)} asked for"
+        notes += (less,)
+    return replace(figures, takes=asked, notes=notes)
 
 
 def _times(offer: Session, now: datetime, notes: list[str]) -> tuple[float | None, float | None, float]:

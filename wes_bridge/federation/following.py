@@ -12,6 +12,7 @@ from wes_bridge.federation.pace import HELD, SLOW, Pace
 from wes_bridge.model.execution_broker import Message, Session
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.units import parse_duration
 
 ACTION_TIMEOUT = 15.0
 """Seconds for accepting, rejecting, cancelling."""
@@ -22,7 +23,8 @@ BACKWARDS = 3
 MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
 EXPLAINING = {"urn:wes-bridge:disk-full", "urn:wes-bridge:command-not-found"}
 """Kinds of messages that say more of an exit code than it does."""
-COMMAND_LIMITS = {"urn:wes-bridge:time-limit", "urn:wes-bridge:booking-ended", MEMORY_LIMIT}
+BOOKING_ENDED = "urn:wes-bridge:booking-ended"
+COMMAND_LIMITS = {"urn:wes-bridge:time-limit", BOOKING_ENDED, MEMORY_LIMIT}
 """Kinds of messages that say the command itself went over what it asked for."""
 GONE = frozenset({Phase.REJECTED, Phase.EXPIRED})
 """Phases of an offer that can be had no more: others were quicker, or time was."""
@@ -203,12 +205,25 @@ def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
         return StepOutcome(exit_code=0)
     errors = _errors(session)
     words = "; ".join(message.text() for message in errors) or "no reason given"
-    if any(message.kind in COMMAND_LIMITS for message in errors):
-        memory = any(message.kind == MEMORY_LIMIT for message in errors)
-        return StepOutcome(problem=words, by_command=True, out_of_memory=memory)
+    kinds = {message.kind for message in errors}
+    if BOOKING_ENDED in kinds and not (session.executable and session.executable.started):
+        return f"{session.phase}: {words}"  # it waited for too long, and the command never ran
+    if kinds & COMMAND_LIMITS:
+        booked = _booked(session) if BOOKING_ENDED in kinds else None
+        return StepOutcome(problem=words, by_command=True, out_of_memory=MEMORY_LIMIT in kinds, booked=booked)
     if session.phase is Phase.FAILED and session.executable and session.executable.started and not ended_well:
         return StepOutcome(problem=f"failed at the node: {words}")
     return f"{session.phase}: {words}"
+
+
+def _booked(session: Session) -> float:
+    """Seconds of the session's booking; 0 when it does not say."""
+    schedule = session.schedule or (session.compute.schedule if session.compute else None)
+    available = schedule.available if schedule else None
+    try:
+        return parse_duration(available.duration).total_seconds() if available and available.duration else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _errors(session: Session) -> list[Message]:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from wes_bridge.federation.asking import IMAGE_KINDS, Asker, Reply
@@ -38,7 +38,7 @@ from wes_bridge.federation.following import (
 from wes_bridge.federation.placement import Placement, Progress, Report
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.states import Phase
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.step_plan import Booking, StepOutcome, StepPlan
 
 MAX_ATTEMPTS = 4
 """Sessions tried for one step before giving up; those of a command that failed and is to be run again do
@@ -47,6 +47,8 @@ ACCEPT_WAIT = 10.0
 """Seconds a node is asked to hold the answer to an acceptance, for a quick command's end to be in it."""
 SERVER_ERROR = 500
 """From this status on, an answer does not say what was done: a node that is being stopped gives such, too."""
+DEFAULT_DURATION = timedelta(hours=2)
+"""Asked for where nobody says how long a step takes: as long as brokers of all kinds give without a word."""
 _PAUSE = 0.2
 _TOLD = 60
 """Letters at the end of a failure by which it is known to be the reason that a node now gives, too."""
@@ -69,6 +71,10 @@ class Federation:
         patience: seconds a step waits for brokers that do not answer, when no other can run it.
         grace: seconds the others have once an acceptable offer has come.
         lost_after: seconds a node may be silent before its session is given up.
+        default_duration: asked of all brokers for a step that does not say how long it takes.
+
+    Attributes:
+        default_duration: that, in seconds.
     """
 
     def __init__(
@@ -78,11 +84,14 @@ class Federation:
         patience: float = 60.0,
         grace: float = 1.0,
         lost_after: float = LOST_AFTER,
+        *,
+        default_duration: timedelta = DEFAULT_DURATION,
     ) -> None:
         self.brokers = brokers
         self._asker = Asker(deadline, grace)
         self._patience = patience
         self._lost_after = lost_after
+        self.default_duration = default_duration.total_seconds()
         self._turns = asyncio.Semaphore(_TAKEN_UP)
 
     async def close(self, wait: float = 1.0) -> None:
@@ -97,7 +106,11 @@ class Federation:
             plan: the step.
             since: when nodes were first asked for it.
         """
-        return await self._ask(plan, since)
+        return await self._ask(self.with_time(plan), since)
+
+    def with_time(self, plan: StepPlan) -> StepPlan:
+        """The step with the time to ask for; what its workflow or user says goes first."""
+        return plan if plan.said_time else replace(plan, booking=Booking(self.default_duration))
 
     def give_back(self, replies: list[Reply]) -> None:
         """Reject the offers of :meth:`offers`, soon; :meth:`close` waits for it."""
@@ -130,7 +143,7 @@ class Federation:
             journalled: the placement reported last by an engine that is no more: its session is taken up.
             leave: whether, when the task is cancelled, the session is left running instead.
         """
-        step = Attempts(plan)
+        step = Attempts(self.with_time(plan))
         resumed = step.restore(journalled) if journalled and journalled.get("session_url") else None
         while step.losses < MAX_ATTEMPTS:
             if resumed is not None:
@@ -155,7 +168,7 @@ class Federation:
             if isinstance(outcome, str):
                 step.lost(placement, outcome)
             elif not step.again(placement, outcome):
-                return _with_output(outcome, step.plan)
+                return _with_output(step.advised(outcome), step.plan)
         return StepOutcome(
             problem=f"given up after {MAX_ATTEMPTS} attempts: " + "; ".join(dict.fromkeys(step.failures))
         )
@@ -271,6 +284,27 @@ class Federation:
             pause = min(pause * 2, 8.0)
 
     async def _ask(self, plan: StepPlan, since: datetime) -> list[Reply]:
+        """All brokers' replies; those who take no booking as long as is asked for only because nobody says
+        how long the step takes are asked for the longest that one of them takes, when nobody offers more."""
+        replies = await self._ask_with_hint(plan, since)
+        booking, lengths = plan.booking, [reply.longest for reply in replies if reply.longest is not None]
+        if booking is None or not lengths or any(reply.candidates for reply in replies):
+            return replies
+        longest = max(lengths).total_seconds()
+        if not booking.more_than < longest < booking.seconds:
+            return replies
+        shorter = replace(plan, booking=replace(booking, seconds=longest))
+        again = [reply for reply in replies if reply.longest is not None]
+        plain = [reply.broker for reply in again if reply.without_image]
+        others = [reply.broker for reply in again if not reply.without_image]
+        asked = [
+            *await self._ask_with(shorter, plan.image, others, since),
+            *await self._ask_without_image(shorter, plain, since),
+        ]
+        by_broker = {reply.broker: reply for reply in [*replies, *asked]}
+        return list(by_broker.values())
+
+    async def _ask_with_hint(self, plan: StepPlan, since: datetime) -> list[Reply]:
         """All brokers' replies; an image that is only a hint is left out where no node has an engine for it.
 
         Where one has, the image must be had: a name with a mistake in it would else be answered by whatever
@@ -280,11 +314,15 @@ class Federation:
         if not plan.image or plan.image_required or not _all_lack_containers(replies):
             return replies
         again = [reply.broker for reply in replies if reply.no_containers]
-        without = await self._ask_with(replace(plan, image=None), None, again, since)
-        for reply in without:
-            reply.without_image = True
+        without = await self._ask_without_image(plan, again, since)
         by_broker = {reply.broker: reply for reply in replies + without}
         return list(by_broker.values())
+
+    async def _ask_without_image(self, plan: StepPlan, brokers: list[Broker], since: datetime) -> list[Reply]:
+        replies = await self._ask_with(replace(plan, image=None), None, brokers, since)
+        for reply in replies:
+            reply.without_image = True
+        return replies
 
     async def _ask_with(
         self, plan: StepPlan, image: str | None, brokers: list[Broker], since: datetime

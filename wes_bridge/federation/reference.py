@@ -248,8 +248,8 @@ class Reference:
         if fetched:
             late = min(max(self._too_late[url] for url in fetched), len(HEAD_STARTS) - 1)
             start = f"{format_second(self._now() + HEAD_STARTS[late])}/PT1M"
-        if plan.time_limit:
-            wanted = timedelta(seconds=plan.time_limit) + SHORTEST_SESSION
+        if plan.asked_time is not None:
+            wanted = timedelta(seconds=plan.asked_time) + SHORTEST_SESSION
             duration = format_duration(min(wanted, LONGEST_SESSION))
         if start is None and duration is None:
             return None

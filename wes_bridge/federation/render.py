@@ -123,7 +123,7 @@ def _storage(resources: Resources) -> list[Storage] | None:
 
 
 def _schedule(plan: StepPlan) -> RequestedScheduleBlock | None:
-    if not plan.time_limit:
+    if plan.asked_time is None:
         return None
-    duration = format_duration(timedelta(seconds=plan.time_limit))
+    duration = format_duration(timedelta(seconds=plan.asked_time))
     return RequestedScheduleBlock(requested=RequestedSchedule(duration=duration))

@@ -70,6 +70,9 @@ class Preferences(BaseModel):
         description="the step must be done by then: an ISO 8601 instant, or a duration from when nodes are"
         " first asked (PT2H)",
     )
+    duration: str | None = Field(
+        None, description="how long a step takes at most (PT30M): nodes are asked for that much time"
+    )
     only: Names | None = Field(None, description="only these nodes: names, or labels as key=value")
     never: Names | None = Field(None, description="never these nodes: names, or labels as key=value")
     required: dict[Metric, Amount] | None = Field(
@@ -88,6 +91,13 @@ class Preferences(BaseModel):
     def _check_deadline(cls, text: str | None) -> str | None:
         if text is not None:
             _when(text)
+        return text
+
+    @field_validator("duration")
+    @classmethod
+    def _check_duration(cls, text: str | None) -> str | None:
+        if text is not None:
+            _length(text)
         return text
 
     @field_validator("weights")
@@ -113,6 +123,7 @@ class Wish:
         max_costs: by type of cost (``urn:...``), the most that is acceptable.
         before: the step must be done by this instant.
         within: the step must be done this long after nodes were first asked.
+        duration: how long the command takes at most, where it has no time limit.
         only: a node must be among the names or labels of each group.
         never: names or labels of nodes that are not asked.
         required: by type of metric, the least that is acceptable.
@@ -126,6 +137,7 @@ class Wish:
     max_costs: Mapping[str, float] = field(default_factory=dict)
     before: datetime | None = None
     within: timedelta | None = None
+    duration: timedelta | None = None
     only: tuple[tuple[str, ...], ...] = ()
     never: tuple[str, ...] = ()
     required: Mapping[str, float] = field(default_factory=dict)
@@ -152,6 +164,7 @@ def combine(levels: Iterable[Preferences]) -> Wish:
     """One wish of several levels, the most general first."""
     said = [level for level in levels if not level.is_empty]
     deadlines = [_when(level.deadline) for level in said if level.deadline is not None]
+    duration = _last(said, "duration", None)
     required: dict[str, float] = {}
     for level in said:
         for name, least in (level.required or {}).items():
@@ -162,6 +175,7 @@ def combine(levels: Iterable[Preferences]) -> Wish:
         max_costs=_max_costs(said),
         before=min((when for when in deadlines if isinstance(when, datetime)), default=None),
         within=min((length for length in deadlines if isinstance(length, timedelta)), default=None),
+        duration=None if duration is None else _length(duration),
         only=tuple(level.only for level in said if level.only is not None),
         never=tuple(dict.fromkeys(name for level in said for name in level.never or ())),
         required=required,
@@ -202,6 +216,21 @@ def _when(text: str) -> datetime | timedelta:
         raise ValueError("neither an instant (2026-01-31T12:00:00Z) nor a duration (PT2H)") from error
     if length <= timedelta():
         raise ValueError("a duration above zero is needed")
+    return length
+
+
+def _length(text: str) -> timedelta:
+    """A duration's length.
+
+    Raises:
+        ValueError: it is none, or too short to run anything.
+    """
+    try:
+        length = parse_duration(text)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("a duration (PT30M) is needed") from error
+    if not timedelta(seconds=1) <= length <= timedelta(days=3660):
+        raise ValueError("a duration between a second and ten years is needed")
     return length
 
 

@@ -62,6 +62,19 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Booking:
+    """The time that nodes are asked for when the workflow does not say how long a step takes.
+
+    Attributes:
+        seconds: as long is asked for.
+        more_than: a booking of so many seconds was too short for this step already.
+    """
+
+    seconds: float
+    more_than: float = 0.0
+
+
+@dataclass(frozen=True)
 class StepPlan:
     """Everything a node needs to run one step.
 
@@ -87,6 +100,8 @@ class StepPlan:
         success_codes: exit codes that mean success.
         rewrite: files in ``workdir`` that may mention paths and are read by the engine.
         wish: how the node is to be chosen.
+        booking: the time to ask for where neither ``time_limit`` nor ``wish`` says one; chosen while the
+            step is placed, so that all nodes are asked for the same.
     """
 
     name: str
@@ -111,6 +126,19 @@ class StepPlan:
     success_codes: list[int] = field(default_factory=lambda: [0])
     rewrite: list[str] = field(default_factory=lambda: ["cwl.output.json"])
     wish: Wish = NO_WISH
+    booking: Booking | None = None
+
+    @property
+    def said_time(self) -> float | None:
+        """Seconds that the step takes at most, as far as the workflow or its user says so."""
+        if self.time_limit:
+            return float(self.time_limit)
+        return self.wish.duration.total_seconds() if self.wish.duration else None
+
+    @property
+    def asked_time(self) -> float | None:
+        """Seconds that nodes are asked for; None: nothing is said, and each takes its own default."""
+        return self.said_time or (self.booking.seconds if self.booking else None)
 
 
 @dataclass(frozen=True)
@@ -124,6 +152,7 @@ class StepOutcome:
         by_command: the problem is the command's own (too much time or memory), not the node's.
         out_of_memory: it is that the command used more memory than it asked for.
         unsupported: no node can ever run it: it asks for containers and there are none.
+        booked: seconds of the booking whose end ended the command; None: it was not that.
     """
 
     exit_code: int | None = None
@@ -132,3 +161,4 @@ class StepOutcome:
     by_command: bool = False
     out_of_memory: bool = False
     unsupported: bool = False
+    booked: float | None = None

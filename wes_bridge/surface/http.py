@@ -89,11 +89,18 @@ async def _typed_body(request: Request, limit: int) -> tuple[str, bytes]:
     """The body, which is not empty, and its media type, which is one of ours."""
     kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json") and kind not in _YAML_NAMES:
-        raise BadRequestError(f"cannot read {kind}; send {JSON} or {YAML}", 415)
+        raise BadRequestError(_not_read(kind), 415)
     body = await read_body(request, limit)
     if not body.strip():
         raise BadRequestError("the request has no body")
     return kind, body
+
+
+def _not_read(kind: str) -> str:
+    """Why a body cannot be read."""
+    if kind.endswith(("/xml", "+xml")):
+        return f"cannot read {kind}: XML is not spoken here, in neither direction; send {JSON} or {YAML}"
+    return f"cannot read {kind}; send {JSON} or {YAML}"
 
 
 async def read_body(request: Request, limit: int) -> bytes:

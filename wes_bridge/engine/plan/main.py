@@ -73,7 +73,13 @@ async def make_plan(job: Job) -> Result:
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as threads:
         async with http_session() as http:
             brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
-            federation = Federation(brokers, engine.offer_deadline, 0.0, engine.offer_grace)
+            federation = Federation(
+                brokers,
+                engine.offer_deadline,
+                0.0,
+                engine.offer_grace,
+                default_duration=engine.default_duration,
+            )
             directory = Directory(brokers, job.config.listings, http, federation.use)
             await directory.start()
             try:

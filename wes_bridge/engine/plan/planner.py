@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,7 +59,7 @@ from wes_bridge.model.run_plan import (
     Totals,
 )
 from wes_bridge.model.step_plan import StepPlan
-from wes_bridge.model.units import utcnow
+from wes_bridge.model.units import spell_seconds, utcnow
 
 AT_ONCE = 8
 """Requests that are asked side by side; each goes to every node."""
@@ -104,7 +104,8 @@ class RunPlanner:
         expanded = await loop.run_in_executor(self._threads, work)
         groups = grouped(expanded.expansion.elements, self._federation.brokers)
         replies = await self._ask(groups)
-        steps = [_step(group, reply) for group, reply in zip(groups, replies, strict=True)]
+        with_time = self._federation.with_time
+        steps = [_step(group, reply, with_time) for group, reply in zip(groups, replies, strict=True)]
         end = schedule(steps)
         expansion = expanded.expansion
         return RunPlan(
@@ -196,7 +197,7 @@ def _readable(text: str, folder: RunFolder) -> str:
     return Readable(folder.attachments)(text)
 
 
-def _step(group: Group, replies: list[Reply]) -> PlannedStep:
+def _step(group: Group, replies: list[Reply], with_time: Callable[[StepPlan], StepPlan]) -> PlannedStep:
     first, plan = group.first, group.plan
     step = PlannedStep(
         name=first.path,
@@ -227,7 +228,7 @@ def _step(group: Group, replies: list[Reply]) -> PlannedStep:
         step.without_image = image_words(plan, replies)
         if step.without_image:
             step.image = None
-    step.request = dump(_request(plan, step.image, chosen))
+    step.request = dump(_request(with_time(plan), step.image, chosen))
     return step
 
 
@@ -309,8 +310,10 @@ def _notes(steps: list[PlannedStep], federation: Federation) -> list[str]:
         notes.append("xN?: how often is not known before it runs; it is counted once in the totals")
     if any(step.optional for step in steps):
         notes.append("steps marked with ? may be skipped; they are counted as if they ran")
-    if any(step.time_limit is None and step.chosen and step.chosen.duration for step in steps):
+    usual = federation.default_duration
+    if any(step.time_limit is None and step.chosen and step.chosen.duration == usual for step in steps):
         notes.append(
-            "steps without a ToolTimeLimit are offered the node's own default time: a real end is earlier"
+            f"nodes are asked for {spell_seconds(usual)} (engine.default_duration) for steps without a"
+            " ToolTimeLimit or a duration of their own: a real end is earlier"
         )
     return notes
