@@ -56,7 +56,7 @@ def file_path(location: str) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A hard copy of a file or directory that its owner may write to; the rights of the source are left out."""
+    """A hard copy of a file or directory that its owner may write to, and that gives nobody more rights."""
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         for folder, names, files in os.walk(target):
