@@ -418,5 +418,6 @@ class ServiceConfig(_Section):
 
     @property
     def workspace_dir(self) -> Path:
-        """The workspace's absolute path."""
-        return (self.workspace or self.state_dir / "workspace").absolute()
+        """The workspace's absolute path, the same for ``st`` and ``../here/st``."""
+        path = self.workspace or self.state_dir / "workspace"
+        return path.resolve() if ".." in path.parts else path.absolute()

@@ -8,7 +8,11 @@ import pytest
 from cwltool.errors import WorkflowException
 
 from tests.engine.test_outputs import a_file, gather, run
+from wes_bridge.config import FetchConfig
 from wes_bridge.data.workspace import url_path
+from wes_bridge.engine.fetching import Policy
+from wes_bridge.engine.files import fs_access
+from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.model.output_places import NameConflictError, OutputPlaces
 
 __all__ = ["run"]
@@ -144,11 +148,14 @@ def test_directories_of_one_name(run: Path) -> None:
     assert [text_of(item["listing"][0]) for item in result["folders"]] == ["a", "b"]
 
 
-def test_two_entries_of_one_name_in_a_directory_literal_are_refused(run: Path) -> None:
-    listing = [a_file(run, "a/map", "1"), a_file(run, "b/map", "2")]
+def test_of_two_entries_of_one_name_in_a_directory_literal_one_is_left_out_and_told(run: Path) -> None:
+    listing = [a_file(run, "a/map", "1"), a_file(run, "b/map", "2"), a_file(run, "other", "3")]
     literal = {"class": "Directory", "location": "_:1", "basename": "all", "listing": listing}
-    with pytest.raises(WorkflowException, match="output maps: Directory 'all' has two entries called 'map'"):
-        gather(run, {"maps": literal})
+    folder = OutputFolder(run / "outputs", fs_access(Policy(FetchConfig(), [run]))(""))
+    result = folder.gather({"maps": literal})
+    assert [text_of(entry) for entry in result["maps"]["listing"]] == ["1", "3"]
+    (said,) = folder.problems
+    assert said.startswith("output maps: all/map is the name of two entries")
 
 
 def test_one_file_twice_in_a_directory_literal_is_one_entry(run: Path) -> None:

@@ -93,7 +93,8 @@ def test_programs_stay_executable_and_get_no_rights_of_their_owner(service: Serv
     assert log["state"] == "COMPLETE", log["run_log"]
     service.client.download(log["run_id"], tmp_path / "out")
     expected = {"prog": True, "plain": False, "bin/prog": True, "bin/plain": False}
-    for found in (modes(tmp_path / "out"), modes(service.state / "workspace" / log["run_id"] / "outputs")):
+    (left,) = (service.state / "workspace" / log["run_id"] / "tasks").glob("*/out")
+    for found in (modes(tmp_path / "out"), modes(left.parents[2] / "outputs"), modes(left)):
         assert {name: bool(mode & 0o100) for name, mode in found.items()} == expected
         assert not any(mode & 0o7000 for mode in found.values())
     folder = log["outputs"]["bin"]["location"]

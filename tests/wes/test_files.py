@@ -496,7 +496,7 @@ def test_outputs_lead_to_downloads(server, engine, run):
 
 @pytest.mark.parametrize("outputs", [None, [], "x", 3])
 def test_outputs_are_always_an_object(outputs):
-    assert public_outputs(outputs, "r", Path("/w/r"), Links("http://h/b")) == {}
+    assert public_outputs(outputs, "r", Links("http://h/b")) == {}
 
 
 @pytest.mark.parametrize(
@@ -504,7 +504,7 @@ def test_outputs_are_always_an_object(outputs):
 )
 def test_locations_outside_the_run_stay(location):
     outputs = {"o": {"class": "File", "location": location}}
-    assert public_outputs(outputs, "r", Path("/w/r"), Links("http://h/b")) == outputs
+    assert public_outputs(outputs, "r", Links("http://h/b")) == outputs
 
 
 # ---- properties

@@ -17,6 +17,7 @@ from wes_bridge.bundle.inputs import Input, declared_inputs
 from wes_bridge.bundle.joborder import Packer, read_job
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import find_local, is_remote
+from wes_bridge.bundle.sendable import name_problem
 from wes_bridge.bundle.shape import looks_like_cwl, require_process, version_in
 
 _JOB_KEYS = ("cwl:tool",)
@@ -102,6 +103,7 @@ def make_bundle(
             names.add(layout.name(path))
             attachments.append(Attachment(layout.name(path), path))
     attachments += _extra(extra, names)
+    _check_names(attachments)
     version = main.data.get("cwlVersion") if isinstance(main.data, dict) else None
     url = quote(layout.name(place.path)) + (f"#{place.fragment}" if place.fragment else "")
     return Bundle(url, packed, attachments, str(version) if version else None)
@@ -239,6 +241,7 @@ def _remote(
     packed, files = _pack(place, params, arguments, inputs, layout)
     attachments = [Attachment(layout.name(path), path) for path in files] if layout else []
     attachments += _extra(extra, {item.name for item in attachments})
+    _check_names(attachments)
     return Bundle(place.url, packed, attachments)
 
 
@@ -270,6 +273,13 @@ def _fetch(url: str) -> Any:
     response = requests.get(url.partition("#")[0], timeout=FETCH_TIMEOUT)
     response.raise_for_status()
     return parse_document(response.text, url).data
+
+
+def _check_names(attachments: list[Attachment]) -> None:
+    """Refuse names that cannot be sent, before anything is."""
+    problems = [problem for item in attachments if (problem := name_problem(item.name)) is not None]
+    if problems:
+        raise BundleError(*problems)
 
 
 def _extra(paths: Iterable[str | Path], names: set[str]) -> list[Attachment]:

@@ -17,6 +17,7 @@ from wes_bridge.bundle.inputs import Input
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import find_local, is_expression, is_remote
 from wes_bridge.bundle.secondary import NOTHING, UNKNOWN, Wanted, guessed_siblings, siblings
+from wes_bridge.bundle.sendable import odd_entries
 
 STDIN = "-"
 
@@ -188,7 +189,11 @@ class Packer:
                 result["listing"] = [
                     self._value(item, NOTHING, listing, index) for index, item in enumerate(listing)
                 ]
-        elif self._layout is None or self._keeps_shape(path):
+        elif self._layout is None:
+            result["location"] = self._location(path)
+        elif odd := list(odd_entries(path)):
+            self.problems += odd
+        elif self._keeps_shape(path):
             result["location"] = self._location(path)
         else:
             result.setdefault("basename", path.name)

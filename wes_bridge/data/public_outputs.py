@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
-from wes_bridge.data.workspace import url_path
+from wes_bridge.model.run_urls import inside
 
 _FILES = ("File", "Directory")
 
@@ -17,13 +17,12 @@ class Links(Protocol):
         """The URL of a file of a run; ``path`` relative to the run's folder, unquoted."""
 
 
-def public_outputs(outputs: Any, run_id: str, root: Path, links: Links) -> dict[str, Any]:
-    """The CWL output object with every ``file://`` location inside the run's folder made downloadable.
+def public_outputs(outputs: Any, run_id: str, links: Links) -> dict[str, Any]:
+    """The CWL output object with every location inside the run's folder made downloadable.
 
     Args:
         outputs: as stored; anything but an object (a run that has none) becomes ``{}``.
         run_id: the run.
-        root: its folder, absolute.
         links: say where.
 
     Returns:
@@ -32,14 +31,14 @@ def public_outputs(outputs: Any, run_id: str, root: Path, links: Links) -> dict[
     """
     if not isinstance(outputs, dict):
         return {}
-    rewritten = _rewrite(outputs, run_id, root, links)
+    rewritten = _rewrite(outputs, run_id, links)
     assert isinstance(rewritten, dict)
     return rewritten
 
 
-def _rewrite(value: Any, run_id: str, root: Path, links: Links) -> Any:
+def _rewrite(value: Any, run_id: str, links: Links) -> Any:
     if isinstance(value, list):
-        return [_rewrite(item, run_id, root, links) for item in value]
+        return [_rewrite(item, run_id, links) for item in value]
     if not isinstance(value, dict):
         return value
     is_file = value.get("class") in _FILES
@@ -48,19 +47,14 @@ def _rewrite(value: Any, run_id: str, root: Path, links: Links) -> Any:
         if is_file and key == "path":
             continue
         if is_file and key == "location" and isinstance(item, str):
-            result[key] = _location(item, run_id, root, links)
+            result[key] = _location(item, run_id, links)
         else:
-            result[key] = _rewrite(item, run_id, root, links)
+            result[key] = _rewrite(item, run_id, links)
     return result
 
 
-def _location(location: str, run_id: str, root: Path, links: Links) -> str:
-    if not location.startswith("file:"):
+def _location(location: str, run_id: str, links: Links) -> str:
+    relative = unquote(inside(location, run_id) or "")
+    if not relative or ".." in relative.split("/"):
         return location
-    try:
-        relative = url_path(location).relative_to(root)
-    except ValueError:
-        return location
-    if ".." in relative.parts:
-        return location
-    return links.file(run_id, relative.as_posix())
+    return links.file(run_id, relative)

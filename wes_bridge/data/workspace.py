@@ -11,8 +11,10 @@ import functools
 import shutil
 import unicodedata
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
+
+from wes_bridge.model.run_urls import from_store, url_now
 
 
 class UnsafeNameError(ValueError):
@@ -112,6 +114,19 @@ class RunFolder:
         """The ``file://`` URLs of :meth:`task_out` and of both :meth:`task_stream`."""
         base = f"{self._tasks_url}/{quote(task_id)}"
         return TaskUrls(f"{base}/out", f"{base}/stdout", f"{base}/stderr")
+
+    @functools.cached_property
+    def url(self) -> str:
+        """Its ``file://`` URL, without a slash at the end."""
+        return file_url(self.root)
+
+    def url_now(self, stored: str) -> str:
+        """The URL that a file of the run has now, of the one stored (:mod:`wes_bridge.model.run_urls`)."""
+        return url_now(stored, self.root.name, self.url)
+
+    def outputs_now(self, stored: Any) -> Any:
+        """The same for all locations in an output object, or in what holds one."""
+        return from_store(stored, self.root.name, self.url)
 
     @functools.cached_property
     def _tasks_url(self) -> str:

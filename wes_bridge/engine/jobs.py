@@ -138,15 +138,15 @@ class BridgeJob(JobBase):
                 if item.path == path or path.startswith(f"{item.path}/"):
                     if item.mode is StageMode.READ and item.url is not None:
                         raise WorkflowException(
-                            f"{self.key}: {name} is to be written to {file}, where InitialWorkDirRequirement"
+                            f"{name} is to be written to {file}, where InitialWorkDirRequirement"
                             f" places {posixpath.basename(item.path)} to be read only: give {name} another"
                             " name, or make the entry writable"
                         )
                     if item.path == path and item.directory:
-                        raise WorkflowException(f"{self.key}: {name} is to be written to {file}, a directory")
+                        raise WorkflowException(f"{name} is to be written to {file}, which is a directory")
                 elif item.path.startswith(f"{path}/"):
                     raise WorkflowException(
-                        f"{self.key}: {name} is to be written to {file}, but InitialWorkDirRequirement makes"
+                        f"{name} is to be written to {file}, but InitialWorkDirRequirement makes"
                         " that a directory"
                     )
 

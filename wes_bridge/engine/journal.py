@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wes_bridge.data.workspace import file_url, url_path
+from wes_bridge.data.workspace import RunFolder, file_url, url_path
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import TaskRow
 
@@ -27,7 +28,7 @@ class Journal:
     Looks at the files of all that is finished at once: not for the event loop.
 
     Args:
-        rows: all of them.
+        rows: all of them, :func:`restored`.
     """
 
     def __init__(self, rows: Iterable[TaskRow] = ()) -> None:
@@ -72,6 +73,16 @@ class Journal:
     def open_sessions(self) -> list[TaskRow]:
         """Tasks not taken whose sessions may still be running."""
         return [row for row in self._rows.values() if is_open(row)]
+
+
+def restored(row: TaskRow, folder: RunFolder) -> TaskRow:
+    """A task as it was read, with its files where they are now."""
+    return replace(
+        row,
+        outcome=folder.outputs_now(row.outcome),
+        stdout=row.stdout and folder.url_now(row.stdout),
+        stderr=row.stderr and folder.url_now(row.stderr),
+    )
 
 
 def is_open(row: TaskRow) -> bool:

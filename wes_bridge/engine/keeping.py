@@ -145,7 +145,8 @@ class Keeper:
         folder: RunFolder = self._workspace.run(run_id)
         for row in journal(self._database, run_id):
             for name in ("stdout", "stderr"):
-                url, place = getattr(row, name), folder.task_stream(row.task_id, name)
+                stored, place = getattr(row, name), folder.task_stream(row.task_id, name)
+                url = stored and folder.url_now(stored)
                 if url is None or not url.startswith("file:") or url == file_url(place):
                     continue
                 with contextlib.suppress(OSError):

@@ -59,7 +59,7 @@ class OutputFolder:
         Raises:
             OSError: no room, or a file vanished.
             ValidationException: an output leads outside what the run may read.
-            WorkflowException: an output has a name that no file can have, or that another file has.
+            WorkflowException: an output has a name that no file can have.
         """
         places = OutputPlaces(_names(outputs))
         result: dict[str, Any] = {}
@@ -84,7 +84,9 @@ class OutputFolder:
         try:
             part = places.place([self._named(member) for member in members]) if members else ""
         except NameConflictError as error:
-            raise WorkflowException(f"output {self._output}: {error}") from error
+            self._problem(error.name, "is the name of two files that belong together")
+            item = {name: value for name, value in item.items() if name != "secondaryFiles"}
+            return self._group(item, folder, places)
         if part:
             folder /= part
             folder.mkdir(exist_ok=True)
@@ -132,13 +134,15 @@ class OutputFolder:
         """A Directory that is made of its listing: what is in it cannot have folders apart."""
         target.mkdir()
         taken: dict[str, Named] = {}
+        placed = []
         for entry in listing:
-            for member in filter(_is_here, _members(entry)):
-                named = self._named(member)
-                if taken.setdefault(named[0], named) != named:
-                    where = f"output {self._output}: Directory {target.name!r}"
-                    raise WorkflowException(f"{where} has two entries called {named[0]!r}")
-        return [self._placed(entry, target) for entry in listing]
+            names = [self._named(member) for member in filter(_is_here, _members(entry))]
+            twice = [named[0] for named in names if taken.setdefault(named[0], named) != named]
+            for name in twice:
+                self._problem(f"{target.name}/{name}", "is the name of two entries")
+            if not twice:
+                placed.append(self._placed(entry, target))
+        return placed
 
     def _tree(self, source: str, target: Path, shown: str, above: tuple[str, ...]) -> list[CwlObject]:
         """Bring all below a folder; returns its listing.

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from wes_bridge.data.linking import link_tree
-from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
-from wes_bridge.engine.journal import is_still_there
+from wes_bridge.data.workspace import RunFolder, Workspace, url_path
+from wes_bridge.engine.journal import is_still_there, restored
+from wes_bridge.model.run_urls import stored_url, to_store
 from wes_bridge.model.states import State
 from wes_bridge.model.step_plan import StageMode, StepPlan
 from wes_bridge.store.runs import TaskRow
@@ -61,7 +62,7 @@ def prepare(
         with (taken / _STEPS).open("w") as steps:
             for row in rows:
                 if can_be_taken(row) and not again(row) and _link(row, old, taken):
-                    steps.write(_as_text(row, old, new) + "\n")
+                    steps.write(_as_text(row) + "\n")
         base.rename(new.root)
     except BaseException:
         shutil.rmtree(base, ignore_errors=True)
@@ -72,7 +73,7 @@ def _link(row: TaskRow, old: RunFolder, taken: Path) -> bool:
     """Link a step's files; false when they are not there any more."""
     source = old.tasks / row.task_id
     try:
-        if not is_still_there((row.outcome or {}).get("outputs")):
+        if not is_still_there((restored(row, old).outcome or {}).get("outputs")):
             return False
         if source.is_dir():
             link_tree(source, taken / row.task_id)
@@ -82,8 +83,12 @@ def _link(row: TaskRow, old: RunFolder, taken: Path) -> bool:
     return True
 
 
-def _as_text(row: TaskRow, old: RunFolder, new: RunFolder) -> str:
-    return json.dumps(asdict(row)).replace(file_url(old.root) + "/", file_url(new.root) + "/")
+def _as_text(row: TaskRow) -> str:
+    """What is known of a step, as the database stores it: relative to the run's folder, whichever that is."""
+    stored = asdict(row) | {"outcome": to_store(row.outcome, row.run_id)}
+    for name in ("stdout", "stderr"):
+        stored[name] = stored[name] and stored_url(stored[name], row.run_id)
+    return json.dumps(stored)
 
 
 class Carried:
@@ -103,6 +108,9 @@ class Carried:
         with contextlib.suppress(FileNotFoundError), (self._taken / _STEPS).open() as lines:
             for line in lines:
                 step = json.loads(line)
+                step["outcome"] = folder.outputs_now(step["outcome"])
+                for name in ("stdout", "stderr"):
+                    step[name] = step[name] and folder.url_now(step[name])
                 self._steps[step["key"]] = step
 
     @property

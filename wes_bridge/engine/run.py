@@ -30,7 +30,7 @@ from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.javascript import stop_with
 from wes_bridge.engine.jobs import BridgeJob
-from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record
+from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record, restored
 from wes_bridge.engine.js_processes import Stopper
 from wes_bridge.engine.loading import load
 from wes_bridge.engine.outputs import OutputFolder
@@ -213,9 +213,7 @@ class Run:
     async def _take_up(self) -> None:
         """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
         if self._fence > 1:
-            self._journal = await self._in_thread(
-                lambda: Journal(journal(self._services.database, self.run_id))
-            )
+            self._journal = await self._in_thread(self._read_journal)
             self._task_count = self._journal.last_seq
             self._log.info(f"taken up again: {self._task_count} steps were begun before")
             self._ran = self._journal.ran()
@@ -224,6 +222,10 @@ class Run:
         if self._canceling:
             await self._cancel_sessions(self._journal.open_sessions())
             self._journal = Journal()
+
+    def _read_journal(self) -> Journal:
+        rows = journal(self._services.database, self.run_id)
+        return Journal([restored(row, self._folder) for row in rows])
 
     async def _cancel_sessions(self, rows: list[TaskRow]) -> None:
         """End sessions that no step follows."""

@@ -18,7 +18,6 @@ from typing import Any
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.hosts import PrivateHosts
-from wes_bridge.data.workspace import Workspace
 from wes_bridge.model.states import State
 from wes_bridge.notify.message import body, headers
 from wes_bridge.notify.sending import DeliveryError, Sender
@@ -69,7 +68,6 @@ class Deliverer:
     ) -> None:
         self._config = config.events
         self._hosts = PrivateHosts(config.fetch.private_hosts)
-        self._workspace = Workspace(config.workspace_dir)
         self._database = database
         self._writer = writer
         self._tell = tell
@@ -120,8 +118,7 @@ class Deliverer:
             _logger.error("%s: %r", task.get_name(), task.exception())
 
     async def _deliver(self, row: Any, sender: Sender) -> None:
-        folder = self._workspace.run(row.run_id).root
-        content = await asyncio.to_thread(body, row, folder)
+        content = await asyncio.to_thread(body, row)
         try:
             await sender.send(row.url, content, headers(row, content, int(time.time())))
         except DeliveryError as error:

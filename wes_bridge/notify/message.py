@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -31,12 +30,11 @@ def message_id(run_id: str, state: str) -> str:
     return f"{run_id}.{state.lower()}"
 
 
-def body(delivery: Any, folder: Path) -> bytes:
+def body(delivery: Any) -> bytes:
     """The JSON for a row of :func:`wes_bridge.store.webhooks.claim_deliveries`; the same for each attempt.
 
     Args:
         delivery: the row.
-        folder: the run's, absolute.
     """
     links = _Links(delivery.base)
     told: dict[str, Any] = {
@@ -54,7 +52,7 @@ def body(delivery: Any, folder: Path) -> bytes:
             "end_time": _instant(delivery.end_time),
             "exit_code": delivery.exit_code,
             "system_logs": (delivery.system_logs or [])[:10],
-            "outputs": public_outputs(delivery.outputs, delivery.run_id, folder, links),
+            "outputs": public_outputs(delivery.outputs, delivery.run_id, links),
         }
     whole = _json(told)
     if len(whole) > MAX_BODY:

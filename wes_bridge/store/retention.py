@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, cast, select, update
 
+from wes_bridge.model.run_urls import stored_url
 from wes_bridge.model.states import FINAL_STATES, State
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import delete_run, state_for_update
@@ -95,7 +96,9 @@ def set_cleaned(connection: Connection, run_id: str, bit: int) -> None:
 def set_stream(connection: Connection, run_id: str, task_id: str, name: str, url: str) -> None:
     """Remember that a task's stream was moved; ``name`` is ``stdout`` or ``stderr``."""
     connection.execute(
-        update(tasks).where(tasks.c.run_id == run_id, tasks.c.task_id == task_id).values({name: url})
+        update(tasks)
+        .where(tasks.c.run_id == run_id, tasks.c.task_id == task_id)
+        .values({name: stored_url(url, run_id)})
     )
 
 

@@ -32,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 
+from wes_bridge.model.run_urls import stored_url, to_store
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
 from wes_bridge.store.tables import HEAD, run_tags, runs, tasks
@@ -59,7 +60,8 @@ class NewRun:
 
 @dataclass
 class TaskRow:
-    """One task as stored; times are seconds since the epoch. ``stdout``/``stderr`` are file URLs.
+    """One task; times are seconds since the epoch. ``stdout``/``stderr`` are file URLs, and so are locations
+    in ``outcome``; what is read from the database has them as stored (:mod:`wes_bridge.model.run_urls`).
 
     ``fence`` is not stored: it is what the writer shows to prove that it still holds the run; None proves
     nothing and is not asked to. ``changed`` is given by the store whenever the row is written.
@@ -333,6 +335,8 @@ def set_run_state(connection: Connection, run_id: str, fence: int, state: State,
         return old
     if state.is_final:
         values |= {"worker": None, "lease_until": None}
+    if "outputs" in values:
+        values["outputs"] = to_store(values["outputs"], run_id)
     values["changed"] = runs.c.changed + 1
     connection.execute(update(runs).where(runs.c.run_id == run_id).values(state=state.value, **values))
     if state != old:
@@ -398,6 +402,9 @@ def _upsert(dialect: str) -> Any:
 def _task_values(row: TaskRow) -> dict[str, Any]:
     values: dict[str, Any] = dict(vars(row))
     values["state"] = row.state.value
+    values["outcome"] = to_store(row.outcome, row.run_id)
+    for name in ("stdout", "stderr"):
+        values[name] = values[name] and stored_url(values[name], row.run_id)
     del values["fence"]
     return values
 

@@ -121,7 +121,7 @@ def _log_path(row: Row[object], folder: RunFolder, url: str | None, name: str) -
     """Where a task's stream is; before the engine has said so, where it will be."""
     if url:
         try:
-            return url_path(url)
+            return url_path(folder.url_now(url))
         except ValueError:
             return folder.root / "nowhere"
     return folder.task_stream(row.task_id, name)

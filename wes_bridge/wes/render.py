@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Row
 
 from wes_bridge.data.public_outputs import public_outputs
-from wes_bridge.data.workspace import RunFolder
 from wes_bridge.model.states import State
 from wes_bridge.model.units import format_second
 from wes_bridge.model.wes import Log, RunLog, RunRequest, RunSummary, TaskLog
@@ -28,7 +27,7 @@ def run_summary(row: Row[Any]) -> dict[str, Any]:
     return summary.model_dump(mode="json", exclude_none=True)
 
 
-def run_log(row: Row[Any], folder: RunFolder, links: Links) -> dict[str, Any]:
+def run_log(row: Row[Any], links: Links) -> dict[str, Any]:
     """``RunLog`` of a whole row of ``runs``."""
     log = Log(
         name=row.workflow_name,
@@ -45,7 +44,7 @@ def run_log(row: Row[Any], folder: RunFolder, links: Links) -> dict[str, Any]:
         state=State(row.state),
         run_log=log,
         task_logs_url=links.tasks(row.run_id),
-        outputs=public_outputs(row.outputs, row.run_id, folder.root, links),
+        outputs=public_outputs(row.outputs, row.run_id, links),
     )
     answer = whole.model_dump(mode="json", exclude={"request", "outputs"}, exclude_none=True)
     return answer | {"request": row.request, "outputs": whole.outputs, "task_logs": None}

@@ -29,8 +29,7 @@ class RunHandlers:
     async def get(self, request: Request) -> Response:
         """GetRunLog."""
         row = await self._service.run_of(request)
-        folder = self._service.workspace.run(row.run_id)
-        return json_response(run_log(row, folder, self._service.links(request)))
+        return json_response(run_log(row, self._service.links(request)))
 
     async def list(self, request: Request) -> Response:
         """ListRuns."""

@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import shutil
+import stat
 from pathlib import Path
 from threading import Event
 from urllib.parse import unquote, urlsplit
@@ -55,21 +56,30 @@ def file_path(location: str) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A hard copy of a file or directory that its owner may write to."""
+    """A hard copy of a file or directory that its owner may write to, and that gives nobody more rights."""
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         for folder, names, files in os.walk(target):
             for name in (".", *names, *files):
-                _make_writable(os.path.join(folder, name))  # noqa: PTH118
+                _make_usable(os.path.join(folder, name))  # noqa: PTH118
     else:
         shutil.copy2(source, target)
-        _make_writable(str(target))
+        _make_usable(str(target))
 
 
-def _make_writable(path: str) -> None:
+def _make_usable(path: str) -> None:
     mode = os.lstat(path).st_mode
-    if not mode & 0o200 and not os.path.islink(path):  # noqa: PTH114
-        os.chmod(path, (mode & 0o7777) | 0o200)  # noqa: PTH101
+    if stat.S_ISLNK(mode):
+        return
+    drop_rights(path, mode)
+    if not mode & 0o200:
+        os.chmod(path, (mode & 0o777) | 0o200)  # noqa: PTH101
+
+
+def drop_rights(path: str, mode: int) -> None:
+    """Take from a regular file what would run it with its owner's rights, or its group's (setuid, setgid)."""
+    if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+        os.chmod(path, mode & 0o777)  # noqa: PTH101
 
 
 def move(source: Path, target: Path) -> Path:

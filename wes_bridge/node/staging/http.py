@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import httpx
 
+from wes_bridge.model.headers import EXECUTABLE
+
 ATTEMPTS = 4
 """How often a transfer is tried."""
 TIMEOUT = 30.0
@@ -82,6 +84,8 @@ class HttpScheme:
                         raise InterruptedError("stopped")
             if size is not None and "content-encoding" not in answer.headers and written != int(size):
                 raise httpx.ReadError(f"{written} of {size} bytes came")
+            if answer.headers.get(EXECUTABLE, "").strip().lower() == "true":
+                target.chmod(0o755)
 
     def _put(self, path: Path, location: str) -> None:
         for attempt in range(ATTEMPTS):

@@ -87,7 +87,7 @@ class _Placing:
             if changed is not content:
                 target.write_bytes(changed)
         if not entry.writable:
-            target.chmod(0o444)
+            target.chmod(0o444 | (target.stat().st_mode & 0o111))
 
     def _download(self, downloads: list[tuple[Entry, Path]]) -> None:
         if len(downloads) < 2:

@@ -12,7 +12,7 @@ from pathlib import Path
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.node.errors import ReleaseError
 from wes_bridge.node.layout import SessionFolder, clean_relative
-from wes_bridge.node.staging.file import copy, file_path
+from wes_bridge.node.staging.file import copy, drop_rights, file_path
 from wes_bridge.node.staging.plan import Kind, Tree
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
 
@@ -44,6 +44,8 @@ def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None
                 _show_mounted(tree, path)
             if kind == stat.S_IFDIR or (kind == stat.S_IFLNK and source.is_dir()):
                 _settle_links(tree, source)
+            elif kind == stat.S_IFREG:
+                drop_rights(str(source), source.lstat().st_mode)
             scheme = schemes.get(location)
             if scheme is None or not scheme.can_store:
                 raise ValueError("no way to write to this kind of URL")
@@ -165,13 +167,16 @@ def _show_mounted(tree: Tree, output: str) -> None:
 
 
 def _settle_links(tree: Tree, top: Path, folder: Path | None = None) -> None:
-    """Make all links in ``folder`` (default: ``top``) and below good for when ``top`` has moved."""
+    """Make all links in ``folder`` (default: ``top``) and below good for when ``top`` has moved, and let no
+    program keep the rights of the node's user."""
     with os.scandir(folder or top) as entries:
         for entry in list(entries):
             if entry.is_symlink():
                 _settle(tree, top, Path(entry.path))
             elif entry.is_dir(follow_symlinks=False):
                 _settle_links(tree, top, Path(entry.path))
+            else:
+                drop_rights(entry.path, entry.stat(follow_symlinks=False).st_mode)
 
 
 def _settle(tree: Tree, top: Path, link: Path) -> None:
