@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -31,6 +32,7 @@ def declared(extra: str | None = None) -> dict[str, str]:
     return {plain(match[1]): match[2] for match in found if match}
 
 
+@functools.cache
 def imported() -> dict[str, set[str]]:
     """The distributions of all modules that ours import, each with our files."""
     owners = packages_distributions()
