@@ -29,6 +29,9 @@ _SOCKET_FOLDER = 70
 """Bytes of a folder's path that leave room for the names of sockets in it."""
 
 
+_ONE_CPU = "whether threads are kept on one CPU while they are busy; false: the system places them"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -107,6 +110,7 @@ class NodeConfig(_Section):
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+    one_cpu: bool = Field(True, description=_ONE_CPU)
 
     @property
     def shows_all_files(self) -> str | None:
@@ -269,6 +273,7 @@ class AggregatorConfig(_Section):
     keep_sessions: Seconds = Field(
         7 * 86400.0, description="seconds sessions are remembered after they were last asked for"
     )
+    one_cpu: bool = Field(True, description=_ONE_CPU)
 
 
 class FetchConfig(_Section):
@@ -372,6 +377,7 @@ class ServiceConfig(_Section):
     organization: str = "wes-bridge"
     organization_url: str = "https://example.org"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
     fetch: FetchConfig = FetchConfig()
     engine: EngineConfig = EngineConfig()
     events: EventsConfig = EventsConfig()

@@ -92,7 +92,7 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
         config = complete(config, sock.getsockname()[1])
         children = [node_child(node, config, options.throw_away) for node in config.nodes]
         if config.aggregator is not None:
-            children.append(_aggregator(config.aggregator, config.state_dir))
+            children.append(_aggregator(config.aggregator, config.state_dir, config.one_cpu))
         for number in range(1, config.engine.workers + 1):
             children.append(_worker(number, config, options.early if number == 1 else None))
         if options.early is not None and not config.engine.workers:
@@ -240,7 +240,8 @@ def _complete_aggregator(
     return kept.model_copy(update={"state_dir": folder, "brokers": config.brokers or brokers})
 
 
-def _aggregator(config: AggregatorConfig, state: Path) -> Child:
+def _aggregator(config: AggregatorConfig, state: Path, one_cpu: bool) -> Child:
+    config = config.model_copy(update={"one_cpu": config.one_cpu and one_cpu})
     path = _private_file(state / "aggregator.json", config.model_dump_json())
     arguments = ["--config-json", f"@{path}", "--exit-with-parent"]
     ready = f"wes-bridge aggregator {config.name} is ready"
@@ -249,7 +250,7 @@ def _aggregator(config: AggregatorConfig, state: Path) -> Child:
 
 def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
     """Start an embedded node."""
-    settings = node.model_dump_json()
+    settings = node.model_copy(update={"one_cpu": node.one_cpu and config.one_cpu}).model_dump_json()
     arguments = ["--config-json", settings, "--exit-with-parent"]
     if end_sessions:
         arguments.append("--end-sessions-on-exit")

@@ -347,11 +347,12 @@ async def _main(config: ServiceConfig, with_parent: bool) -> None:
     with contextlib.suppress(BrokenPipeError):  # the parent is gone already: standard input tells, too
         sys.stdout.write("worker ready\n")
         sys.stdout.flush()
-    together = asyncio.create_task(keep_together())
+    together = asyncio.create_task(keep_together()) if config.one_cpu else None
     try:
         await worker.work()
     finally:
-        together.cancel()
+        if together is not None:
+            together.cancel()
     database.close()
 
 

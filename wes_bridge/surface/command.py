@@ -55,6 +55,7 @@ class Start(Generic[_Config]):
             app.release_waiters,
             log_level=self.options.log_level,
             on_ready=on_ready,
+            one_cpu=self.config.one_cpu,
         )
 
 

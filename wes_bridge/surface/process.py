@@ -32,6 +32,7 @@ def serve(
     *,
     log_level: str = "warning",
     on_ready: Callable[[str], None] = lambda _url: None,
+    one_cpu: bool = True,
 ) -> int:
     """Listen and answer until SIGTERM or SIGINT.
 
@@ -44,6 +45,7 @@ def serve(
         release_waiters: called on the loop when told to stop, so that held answers are given at once.
         log_level: of the server.
         on_ready: called with the URL at which it answers on this machine, before it says so.
+        one_cpu: whether its threads are kept on one CPU while it is busy.
 
     Returns:
         The exit code: 1 when it could not start.
@@ -68,7 +70,7 @@ def serve(
         timeout_keep_alive=75,
         backlog=2048,
     )
-    server = _Server(config, title, release_waiters, on_ready)
+    server = _Server(config, title, release_waiters, on_ready, one_cpu)
     with contextlib.suppress(KeyboardInterrupt):
         server.run([listener])
     return 0 if server.started else 1
@@ -83,11 +85,13 @@ class _Server(uvicorn.Server):
         title: str,
         release_waiters: Callable[[], None],
         on_ready: Callable[[str], None],
+        one_cpu: bool,
     ) -> None:
         super().__init__(config)
         self._title = title
         self._on_ready = on_ready
         self._release_waiters = release_waiters
+        self._one_cpu = one_cpu
         self._loop: asyncio.AbstractEventLoop | None = None
         self._together: asyncio.Task[None] | None = None
 
@@ -96,7 +100,8 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and sockets:
-            self._together = asyncio.create_task(keep_together())
+            if self._one_cpu:
+                self._together = asyncio.create_task(keep_together())
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, shown)  # noqa: S104
