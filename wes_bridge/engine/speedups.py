@@ -3,9 +3,8 @@
 cwltool's ``uniquename`` probes a process-wide set name by name, which is quadratic in the width of a scatter
 and leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression,
 and its walks through objects ask abstract classes what everything is. Static type findings become warnings,
-as older runners treat them. Everything that reaches into cwltool from outside is in this file,
-:mod:`~wes_bridge.engine.quick_documents`, :mod:`~wes_bridge.engine.shared_tools` and
-:mod:`~wes_bridge.engine.waking`, so that a new cwltool can be checked against it.
+as older runners treat them. Everything that reaches into cwltool from outside is in this file and in those
+that its :func:`install` names, so that a new cwltool can be checked against it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from cwl_utils.expression import needs_parsing
 from cwltool.builder import Builder
 from schema_salad.exceptions import ValidationException
 
-from wes_bridge.engine import quick_documents, shared_tools, waking
+from wes_bridge.engine import circles, quick_documents, shared_tools, waking
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
@@ -77,6 +76,7 @@ def static_checker(*args: Any, **kwargs: Any) -> None:
 def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
+    circles.install()
     shared_tools.install()
     waking.install()
     Builder.do_eval = do_eval
