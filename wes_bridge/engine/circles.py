@@ -1,7 +1,7 @@
 """Steps that wait for each other in a circle, found in one look at each link.
 
-cwltool's check keeps what it has seen in lists, which makes it quadratic, and calls itself once for each step of
-a chain, so that a chain of about a thousand steps exceeds what Python allows. It must not know what steps do.
+cwltool's check keeps what it has seen in lists, which makes it quadratic, and calls itself once for each step
+of a chain, so that a chain of a thousand steps exceeds what Python allows. It must not know what steps do.
 """
 
 from __future__ import annotations

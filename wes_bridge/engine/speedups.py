@@ -1,4 +1,4 @@
-"""Some of cwltool replaced by what does the same in less time, and one function made lenient.
+"""Some of cwltool replaced by what does the same in less time, one function made lenient, one class patient.
 
 cwltool's ``uniquename`` probes a process-wide set name by name, which is quadratic in the width of a scatter
 and leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression,
@@ -21,9 +21,11 @@ import cwltool.workflow
 import cwltool.workflow_job
 from cwl_utils.expression import needs_parsing
 from cwltool.builder import Builder
+from cwltool.context import RuntimeContext, getdefault
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.engine import circles, quick_documents, shared_tools, waking
+from wes_bridge.engine.waking import WakingWorkflowJob
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
@@ -65,6 +67,30 @@ def do_eval(
     return _do_eval(builder, ex, context, recursive, strip_whitespace)
 
 
+class PatientWorkflowJob(WakingWorkflowJob):
+    """A workflow that, told to go on after a failure, waits for what still runs.
+
+    cwltool's gives up when a step has failed and none is ready at this moment, so that steps after one that
+    is still running would never begin. Here the failure shows only when nothing runs any more.
+    """
+
+    def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
+        self._status = ""
+        self._goes_on = getdefault(runtimeContext.on_error, "stop") == "continue"
+        super().__init__(workflow, runtimeContext)
+
+    @property
+    def processStatus(self) -> str:
+        """How it goes."""
+        running = self._goes_on and self.running
+        return "success" if running and self._status != "success" else self._status
+
+    @processStatus.setter
+    def processStatus(self, status: str) -> None:
+        if self._status != "permanentFail":
+            self._status = status
+
+
 def static_checker(*args: Any, **kwargs: Any) -> None:
     """Say what cwltool's checker of types across links finds, and go on: the run itself will tell."""
     try:
@@ -86,4 +112,5 @@ def install() -> None:
     cwltool.process.uniquename = unique_name
     cwltool.command_line_tool.uniquename = unique_name
     cwltool.workflow_job.uniquename = unique_name
+    cwltool.workflow.WorkflowJob = PatientWorkflowJob
     cwltool.workflow.static_checker = static_checker
