@@ -134,9 +134,10 @@ SHAPES: list[Callable[[int], Document]] = [
     one_workflow,
     many_workflows,
     embedded_workflows,
-    wide_workflow,
     line,
 ]
+QUICK_TO_LOAD = [one_tool, one_workflow, wide_workflow, line]
+"""Shapes in which much is walked and little is loaded."""
 
 
 def write(folder: Path, document: Document, name: str = "w.cwl") -> Path:
