@@ -32,6 +32,8 @@ class StepContext(RuntimeContext):
         recall: gives, for a step's key and what it was asked (:meth:`BridgeTool.job`), the outputs that an
             earlier worker has seen it make. None: nobody asks.
         asked: of the step at this place, once it was asked.
+        after_any: callbacks of jobs that cannot be made now, and perhaps when any other has ended: they are
+            asked again then, and nothing else is (:mod:`~wes_bridge.engine.waking`). All of a run have one.
     """
 
     run_id: str = ""
@@ -40,6 +42,7 @@ class StepContext(RuntimeContext):
     containers: Containers = "preferred"
     recall: Callable[[str, str], dict[str, Any] | None] | None = None
     asked: str | None = None
+    after_any: list[Any]
 
     @property
     def key(self) -> str:
@@ -89,6 +92,7 @@ def run_context(
     """
     context = StepContext(dict(options))
     context.run_id = run_id
+    context.after_any = []
     context.basedir = "/nonexistent"
     context.make_fs_access = make_fs_access
     context.mutation_manager = Mutations()

@@ -1,4 +1,4 @@
-"""Some of cwltool replaced by what does the same in less time, some faults mended.
+"""Some of cwltool replaced by what does the same in less time, some faults mended, one class made patient.
 
 cwltool's ``uniquename`` probes a process-wide set name by name, which is quadratic in the width of a scatter
 and leaks from run to run. ``do_eval`` goes through all of a step's inputs also where there is no expression,
@@ -23,10 +23,12 @@ import cwltool.workflow_job
 from cwl_utils.expression import needs_parsing
 from cwl_utils.types import CWLDirectoryType, CWLFileType, is_file
 from cwltool.builder import Builder
+from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
 
 from wes_bridge.engine import (
     binding,
+    circles,
     contents,
     decimals,
     document_checks,
@@ -38,6 +40,7 @@ from wes_bridge.engine import (
     waking,
 )
 from wes_bridge.engine.files import UrlPathMapper
+from wes_bridge.engine.waking import WakingWorkflowJob
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
@@ -99,10 +102,35 @@ def check_adjust(
     return item
 
 
+class PatientWorkflowJob(WakingWorkflowJob):
+    """A workflow that, told to go on after a failure, waits for what still runs.
+
+    cwltool's gives up when a step has failed and none is ready at this moment, so that steps after one that
+    is still running would never begin. Here the failure shows only when nothing runs any more.
+    """
+
+    def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
+        self._status = ""
+        self._goes_on = getdefault(runtimeContext.on_error, "stop") == "continue"
+        super().__init__(workflow, runtimeContext)
+
+    @property
+    def processStatus(self) -> str:
+        """How it goes."""
+        running = self._goes_on and self.running
+        return "success" if running and self._status != "success" else self._status
+
+    @processStatus.setter
+    def processStatus(self, status: str) -> None:
+        if self._status != "permanentFail":
+            self._status = status
+
+
 def install() -> None:
     """Put the replacements in place, once per process."""
     quick_documents.install()
     decimals.install()
+    circles.install()
     shared_tools.install()
     waking.install()
     binding.install()
@@ -118,4 +146,5 @@ def install() -> None:
     cwltool.command_line_tool.uniquename = unique_name
     cwltool.command_line_tool.check_adjust = check_adjust
     cwltool.workflow_job.uniquename = unique_name
+    cwltool.workflow.WorkflowJob = PatientWorkflowJob
     cwltool.workflow.static_checker = type_check.static_checker

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import cwltool.workflow
 import cwltool.workflow_job
 from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
@@ -126,33 +125,19 @@ def _jobs(index: int, active: dict[int, Iterator[Any]], rc: WakingScatter) -> It
 
 
 class WakingWorkflowJob(CheckedWorkflowJob):
-    """A workflow that knows which of its steps can begin, or go on; and that waits for what still runs.
+    """A workflow that knows which of its steps can begin, or go on.
 
-    Told to go on after a failure, cwltool's gives up when a step has failed and none is ready at this moment,
-    so that steps after one that is still running would never begin. Here the failure shows only when nothing
-    runs any more.
+    Attributes:
+        running: steps that have begun and not ended.
     """
 
     def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
-        self._status = ""
-        self._goes_on = getdefault(runtimeContext.on_error, "stop") == "continue"
-        self._running: set[WorkflowJobStep] = set()
+        self.running: set[WorkflowJobStep] = set()
         super().__init__(workflow, runtimeContext)
         self._open = set(self.steps)
         self._awake: dict[WorkflowJobStep, None] = {}
         self._missing: dict[WorkflowJobStep, set[str]] = {}
         self._waiting: dict[str, list[WorkflowJobStep]] = {}
-
-    @property
-    def processStatus(self) -> str:
-        """How it goes."""
-        running = self._goes_on and self._running
-        return "success" if running and self._status != "success" else self._status
-
-    @processStatus.setter
-    def processStatus(self, status: str) -> None:
-        if self._status != "permanentFail":
-            self._status = status
 
     def wake(self, step: WorkflowJobStep) -> None:
         """Ask a step again that has begun: something below it has ended."""
@@ -203,7 +188,7 @@ class WakingWorkflowJob(CheckedWorkflowJob):
             step.iterable = self.try_make_job(step, output_callback, context)
         if step.iterable is None:
             return
-        self._running.add(step)
+        self.running.add(step)
         try:
             for job in step.iterable:
                 if job is None or _stops(self, context):
@@ -216,11 +201,11 @@ class WakingWorkflowJob(CheckedWorkflowJob):
             if step.completed:
                 self._close(step)
             elif not step.submitted:
-                self._running.discard(step)
+                self.running.discard(step)
 
     def _close(self, step: WorkflowJobStep) -> None:
         self._open.discard(step)
-        self._running.discard(step)
+        self.running.discard(step)
 
     def receive_output(
         self,
@@ -268,4 +253,3 @@ def install() -> None:
     cwltool.workflow_job.parallel_steps = parallel_steps
     cwltool.workflow_job.ReceiveScatterOutput = WakingScatter
     cwltool.workflow_job.WorkflowJobLoopStep = WakingLoop
-    cwltool.workflow.WorkflowJob = WakingWorkflowJob

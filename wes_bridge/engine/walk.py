@@ -94,6 +94,8 @@ class Walk:
             if item.job.output_callback:
                 item.job.output_callback(item.outputs, item.status)
                 wake(item.job.output_callback)
+        if finished:
+            self._wake_those_after_any()
         jobs: list[BridgeJob] = []
         while len(jobs) < room and not self._ended:
             job: Any = next(self._jobs, _END)
@@ -106,6 +108,12 @@ class Walk:
             else:
                 job.run(self._context)
         return Pulled(jobs, stuck=self._ended)
+
+    def _wake_those_after_any(self) -> None:
+        waiting = self._context.after_any[:]
+        self._context.after_any.clear()
+        for callback in waiting:
+            wake(callback)
 
 
 _END = object()

@@ -26,6 +26,7 @@ from wes_bridge.engine.hints import preferences_of
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.plan.expressions import Expressions
 from wes_bridge.engine.plan.links import all_known, linked, with_defaults
+from wes_bridge.engine.plan.order import StepsInOrder
 from wes_bridge.engine.plan.scatter import elements, gathered, one_of_many, widths
 from wes_bridge.engine.plan.sketch import sketch
 from wes_bridge.engine.plan.unknown import Unknown, is_known, sources_of, unknown_of
@@ -147,15 +148,14 @@ class Expansion:
         state: dict[str, Any] = {
             port["id"]: inputs.get(shortname(port["id"])) for port in process.tool["inputs"]
         }
-        waiting = list(process.steps)
-        while waiting:
-            ready = [step for step in waiting if _is_ready(step, state)]
-            if not ready:
-                names = ", ".join(shortname(step.id) for step in waiting)
-                raise WorkflowException(f"these steps wait for each other, or for nothing: {names}")
-            for step in ready:
-                state |= self._guarded(process, step, state, where)
-            waiting = [step for step in waiting if step not in ready]
+        steps = StepsInOrder(process.steps, state)
+        for step in steps:
+            made = self._guarded(process, step, state, where)
+            state |= made
+            steps.add(made)
+        if steps.waiting:
+            names = ", ".join(shortname(step.id) for step in steps.waiting)
+            raise WorkflowException(f"these steps wait for each other, or for nothing: {names}")
         return {
             shortname(port["id"]): linked(port, "outputSource", state) for port in process.tool["outputs"]
         }
@@ -328,14 +328,6 @@ class Expansion:
             else value
             for key, value in inputs.items()
         }
-
-
-def _is_ready(step: Any, state: Mapping[str, Any]) -> bool:
-    for port in step.tool["inputs"]:
-        sources = port.get("source", [])
-        if any(source not in state for source in (sources if isinstance(sources, list) else [sources])):
-            return False
-    return True
 
 
 def _at(where: Where, name: str, index: str) -> Where:
