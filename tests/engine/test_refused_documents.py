@@ -99,13 +99,8 @@ def test_one_that_runs_another_twice_is_no_circle(folder: Folder) -> None:
 
 
 def test_what_the_yaml_parser_says_without_a_place_has_one(folder: Folder) -> None:
-    block = "arguments:
-  - valueFrom: |
-  
-      first
-        second
-"
-    folder.write("w.cwl", "cwlVersion: v1.2\n" + TOOL + block)
+    block = "arguments:\n  - valueFrom: |\n  \n      first\n        second\n      third\n"
+    (folder.path / "w.cwl").write_text("cwlVersion: v1.2\n" + TOOL + block)
     told = refusal(folder)
     assert re.search(r"w\.cwl:\d+:\d+: more indented", told)
     assert "block scalar" in told
