@@ -79,13 +79,26 @@ def install() -> None:
     cwltool.load_tool.fetch_document = fetch_document
 
 
+def refuse_archive(content: bytes, url: str) -> None:
+    """Refuse a file with documents in it.
+
+    Raises:
+        ValidationException: names its kind.
+    """
+    for start, kind in _ARCHIVES.items():
+        if content.startswith(start):
+            raise ValidationException(
+                f"{url} is {kind} and not a CWL document: unpack it, and give the workflow's file"
+            )
+
+
 def not_text(content: bytes, url: str, error: UnicodeDecodeError) -> ValidationException:
-    """What to say of a document that is no text."""
-    kind = next((kind for start, kind in _ARCHIVES.items() if content.startswith(start)), None)
-    if kind is not None:
-        return ValidationException(
-            f"{url} is {kind} and not a CWL document: unpack it, and give the workflow's file"
-        )
+    """What to say of a document that is no text.
+
+    Raises:
+        ValidationException: it is an archive.
+    """
+    refuse_archive(content, url)
     return ValidationException(
         f"{url} is not a CWL document: it is no text (byte {error.start} is not UTF-8)"
     )

@@ -20,7 +20,7 @@ from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
 from wes_bridge.data.hosts import PrivateHosts
-from wes_bridge.engine.document_checks import not_text
+from wes_bridge.engine.document_checks import not_text, refuse_archive
 from wes_bridge.engine.turn import LOADING
 from wes_bridge.model.preferences import NAMESPACE
 
@@ -149,7 +149,9 @@ class GuardedFetcher(DefaultFetcher):
             raise ValidationException(str(self.failed[url]))
         try:
             with LOADING.away():
-                return fetch_http(url, self.policy).decode(errors="replace")
+                content = fetch_http(url, self.policy)
+            refuse_archive(content, url)
+            return content.decode(errors="replace")
         except ValidationException as error:
             self.failed[url] = error
             raise

@@ -32,10 +32,10 @@ from wes_bridge.engine import (
     document_checks,
     nested_types,
     quick_documents,
-    scattering,
+    scatter_check,
     type_check,
 )
-from wes_bridge.engine.scattering import CheckedWorkflowJob
+from wes_bridge.engine.scatter_check import CheckedWorkflowJob
 
 _logger = logging.getLogger("cwltool")
 _serial = itertools.count(1)
@@ -157,7 +157,7 @@ def install() -> None:
     binding.install()
     contents.install()
     nested_types.install()
-    scattering.install()
+    scatter_check.install()
     document_checks.install()
     Builder.do_eval = do_eval
     # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.
