@@ -98,7 +98,7 @@ def served() -> Iterator[str]:
 
 @pytest.mark.parametrize("name", [name for name, *_ in WRONG + ONLY_CHECKED if name != "folder"])
 def test_check_of_a_url(name: str, served: str) -> None:
-    problems = check(f"{served}/{name}")
+    problems = check(f"{served}/{name}").problems
     assert len(problems) == 1
     assert name in problems[0]
 

@@ -26,7 +26,7 @@ _WORDS: dict[str, Any] = {
 }
 
 
-_PROLOGUE = re.compile(r"\A\ufeff?(?:[ \t]*(?:#.*|%.*)?(?:\r\n|\n|\r))+(?=---)")
+_PROLOGUE = re.compile(r"\A(?:[ \t]*(?:#.*|%.*)?(?:\r\n|\n|\r))+(?=---)")
 _DIRECTIVE = re.compile(r"(?m)^%(?!YAML[ \t]+\d|TAG[ \t])")
 
 

@@ -70,7 +70,7 @@ def _check_as_runs_do(url: str, params: dict[str, Any] | None, skip_schemas: boo
         checked.problems.append(str(error))
     except OSError as error:
         checked.problems.append(f"{url}: {error.strerror or error}: {error.filename or ''}")
-    checked.warnings += dict.fromkeys(heard.warnings)
+    checked.warnings += heard.warnings
     checked.problems = [heard.readable(text).replace("file://", "") for text in checked.problems]
     checked.warnings = [heard.readable(text).replace("file://", "") for text in checked.warnings]
     return checked

@@ -79,13 +79,26 @@ def install() -> None:
     cwltool.load_tool.fetch_document = fetch_document
 
 
+def refuse_archive(content: bytes, url: str) -> None:
+    """Refuse a file with documents in it.
+
+    Raises:
+        ValidationException: names its kind.
+    """
+    for start, kind in _ARCHIVES.items():
+        if content.startswith(start):
+            raise ValidationException(
+                f"{url} is {kind} and not a CWL document: unpack it, and give the workflow's file"
+            )
+
+
 def not_text(content: bytes, url: str, error: UnicodeDecodeError) -> ValidationException:
-    """What to say of a document that is no text."""
-    kind = next((kind for start, kind in _ARCHIVES.items() if content.startswith(start)), None)
-    if kind is not None:
-        return ValidationException(
-            f"{url} is {kind} and not a CWL document: unpack it, and give the workflow's file"
-        )
+    """What to say of a document that is no text.
+
+    Raises:
+        ValidationException: it is an archive.
+    """
+    refuse_archive(content, url)
     return ValidationException(
         f"{url} is not a CWL document: it is no text (byte {error.start} is not UTF-8)"
     )
@@ -131,20 +144,34 @@ def invalid(error: BaseException, url: str) -> InvalidWorkflowError:
     """
     if isinstance(error, InvalidWorkflowError):
         return error
-    if isinstance(error, RecursionError):
-        return InvalidWorkflowError(f"{url} is nested too deeply: does it import itself?")
-    if isinstance(error, StopIteration):  # schema-salad's, on a text without any value
-        return InvalidWorkflowError(f"{url} is empty, so it is not a CWL document")
+    return InvalidWorkflowError(_told(error, url))
+
+
+def _told(error: BaseException, url: str) -> str:
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
     found = _yaml_error(error)
-    if found is not None:
-        return InvalidWorkflowError(_with_place(found, url))
-    if isinstance(error, TOLD):
-        text, name = str(error), unquote(urlsplit(url).path).rpartition("/")[2]
-        if isinstance(error, GraphTargetMissingException):
-            text += f"; name one of them: {name}#NAME"
-        return InvalidWorkflowError(text if name in text else f"{url}: {text}")
-    _LOG.debug("surprised by %s", url, exc_info=error)
-    return InvalidWorkflowError(f"{url} cannot be read as CWL ({_python(error)}){_REPORT}")
+    if isinstance(error, RecursionError):
+        text = f"{url} is nested too deeply: does it import itself?"
+    elif isinstance(error, StopIteration):  # schema-salad's, on a text without any value
+        text = f"{url} is empty, so it is not a CWL document: its top level must be a mapping"
+    elif found is not None:
+        text = _with_place(found, url)
+    elif isinstance(error, GraphTargetMissingException):
+        text = _unnamed(str(error), url, name)
+    elif isinstance(error, TOLD):
+        text = str(error) if name in str(error) else f"{url}: {error}"
+    else:
+        _LOG.debug("surprised by %s", url, exc_info=error)
+        text = f"{url} cannot be read as CWL ({_python(error)}){_REPORT}"
+    return text
+
+
+def _unnamed(text: str, url: str, name: str) -> str:
+    """What to say of a ``$graph`` without a main process; cwltool's text ends with the names in it."""
+    names = text.partition("one of ")[2]
+    if not names.strip("#"):
+        return f"{url}: its $graph holds no process"
+    return f"{url}: its $graph holds {names} and no #main; name one of them: {name}#NAME"
 
 
 def _yaml_error(error: BaseException) -> MarkedYAMLError | None:

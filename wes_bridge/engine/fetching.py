@@ -20,7 +20,7 @@ from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
 from wes_bridge.data.hosts import PrivateHosts
-from wes_bridge.engine.document_checks import not_text
+from wes_bridge.engine.document_checks import not_text, refuse_archive
 from wes_bridge.engine.turn import LOADING
 from wes_bridge.model.preferences import NAMESPACE
 
@@ -124,6 +124,8 @@ class GuardedFetcher(DefaultFetcher):
     """Web addresses that could not be read for this run: each is asked for once."""
     answered: dict[str, bool]
     """Whether web addresses have something."""
+    trusts_links: bool
+    """Whether web addresses are not asked for something before it is needed."""
 
     def __init__(self, cache: CacheType, _session: requests.Session | None) -> None:
         super().__init__(cache, requests.Session())
@@ -147,7 +149,9 @@ class GuardedFetcher(DefaultFetcher):
             raise ValidationException(str(self.failed[url]))
         try:
             with LOADING.away():
-                return fetch_http(url, self.policy).decode(errors="replace")
+                content = fetch_http(url, self.policy)
+            refuse_archive(content, url)
+            return content.decode(errors="replace")
         except ValidationException as error:
             self.failed[url] = error
             raise
@@ -158,10 +162,12 @@ class GuardedFetcher(DefaultFetcher):
             return True
         try:
             if urlsplit(url).scheme in ("http", "https"):
-                if url not in self.answered:
+                if self.trusts_links:
+                    return True
+                if url not in self.answered and url not in self.failed:
                     with LOADING.away():
                         self.answered[url] = self._answers(url)
-                return self.answered[url]
+                return self.answered.get(url, False)
             self.policy.check(url)
         except ValidationException:
             return False
@@ -178,9 +184,10 @@ class GuardedFetcher(DefaultFetcher):
         return answer.ok
 
 
-def guarded_fetcher(policy: Policy) -> type[GuardedFetcher]:
-    """A fetcher class bound to ``policy``: cwltool wants a constructor of two arguments."""
-    return type("RunFetcher", (GuardedFetcher,), {"policy": policy, "failed": {}, "answered": {}})
+def guarded_fetcher(policy: Policy, *, trusts_links: bool = False) -> type[GuardedFetcher]:
+    """A fetcher class bound to ``policy`` and to one load: cwltool wants a constructor of two arguments."""
+    bound = {"policy": policy, "failed": {}, "answered": {}, "trusts_links": trusts_links}
+    return type("RunFetcher", (GuardedFetcher,), bound)
 
 
 def fetch_http(url: str, policy: Policy) -> bytes:

@@ -160,7 +160,7 @@ def _readable(error: BaseException, workflow_url: str) -> InvalidWorkflowError:
 def _context(policy: Policy, skip_schemas: bool) -> SharingContext:
     context = SharingContext()
     context.skip_schemas = skip_schemas
-    context.fetcher_constructor = guarded_fetcher(policy)
+    context.fetcher_constructor = guarded_fetcher(policy, trusts_links=skip_schemas)
     context.construct_tool_object = make_process
     context.disable_js_validation = True  # it needs Node.js; QuickJS says what is wrong when it evaluates
     context.relax_path_checks = True

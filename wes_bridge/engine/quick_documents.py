@@ -58,14 +58,6 @@ class KeptLoader(Loader):
             setattr(self, name, value.copy())
         self.standalone: set[str] | None = set()
 
-    def add_schemas(self, ns: list[str] | str, base_url: str) -> None:
-        """Take the words of extension schemas over; one that could not be had is not asked for again."""
-        names = ns if isinstance(ns, list) else [ns]
-        failed = getattr(self.fetcher, "failed", {})
-        super().add_schemas(
-            [name for name in names if self.fetcher.urljoin(base_url, name) not in failed], base_url
-        )
-
     def _keep(self, context: Any) -> None:
         if len(_contexts) < _MOST and not self.foreign_properties:
             worked_out = {name: getattr(self, name).copy() for name in _WORKED_OUT}

@@ -42,13 +42,17 @@ class RunLog:
         self._made = False
         self.errors: list[str] = []
         self.warnings: list[str] = []
+        self._told: set[str] = set()
 
     def write(self, level: int, text: str) -> None:
-        """Append one message; errors and warnings are remembered too."""
+        """Append one message; errors and warnings are remembered too, and a warning is not said twice."""
         text = self.readable(text)
         if level >= logging.ERROR:
             self.errors.append(text)
         elif level >= logging.WARNING:
+            if text in self._told:  # of a schema that cannot be had, by each document that names it
+                return
+            self._told.add(text)
             self.warnings.append(text)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{stamp} {logging.getLevelName(level)} {text}\n"

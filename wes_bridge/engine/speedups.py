@@ -34,7 +34,7 @@ from wes_bridge.engine import (
     document_checks,
     nested_types,
     quick_documents,
-    scattering,
+    scatter_check,
     shared_tools,
     type_check,
     waking,
@@ -136,7 +136,7 @@ def install() -> None:
     binding.install()
     contents.install()
     nested_types.install()
-    scattering.install()
+    scatter_check.install()
     document_checks.install()
     Builder.do_eval = do_eval
     # What is loaded or collected is made of dicts and lists, ruamel's too; to ask that takes a tenth as long.

@@ -22,7 +22,7 @@ from cwltool.utils import WorkflowStateItem, aslist
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep, WorkflowJobStep
 from schema_salad.sourceline import SourceLine
 
-from wes_bridge.engine.scattering import CheckedWorkflowJob
+from wes_bridge.engine.scatter_check import CheckedWorkflowJob
 
 _logger = logging.getLogger("cwltool")
 _GOOD = ("success", "skipped")

@@ -13,6 +13,7 @@ from wes_bridge.client_host import EVENTS_TAG, SHARED_FILES_TAG, host_id
 from wes_bridge.config import ServiceConfig
 from wes_bridge.model.containers import PARAMETER as CONTAINERS
 from wes_bridge.model.preferences import PREFIX, Preferences
+from wes_bridge.model.run_options import SKIP_SCHEMAS
 from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import SECRET, STATES, URL
 from wes_bridge.wes.brokers import BrokerHandlers
@@ -70,6 +71,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": SECRET, "type": "string", "default_value": ""},
             {"name": STATES, "type": "string", "default_value": ",".join(config.events.webhook_states)},
             {"name": "reuse", "type": "string", "default_value": config.engine.reuse},
+            {"name": SKIP_SCHEMAS, "type": "string", "default_value": "off"},
         ],
         "tags": _shared_files(config)
         | {

@@ -30,7 +30,7 @@ from wes_bridge.engine.plan.order import StepsInOrder
 from wes_bridge.engine.plan.scatter import elements, gathered, one_of_many, widths
 from wes_bridge.engine.plan.sketch import sketch
 from wes_bridge.engine.plan.unknown import Unknown, is_known, sources_of, unknown_of
-from wes_bridge.engine.scattering import require_lists
+from wes_bridge.engine.scatter_check import require_lists
 from wes_bridge.model.preferences import Preferences
 from wes_bridge.model.step_plan import StepPlan
 

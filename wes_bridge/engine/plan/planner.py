@@ -167,7 +167,7 @@ class RunPlanner:
                 said = element.preferences
                 plan = replace(element.plan, wish=combine([*preferences, *said]) if said else wish)
                 element.plan = sizes.fill(plan)
-        return _Expanded(expansion, preferences, list(dict.fromkeys(heard.warnings)))
+        return _Expanded(expansion, preferences, heard.warnings)
 
     async def _ask(self, groups: list[Group]) -> list[list[Reply]]:
         """What all nodes say to each group; plans that nodes cannot tell apart are asked for once."""
