@@ -39,6 +39,7 @@ OTHER = {
     "rewrite": [],
 }
 SAME = {"name": "other", "output_url": "file:///x", "stdout_url": "file:///y", "stderr_url": "file:///z"}
+SAME |= {"containers": "never", "left_out": "alpine"}
 
 
 def test_every_field_is_thought_of() -> None:

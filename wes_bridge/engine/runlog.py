@@ -15,6 +15,8 @@ from io import FileIO
 from pathlib import Path
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
+_OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", "nameext", "dirname"))
+"""What cwltool says of fields that it has given to a File itself: no user can do anything about it."""
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
 
 
@@ -50,7 +52,7 @@ class RunLog:
         text = self.readable(text)
         if level >= logging.ERROR:
             self.errors.append(text)
-        elif level >= logging.WARNING:
+        elif level >= logging.WARNING and not text.startswith(_OWN_FIELDS):
             self.warnings.append(text)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{stamp} {logging.getLevelName(level)} {text}\n"
