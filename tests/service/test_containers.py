@@ -97,6 +97,9 @@ def test_an_image_that_cannot_be_had_fails_the_step_with_the_engines_words(
 
 
 def test_the_run_can_do_without_images(with_engine: Service, tmp_path: Path) -> None:
+    failed = with_engine.run(write(tmp_path, tool()))
+    again = with_engine.client.rerun(failed["run_id"], containers="never")
+    assert with_engine.client.wait(again, timeout=60) == "COMPLETE"
     run, task = run_of(with_engine, write(tmp_path, tool()), containers="never")
     assert run["state"] == "COMPLETE"
     assert IMAGE in task["system_logs"][0]
@@ -118,6 +121,8 @@ def test_a_choice_that_is_none_and_one_that_the_site_forbids_are_refused(
             ask(path, engine_parameters={"containers": "never"})
     run, _ = run_of(strict, path)
     assert run["run_log"]["exit_code"] == 33
+    with pytest.raises(WESError, match="this site lays down 'required'"):
+        strict.client.rerun(run["run_id"], containers="never")
 
 
 def test_what_other_software_made_is_no_result_of_the_image(service: Service, tmp_path: Path) -> None:
