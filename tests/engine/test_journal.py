@@ -39,7 +39,7 @@ OTHER = {
     "rewrite": [],
 }
 SAME = {"name": "other", "output_url": "file:///x", "stdout_url": "file:///y", "stderr_url": "file:///z"}
-SAME |= {"containers": "never", "left_out": "alpine"}
+SAME |= {"containers": "never", "left_out": "alpine", "image_is_there": True}
 
 
 def test_every_field_is_thought_of() -> None:

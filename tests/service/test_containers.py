@@ -96,6 +96,14 @@ def test_an_image_that_cannot_be_had_fails_the_step_with_the_engines_words(
     assert "'containers: never' runs it without one" in task["system_logs"][0]
 
 
+def test_an_image_known_by_an_id_only_is_not_looked_for_in_registries(
+    with_engine: Service, tmp_path: Path
+) -> None:
+    _, task = run_of(with_engine, write(tmp_path, tool(dockerImageId="mine:1")))
+    assert "image mine:1 is not here, and the request asks for one that is" in task["system_logs"][0]
+    assert PULLED not in task["system_logs"][0]
+
+
 def test_the_run_can_do_without_images(with_engine: Service, tmp_path: Path) -> None:
     failed = with_engine.run(write(tmp_path, tool()))
     again = with_engine.client.rerun(failed["run_id"], containers="never")
@@ -153,4 +161,5 @@ def test_an_image_that_would_have_to_be_made_is_unsupported_by_name(
     run = service.run(write(tmp_path, tool(where, **{way: "FROM x", "dockerImageId": "made"})))
     assert (run["state"], run["run_log"]["exit_code"]) == ("EXECUTOR_ERROR", 33)
     assert way in run["run_log"]["system_logs"][0]
+    assert "tool.cwl" in run["run_log"]["system_logs"][0]
     assert "name it with dockerPull" in run["run_log"]["system_logs"][0]

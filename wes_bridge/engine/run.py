@@ -330,7 +330,7 @@ class Run:
                 await self._services.tasks.put(self._canceled(task))
             raise
         except UnsupportedRequirement as error:
-            self._unsupported = str(error)
+            self._unsupported = f"{job.key}: {error}"
             outputs, status = {}, "permanentFail"
         except (WorkflowException, ValidationException, OSError) as error:
             problem = _os_problem(error) if isinstance(error, OSError) else str(error)

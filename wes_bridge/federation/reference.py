@@ -139,6 +139,11 @@ class Reference:
         if plan.containers == "never":
             raise CannotAskError("it runs only containers, and this run uses none (containers: never)")
         image = image or self._default_image
+        if image is not None and image.pull is False:
+            raise CannotAskError(
+                f"it would pull {_called(image)}, which the tool names only by dockerImageId: give the tool a"
+                " dockerPull, or this broker an entry under 'images'"
+            )
         if image is None:
             raise CannotAskError(
                 "it runs only containers: give the tool a DockerRequirement, or the service a default_image"
@@ -496,7 +501,10 @@ def _no_ending(session: Session, box: Box) -> str:
 
 def _image(session: Session) -> str:
     """What people call the image that a session was to run in."""
-    image = session.executable.image if session.executable else None
+    return _called(session.executable.image if session.executable else None)
+
+
+def _called(image: Image | None) -> str:
     return image.locations[0] if image and image.locations else "that was asked for"
 
 
