@@ -66,7 +66,7 @@ _UNSAFE = frozenset(" %:?#\\\"'")
 _CONTENT = "content"
 _PROBLEMS = {
     TIME: "the command was ended after its time limit of {limit} s",
-    CANNOT_TIME: "the image has no 'sleep', so the tool's time limit of {limit} s could not be kept",
+    CANNOT_TIME: "the image {image} has no 'sleep', so the tool's time limit of {limit} s could not be kept",
 }
 
 
@@ -370,7 +370,7 @@ class Reference:
         if word == "exit" and rest.isdigit():
             return _taken(plan, box, int(rest))
         if word in _PROBLEMS:
-            problem = _PROBLEMS[word].format(limit=plan.time_limit)
+            problem = _PROBLEMS[word].format(limit=plan.time_limit, image=_image(session))
             return StepOutcome(problem=problem, by_command=word == TIME)
         if word == "missing" and rest.isdigit() and int(rest) < len(plan.staged):
             url = str(plan.staged[int(rest)].url)
