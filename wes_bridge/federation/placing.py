@@ -48,8 +48,6 @@ ACCEPT_WAIT = 10.0
 SERVER_ERROR = 500
 """From this status on, an answer does not say what was done: a node that is being stopped gives such, too."""
 _PAUSE = 0.2
-_TOLD = 60
-"""Letters at the end of a failure by which it is known to be the reason that a node now gives, too."""
 _ACCEPTS = 3
 """Times an offer is accepted whose node does not answer, but is there and has not taken notice."""
 _TAKEN_UP = 16
@@ -396,7 +394,8 @@ def _nobody(placement: Placement, failures: list[str]) -> str:
         f"{entry['node']}: {entry.get('reason', 'offers that cannot be used')}" for entry in placement.asked
     ]
     said = " ".join(reasons)
-    earlier = [f"earlier: {failure}" for failure in dict.fromkeys(failures) if failure[-_TOLD:] not in said]
+    news = [failure for failure in dict.fromkeys(failures) if failure.rpartition("failed: ")[2] not in said]
+    earlier = [f"earlier: {failure}" for failure in news]  # not the reason that the node now gives, too
     return "no node can run this step: " + ("; ".join(reasons + earlier) or "no nodes are configured")
 
 
