@@ -38,13 +38,8 @@ OTHER = {
     "success_codes": [0, 1],
     "rewrite": [],
 }
-SAME = {
-    "name": "other",
-    "output_url": "file:///x",
-    "stdout_url": "file:///y",
-    "stderr_url": "file:///z",
-    "booking": Booking(60),
-}
+SAME = {"name": "other", "output_url": "file:///x", "stdout_url": "file:///y", "stderr_url": "file:///z"}
+SAME |= {"containers": "never", "left_out": "alpine", "image_is_there": True, "booking": Booking(60)}
 
 
 def test_every_field_is_thought_of() -> None:

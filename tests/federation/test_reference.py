@@ -381,6 +381,12 @@ def test_an_image_without_a_shell_is_said(here: Site, fake: FakeCalycopis) -> No
     assert "the image distroless has no sh" in str(outcome.problem)
 
 
+def test_an_image_that_must_not_be_pulled_is_not_sent_there(here: Site, fake: FakeCalycopis) -> None:
+    outcome = here.run(here.plan("true", image="mine:1", image_is_there=True))
+    assert not fake.requests
+    assert "it would pull mine:1" in str(outcome.problem)
+
+
 def test_an_image_that_cannot_be_had_is_named_with_likely_causes(here: Site, fake: FakeCalycopis) -> None:
     fake.no_image.add("registry.example.org/astro/typo:1")
     outcome = here.run(here.plan("true", image="registry.example.org/astro/typo:1"))

@@ -212,6 +212,11 @@ def test_image_that_is_not_here(boxes: NodeProcess, start_node: Starter) -> None
     def asked(**image: Any) -> dict[str, Any]:
         return {"kind": eb.DOCKER_CONTAINER, "image": image, "command": ["true"]}
 
+    [message] = boxes.refused(Request(asked(locations=["--help"])))
+    assert (message["kind"], message["message"]) == (
+        "urn:invalid-value",
+        "--help is not the name of an image",
+    )
     [message] = boxes.refused(Request(asked(locations=["localhost/wb-test:none"])))
     assert message["kind"] == "urn:image-unavailable"
     assert "localhost/wb-test:none" in message["message"]
@@ -236,6 +241,23 @@ def test_image_that_cannot_be_pulled(start_node: Starter, image: str) -> None:
     assert "exitCode" not in session["executable"]
     [message] = node.refused(Request(missing))
     assert message["kind"] == "urn:image-unavailable"
+
+
+def test_an_image_that_must_be_there_is_not_pulled(start_node: Starter, tmp_path: Path) -> None:
+    """What a registry has by the name is another image."""
+    asked = {
+        "kind": eb.DOCKER_CONTAINER,
+        "image": {"locations": ["mine"], "pull": False},
+        "command": ["true"],
+    }
+    fake = tmp_path / "podman"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = pull ] && touch {tmp_path}/pulled\n[ "$1" = version ]\n')
+    fake.chmod(0o755)
+    node = start_node(platforms=["container"], container_engine=str(fake))
+    [message] = node.refused(Request(asked))
+    assert message["kind"] == "urn:image-unavailable"
+    assert "mine is not here, and the request asks for one that is" in message["message"]
+    assert not (tmp_path / "pulled").exists()
 
 
 def test_engine_that_fails(start_node: Starter, image: str, tmp_path: Path) -> None:

@@ -96,3 +96,20 @@ def test_an_output_directory_with_an_odd_name(boxes: NodeProcess, tmp_path: Path
     )
     assert boxes.stream(boxes.completed(request)) == "/da,ta/o:ut\n"
     assert (tmp_path / "o,u:t/a,b:c").exists()
+
+
+@pytest.mark.podman
+def test_links_in_an_output_directory_outside_the_root_stay_good(boxes: NodeProcess, tmp_path: Path) -> None:  # noqa: F811
+    """As dockerOutputDirectory has it: the container's absolute paths mean nothing on this machine."""
+    (tmp_path / "f").write_text("input\n")
+    script = (
+        "mkdir sub; echo x >r,1:2; ln -s /data/out/r,1:2 absolute; ln -s ../r,1:2 sub/relative;"
+        f" ln -s /data/out/sub/../r,1:2 sub/up; ln -s {ROOT}/in/f input; ln -s /staged/g:1 outside"
+    )
+    request = Request(sh(script, workdir="/data/out")).data(f"{ROOT}/in/f", (tmp_path / "f").as_uri())
+    request.data("/staged/g:1", (tmp_path / "f").as_uri())
+    boxes.completed(request.output(tmp_path / "out", "/data/out"))
+    out = tmp_path / "out"
+    for name in ("r,1:2", "absolute", "sub/relative", "sub/up"):
+        assert (out / name).read_text() == "x\n", name
+    assert (out / "input").read_text() == (out / "outside").read_text() == "input\n"

@@ -92,11 +92,22 @@ def test_an_image_that_cannot_be_had_fails_the_step_with_the_engines_words(
     run, task = run_of(with_engine, write(tmp_path, tool()))
     assert run["state"] == "SYSTEM_ERROR"
     assert IMAGE in task["system_logs"][0]
-    assert PULLED in task["system_logs"][0]
+    assert task["system_logs"][0].count(PULLED) == 1, "told once"
     assert "'containers: never' runs it without one" in task["system_logs"][0]
 
 
+def test_an_image_known_by_an_id_only_is_not_looked_for_in_registries(
+    with_engine: Service, tmp_path: Path
+) -> None:
+    _, task = run_of(with_engine, write(tmp_path, tool(dockerImageId="mine:1")))
+    assert "image mine:1 is not here, and the request asks for one that is" in task["system_logs"][0]
+    assert PULLED not in task["system_logs"][0]
+
+
 def test_the_run_can_do_without_images(with_engine: Service, tmp_path: Path) -> None:
+    failed = with_engine.run(write(tmp_path, tool()))
+    again = with_engine.client.rerun(failed["run_id"], containers="never")
+    assert with_engine.client.wait(again, timeout=60) == "COMPLETE"
     run, task = run_of(with_engine, write(tmp_path, tool()), containers="never")
     assert run["state"] == "COMPLETE"
     assert IMAGE in task["system_logs"][0]
@@ -118,6 +129,8 @@ def test_a_choice_that_is_none_and_one_that_the_site_forbids_are_refused(
             ask(path, engine_parameters={"containers": "never"})
     run, _ = run_of(strict, path)
     assert run["run_log"]["exit_code"] == 33
+    with pytest.raises(WESError, match="this site lays down 'required'"):
+        strict.client.rerun(run["run_id"], containers="never")
 
 
 def test_what_other_software_made_is_no_result_of_the_image(service: Service, tmp_path: Path) -> None:
@@ -148,4 +161,5 @@ def test_an_image_that_would_have_to_be_made_is_unsupported_by_name(
     run = service.run(write(tmp_path, tool(where, **{way: "FROM x", "dockerImageId": "made"})))
     assert (run["state"], run["run_log"]["exit_code"]) == ("EXECUTOR_ERROR", 33)
     assert way in run["run_log"]["system_logs"][0]
+    assert "tool.cwl" in run["run_log"]["system_logs"][0]
     assert "name it with dockerPull" in run["run_log"]["system_logs"][0]

@@ -321,6 +321,7 @@ class WESClient:
         again: str | Iterable[str] = (),
         inputs: Mapping[str, Any] | None = None,
         resources: Mapping[str, Mapping[str, Any]] | None = None,
+        containers: str | None = None,
     ) -> str:
         """Do a run that has ended again, without the steps that ended well (wes-bridge's addition).
 
@@ -329,12 +330,14 @@ class WESClient:
             again: names of steps to be run in any case: ``measure[3]``, or ``measure`` for all of a scatter.
             inputs: values that replace those of the same name; files only by URL.
             resources: by name of a step: ``{"fit": {"ram": "8GiB", "cores": 4}}``.
+            containers: ``required``, ``preferred`` or ``never``; as the old run when not given.
 
         Returns:
             The new run's id.
         """
         steps = [again] if isinstance(again, str) else list(again)
-        wanted = {"from": steps, "inputs": dict(inputs or {}), "resources": resources or {}}
+        wanted: dict[str, Any] = {"from": steps, "inputs": dict(inputs or {}), "resources": resources or {}}
+        wanted["containers"] = containers
         body = json.dumps({name: value for name, value in wanted.items() if value}, ensure_ascii=False)
         headers = {"Content-Type": "application/json"}
         answer = self._ready().json("POST", _run_path(run_id) + "/rerun", data=body.encode(), headers=headers)

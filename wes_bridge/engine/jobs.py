@@ -107,6 +107,7 @@ class BridgeJob(JobBase):
             image=choice.image,
             image_required=choice.required,
             containers=self.context.containers,
+            image_is_there=choice.is_there,
             left_out=choice.left_out,
             success_codes=success_codes(self.successCodes, self.temporaryFailCodes, self.permanentFailCodes),
         )

@@ -17,7 +17,10 @@ from wes_bridge.data.workspace import RunFolder, file_url, url_path
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import TaskRow
 
-_NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "booking", "name", "containers", "left_out")
+_NOT_INPUTS = frozenset(
+    {"output_url", "stdout_url", "stderr_url", "wish", "booking", "name"}
+    | {"containers", "image_is_there", "left_out"}
+)
 _ROOT = "/wb-root"
 _FOLDER = "file:///wb-run/"
 

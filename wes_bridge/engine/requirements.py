@@ -28,11 +28,13 @@ class ImageChoice:
     Attributes:
         image: its name; None for a plain process.
         required: whether a plain process will not do.
+        is_there: whether it is named by what nodes call it (``dockerImageId``), with nothing to pull.
         left_out: the image that the tool hints at and that is not used, because containers are not.
     """
 
     image: str | None = None
     required: bool = False
+    is_there: bool = False
     left_out: str | None = None
 
 
@@ -50,9 +52,9 @@ def image_of(tool: HasReqsHints, containers: Containers) -> ImageChoice:
     requirement, required = tool.get_requirement("DockerRequirement")
     if requirement is None:
         return ImageChoice()
-    image = requirement.get("dockerPull")
-    made_of = None if image else next((way for way in _MADE_OF if requirement.get(way)), None)
-    image = image or requirement.get("dockerImageId")
+    pulled = requirement.get("dockerPull")
+    made_of = None if pulled else next((way for way in _MADE_OF if requirement.get(way)), None)
+    image = pulled or requirement.get("dockerImageId")
     if containers == "never":
         if required:
             raise UnsupportedRequirement(
@@ -67,7 +69,7 @@ def image_of(tool: HasReqsHints, containers: Containers) -> ImageChoice:
         if required:
             raise UnsupportedRequirement(f"DockerRequirement names no image: {_INSTEAD}")
         return ImageChoice()
-    return ImageChoice(image, bool(required) or containers == "required")
+    return ImageChoice(image, bool(required) or containers == "required", is_there=not pulled)
 
 
 def _hint(required: bool | None) -> str:

@@ -342,7 +342,7 @@ class Run:
                 await self._services.tasks.put(self._canceled(task))
             raise
         except UnsupportedRequirement as error:
-            self._unsupported = str(error)
+            self._unsupported = f"{job.key}: {error}"
             outputs, status = {}, "permanentFail"
         except LeaseLostError:
             raise

@@ -18,6 +18,8 @@ from wes_bridge.data.readable import Readable
 from wes_bridge.engine.errors import unexpected
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
+_OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", "nameext", "dirname"))
+"""What cwltool says of fields that it has given to a File itself: no user can do anything about it."""
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
 
 
@@ -49,7 +51,7 @@ class RunLog:
         text = self.readable(text)
         if level >= logging.ERROR:
             self.errors.append(text)
-        elif level >= logging.WARNING:
+        elif level >= logging.WARNING and not text.startswith(_OWN_FIELDS):
             if text in self._told:  # of a schema that cannot be had, by each document that names it
                 return
             self._told.add(text)

@@ -50,8 +50,6 @@ SERVER_ERROR = 500
 DEFAULT_DURATION = timedelta(hours=2)
 """Asked for where nobody says how long a step takes: as long as brokers of all kinds give without a word."""
 _PAUSE = 0.2
-_TOLD = 60
-"""Letters at the end of a failure by which it is known to be the reason that a node now gives, too."""
 _ACCEPTS = 3
 """Times an offer is accepted whose node does not answer, but is there and has not taken notice."""
 _TAKEN_UP = 16
@@ -434,7 +432,8 @@ def _nobody(placement: Placement, failures: list[str]) -> str:
         f"{entry['node']}: {entry.get('reason', 'offers that cannot be used')}" for entry in placement.asked
     ]
     said = " ".join(reasons)
-    earlier = [f"earlier: {failure}" for failure in dict.fromkeys(failures) if failure[-_TOLD:] not in said]
+    news = [failure for failure in dict.fromkeys(failures) if failure.rpartition("failed: ")[2] not in said]
+    earlier = [f"earlier: {failure}" for failure in news]  # not the reason that the node now gives, too
     return "no node can run this step: " + ("; ".join(reasons + earlier) or "no nodes are configured")
 
 

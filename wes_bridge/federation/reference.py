@@ -66,7 +66,7 @@ _UNSAFE = frozenset(" %:?#\\\"'")
 _CONTENT = "content"
 _PROBLEMS = {
     TIME: "the command was ended after its time limit of {limit} s",
-    CANNOT_TIME: "the image has no 'sleep', so the tool's time limit of {limit} s could not be kept",
+    CANNOT_TIME: "the image {image} has no 'sleep', so the tool's time limit of {limit} s could not be kept",
 }
 
 
@@ -139,6 +139,11 @@ class Reference:
         if plan.containers == "never":
             raise CannotAskError("it runs only containers, and this run uses none (containers: never)")
         image = image or self._default_image
+        if image is not None and image.pull is False:
+            raise CannotAskError(
+                f"it would pull {_called(image)}, which the tool names only by dockerImageId: give the tool a"
+                " dockerPull, or this broker an entry under 'images'"
+            )
         if image is None:
             raise CannotAskError(
                 "it runs only containers: give the tool a DockerRequirement, or the service a default_image"
@@ -365,7 +370,7 @@ class Reference:
         if word == "exit" and rest.isdigit():
             return _taken(plan, box, int(rest))
         if word in _PROBLEMS:
-            problem = _PROBLEMS[word].format(limit=plan.time_limit)
+            problem = _PROBLEMS[word].format(limit=plan.time_limit, image=_image(session))
             return StepOutcome(problem=problem, by_command=word == TIME)
         if word == "missing" and rest.isdigit() and int(rest) < len(plan.staged):
             url = str(plan.staged[int(rest)].url)
@@ -496,7 +501,10 @@ def _no_ending(session: Session, box: Box) -> str:
 
 def _image(session: Session) -> str:
     """What people call the image that a session was to run in."""
-    image = session.executable.image if session.executable else None
+    return _called(session.executable.image if session.executable else None)
+
+
+def _called(image: Image | None) -> str:
     return image.locations[0] if image and image.locations else "that was asked for"
 
 

@@ -30,7 +30,7 @@ class Requests:
     def __init__(self, plan: StepPlan, image: str | None) -> None:
         self._plan = plan
         self._name = image
-        self._image = Image(locations=[image], digest="") if image else None
+        self._image = image_called(image, plan) if image else None
         self._native: ExecutionRequest | None = None
 
     def for_broker(self, broker: Broker) -> ExecutionRequest:
@@ -52,6 +52,11 @@ class Requests:
             return self._native
         executable = self._native.executable.model_copy(update={"image": mapped})
         return self._native.model_copy(update={"executable": executable})
+
+
+def image_called(name: str, plan: StepPlan) -> Image:
+    """An image by the name that a workflow has for it."""
+    return Image(locations=[name], digest="", pull=False if plan.image_is_there else None)
 
 
 def _add_limits(request: ExecutionRequest, wish: Wish) -> None:

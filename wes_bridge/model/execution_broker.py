@@ -229,11 +229,15 @@ class Data(Component):
 
 
 class Image(_Part):
-    """A container image: locations in order of preference, and a digest (``DockerImageSpec``)."""
+    """A container image: locations in order of preference, and a digest (``DockerImageSpec``).
+
+    Native: ``pull`` false asks for an image that is at the node already, and for no other of that name.
+    """
 
     locations: list[str] | None = None
     digest: str | None = None
     platform: dict[str, str] | None = None
+    pull: bool | None = None
 
 
 class Network(_Part):

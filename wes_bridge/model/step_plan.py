@@ -96,6 +96,7 @@ class StepPlan:
         image: container image; None for a plain process.
         image_required: whether a plain process will not do.
         containers: whether commands run in the images that tools name, as site and run say together.
+        image_is_there: whether the tool names an image by which nodes know it, and none to pull.
         left_out: the image that the tool hints at, where ``containers`` is ``never``.
         success_codes: exit codes that mean success.
         rewrite: files in ``workdir`` that may mention paths and are read by the engine.
@@ -122,6 +123,7 @@ class StepPlan:
     image: str | None = None
     image_required: bool = False
     containers: Containers = "preferred"
+    image_is_there: bool = False
     left_out: str | None = None
     success_codes: list[int] = field(default_factory=lambda: [0])
     rewrite: list[str] = field(default_factory=lambda: ["cwl.output.json"])

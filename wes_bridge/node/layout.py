@@ -90,6 +90,10 @@ def _as_bytes(path: str) -> str:
     return path.encode().decode("latin-1")
 
 
+_OUTSIDE = ".outside"
+"""Folder, in a session's file system here, of what is not below the client's root."""
+
+
 class RootMap:
     """The client's ``root`` and the directory it stands for here.
 
@@ -127,5 +131,12 @@ class RootMap:
         if self.root is None:
             return Path(self.real + path)
         if not self.is_rooted(path):
-            return Path(f"{self.real}/.outside{path}")
+            return Path(f"{self.real}/{_OUTSIDE}{path}")
         return Path(self.real) / PurePosixPath(path).relative_to(self.root)
+
+    def session_path(self, here: Path) -> str:
+        """The reverse of :meth:`host`, for a path in the session's folder."""
+        relative = PurePosixPath(here).relative_to(self.real)
+        if self.root is not None and relative.parts[:1] == (_OUTSIDE,):
+            return "/" + "/".join(relative.parts[1:])
+        return f"{self.root or ''}/{relative}"

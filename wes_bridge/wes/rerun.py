@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from wes_bridge.auth.identity import caller
 from wes_bridge.engine.rerun import prepare
+from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, settled
 from wes_bridge.model.run_options import (
     RERUN,
     RESOURCES,
@@ -43,6 +44,7 @@ class _Body(BaseModel):
     again: str | list[str] = Field(default_factory=list, alias="from")
     inputs: dict[str, Any] = Field(default_factory=dict)
     resources: dict[str, _Resources] = Field(default_factory=dict)
+    containers: Containers | None = None
 
     @property
     def steps(self) -> list[str]:
@@ -82,7 +84,7 @@ class RerunHandlers:
                 f" (POST .../runs/{row.run_id}/cancel), and ask again"
             )
         old = _Old(row, await service.threads.sql(runs.journal, service.database, row.run_id))
-        changed = _changed(old, body)
+        changed = _changed(old, body, service.config.engine.containers)
         new = runs.NewRun(uuid.uuid4().hex, caller(request), changed, row.tags, row.workflow_name)
         await self._store(old, new, body.steps, service.links(request).base)
         service.wake()
@@ -118,11 +120,16 @@ def _read(fields: Mapping[str, Any]) -> _Body:
         raise BadRequestError(f"{where}: {problem['msg']}") from error
 
 
-def _changed(old: _Old, body: _Body) -> dict[str, Any]:
+def _changed(old: _Old, body: _Body, containers: Containers) -> dict[str, Any]:
     """The request of the new run.
 
+    Args:
+        old: the run that is done again.
+        body: what is to be different.
+        containers: what the site says of them.
+
     Raises:
-        BadRequestError: a step that is not there, or an amount that is none.
+        BadRequestError: a step that is not there, an amount that is none, or what the site forbids.
     """
     for name in body.steps:
         old.check(name, "from", begun=True)
@@ -137,9 +144,11 @@ def _changed(old: _Old, body: _Body) -> dict[str, Any]:
             parameters[f"{RESOURCES}{name}.ram"] = wanted.ram
         if wanted.cores is not None:
             parameters[f"{RESOURCES}{name}.cores"] = f"{wanted.cores:g}"
+    if body.containers is not None:
+        parameters[PARAMETER] = body.containers
     try:
-        run_options(parameters)
-    except OptionsError as error:
+        settled(containers, run_options(parameters).containers)
+    except (OptionsError, ContainersError) as error:
         raise BadRequestError(str(error)) from error
     parameters[f"{RERUN}of"] = old.row.run_id
     if body.steps:

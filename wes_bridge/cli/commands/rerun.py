@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from wes_bridge.cli.flags import pairs
+from wes_bridge.cli.flags import containers_option, pairs
 from wes_bridge.cli.remote import connected, wes_option
 
 
@@ -20,6 +20,7 @@ from wes_bridge.cli.remote import connected, wes_option
 )
 @click.option("--ram", multiple=True, metavar="STEP=SIZE", help="Memory for a step: fit=8GiB; repeatable.")
 @click.option("--cores", multiple=True, metavar="STEP=NUMBER", help="Cores for a step; repeatable.")
+@containers_option
 @click.option("--wait", is_flag=True, help="Return only when the new run has ended.")
 @wes_option
 def rerun(run_id: str, wes: str, wait: bool, **given: Any) -> None:
@@ -43,7 +44,13 @@ def rerun(run_id: str, wes: str, wait: bool, **given: Any) -> None:
     set_inputs = dict(pairs(given["inputs"], "--set-input", "NAME=VALUE"))
     inputs = {name: _value(name, text) for name, text in set_inputs.items()}
     with connected(wes) as client:
-        new_id = client.rerun(run_id, again=given["again"], inputs=inputs, resources=resources)
+        new_id = client.rerun(
+            run_id,
+            again=given["again"],
+            inputs=inputs,
+            resources=resources,
+            containers=given["containers"],
+        )
         if not wait:
             click.echo(new_id)
             return

@@ -73,6 +73,7 @@ def _of_plan(plan: StepPlan, brokers: Sequence[Broker]) -> Hashable:
     return (
         plan.image,
         plan.image_required,
+        plan.image_is_there,
         plan.left_out,
         plan.resources,
         plan.time_limit,

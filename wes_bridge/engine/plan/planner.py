@@ -39,9 +39,9 @@ from wes_bridge.federation.figures import Span
 from wes_bridge.federation.placing import Federation, image_words
 from wes_bridge.federation.policies.registry import policy_names
 from wes_bridge.federation.render import native_request
-from wes_bridge.federation.requests import Requests
+from wes_bridge.federation.requests import Requests, image_called
 from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, read_containers, settled
-from wes_bridge.model.execution_broker import ExecutionRequest, Image, dump
+from wes_bridge.model.execution_broker import ExecutionRequest, dump
 from wes_bridge.model.preferences import Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY
 from wes_bridge.model.run_options import OptionsError, run_options
@@ -237,7 +237,7 @@ def _request(plan: StepPlan, image: str | None, chosen: Broker | None) -> Execut
     if chosen is not None:
         with contextlib.suppress(CannotAskError):  # it has become busy since
             return Requests(plan, image).for_broker(chosen)
-    return native_request(plan, image=Image(locations=[image], digest="") if image else None)
+    return native_request(plan, image=image_called(image, plan) if image else None)
 
 
 def _chosen(best: Candidate, reason: str, move: Moved) -> Chosen:

@@ -57,6 +57,7 @@ def sketch(
         image=choice.image,
         image_required=choice.required,
         containers=context.containers,
+        image_is_there=choice.is_there,
         left_out=choice.left_out,
         success_codes=success_codes(*(tool.tool.get(name, ()) for name in _CODES)),
     )

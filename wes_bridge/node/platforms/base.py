@@ -49,7 +49,11 @@ class Platform(Protocol):
         """The node is starting."""
 
     async def unavailable(self) -> str | None:
-        """Why nothing can run here at the moment; None when it can."""
+        """What is missing here for anything of these kinds to run; None when nothing is.
+
+        Clients may then ask for another kind, so it is not for what is only out of order: :meth:`check` says
+        that.
+        """
 
     async def check(self, request: ExecutionRequest) -> list[Message]:
         """What speaks against running ``request``: messages of level ERROR refuse it, others inform."""

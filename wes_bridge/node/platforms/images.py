@@ -73,7 +73,11 @@ class Images:
             return [message(messages.NOT_SUPPORTED, text, wanted=wanted, here=here)]
         reasons: list[Message] = []
         for name in self._local_names(image):
-            reason = await self._why_not(name, image.digest)
+            if _is_option(name):
+                text = "{image} is not the name of an image"
+                reasons.append(message(messages.INVALID_VALUE, text, image=name))
+                continue
+            reason = await self._why_not(name, image)
             if reason is None or reason.level == "WARN":
                 return [] if reason is None else [reason]
             reasons.append(reason)
@@ -87,11 +91,13 @@ class Images:
         """
         if image is None or not image.locations:
             raise PlatformError("a container needs an image", messages.IMAGE_UNAVAILABLE)
-        names = self._local_names(image)
+        names = [name for name in self._local_names(image) if not _is_option(name)]
         for name in names:
             local = await self.inspect(name)
             if local is not None and local.matches(image.digest):
                 return name
+        if not self._may_pull(image):
+            raise PlatformError(f"no image: {' or '.join(names)} is not here", messages.IMAGE_UNAVAILABLE)
         reasons = []
         for name in names:
             try:
@@ -115,19 +121,24 @@ class Images:
         self._seen[name] = (time.monotonic(), local)
         return local
 
+    def _may_pull(self, image: Image) -> bool:
+        return self._pull and image.pull is not False
+
     def _local_names(self, image: Image) -> list[str]:
         return [self._names.get(name, name) for name in image.locations or []]
 
-    async def _why_not(self, name: str, digest: str | None) -> Message | None:
+    async def _why_not(self, name: str, image: Image) -> Message | None:
         local = await self.inspect(name)
-        if local is not None and local.matches(digest):
+        if local is not None and local.matches(image.digest):
             return None
-        if local is not None and not self._pull:
+        if local is not None and not self._may_pull(image):
             text = "image {image} is here, but it is {here}, not {digest}"
-            return message(messages.IMAGE_DIGEST, text, image=name, here=local.digest, digest=digest)
-        if not self._pull:
-            text = "image {image} is not here, and this node does not pull images"
-            return message(messages.IMAGE_UNAVAILABLE, text, image=name)
+            return message(messages.IMAGE_DIGEST, text, image=name, here=local.digest, digest=image.digest)
+        if not self._may_pull(image):
+            asked = "the request asks for one that is"
+            here = asked if image.pull is False else "this node does not pull images"
+            text = "image {image} is not here, and {why}"
+            return message(messages.IMAGE_UNAVAILABLE, text, image=name, why=here)
         failed = self._failed.get(name)
         if failed is not None and time.monotonic() - failed[0] < REMEMBER_FAILURE:
             text = "image {image} is not here, and pulling it failed: {reason}"
@@ -138,8 +149,6 @@ class Images:
         return None
 
     async def _fetch(self, name: str) -> None:
-        if not self._pull:
-            raise PlatformError(f"{name} is not here, and this node does not pull images")
         task = self._pulling.get(name)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._pull_now(name))
@@ -155,6 +164,11 @@ class Images:
             self._failed[name] = (time.monotonic(), reason)
             raise PlatformError(f"pulling {name} failed: {reason}", messages.IMAGE_UNAVAILABLE)
         self._failed.pop(name, None)
+
+
+def _is_option(name: str) -> bool:
+    """Whether an engine would take an image's name for an option."""
+    return name.startswith("-")
 
 
 async def run(*command: str, timeout: float) -> tuple[int, str, str]:  # noqa: ASYNC109

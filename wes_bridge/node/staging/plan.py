@@ -75,6 +75,10 @@ class Tree:
                 return entry.source / path[len(parent) + 1 :]
         return self.paths.host(path)
 
+    def has(self, path: str) -> bool:
+        """Whether ``path`` is of the tree, or lies in a directory of it."""
+        return path in self.entries or self.is_inside(path)
+
     def is_inside(self, path: str) -> bool:
         """Whether ``path`` lies in a directory of the tree."""
         return any(parent in self.entries for parent in _ancestors(path))

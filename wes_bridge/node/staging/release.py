@@ -182,8 +182,7 @@ def _settle_links(tree: Tree, top: Path, folder: Path | None = None) -> None:
 def _settle(tree: Tree, top: Path, link: Path) -> None:
     """Make one link good for when ``top`` has moved and the rest of the session is gone."""
     raw = link.readlink()
-    target = Path(tree.paths.inward(str(raw)))
-    there = Path(os.path.normpath(link.parent / target))
+    there = Path(os.path.normpath(link.parent / _here(tree, str(raw))))
     fs = Path(tree.paths.real)
     if not there.is_relative_to(fs):
         if there.is_relative_to(fs.parent.parent):
@@ -205,10 +204,18 @@ def _settle(tree: Tree, top: Path, link: Path) -> None:
     link.symlink_to(wanted)
 
 
+def _here(tree: Tree, target: str) -> Path:
+    """Where on this machine a link of the session leads; one of a container may name its paths outside the
+    root, such as an output directory that the image demands."""
+    path = os.path.normpath(target)
+    if path.startswith("/") and not tree.paths.is_rooted(path) and tree.has(path):
+        return tree.paths.host(path)
+    return Path(tree.paths.inward(target))
+
+
 def _outside(tree: Tree, there: Path, fs: Path) -> Path | None:
     """Where a staged thing really is, when that is not in the session's folder."""
-    relative = there.relative_to(fs).as_posix()
-    source = tree.resolve(f"{tree.paths.root or ''}/{relative}")
+    source = tree.resolve(tree.paths.session_path(there))
     if not source.exists():
         return None
     real = source.resolve()
