@@ -305,11 +305,13 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         import uvicorn  # noqa: PLC0415
 
         from wes_bridge.store.database import Database, cannot_open  # noqa: PLC0415
+        from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
         from wes_bridge.surface.one_write import OneWriteProtocol  # noqa: PLC0415
         from wes_bridge.wes.app import create_app  # noqa: PLC0415
 
+    tell_once()
     _logger.debug("imported the API in %.2f s", time.monotonic() - started)
     try:
         database = Database(config.database_url, SERVICE)

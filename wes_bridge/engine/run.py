@@ -51,7 +51,8 @@ from wes_bridge.model.run_options import (
 )
 from wes_bridge.model.states import Phase, State
 from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
-from wes_bridge.store.database import Database, is_passing
+from wes_bridge.store.database import Database
+from wes_bridge.store.outage import is_passing
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer

@@ -7,7 +7,6 @@ and the folder of migrations.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import zlib
 from contextlib import AbstractContextManager
@@ -17,9 +16,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
 
 from wes_bridge.store.numbers import dumps, loads
+from wes_bridge.store.outage import OUTAGE
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 30.0
@@ -35,7 +34,6 @@ _POSTGRESQL = {
 }
 """Of libpq: a server whose machine is gone is noticed, rather than waited for as long as TCP would."""
 _SESSION = "SET lock_timeout = '20s'; SET idle_in_transaction_session_timeout = '30s'"
-_SQLITE_PASSING = ("locked", "busy", "disk is full", "disk I/O error", "unable to open")
 
 
 @dataclass(frozen=True)
@@ -104,21 +102,6 @@ def one_at_a_time(connection: Connection, what: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a database's error is one of the moment: it is down, starting, full, or another has a lock.
-
-    The same work, done again later, can succeed. Takes SQLAlchemy's errors and the drivers' own.
-    """
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        error = error.orig or error
-    if isinstance(error, sqlite3.Error):
-        return any(words in str(error) for words in _SQLITE_PASSING)
-    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("psycopg")}
-    return not names.isdisjoint(("OperationalError", "InterfaceError"))
-
-
 def cannot_open(error: Exception) -> str:
     """What keeps a database from being opened, in the words of its driver, without what SQLAlchemy adds."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("psycopg"):
@@ -157,6 +140,10 @@ def _postgresql(url: str, json: Any) -> Engine:
         with connection.cursor() as cursor:
             cursor.execute(_SESSION)
         connection.commit()
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(*_: object) -> None:  # the connection has just been tried
+        OUTAGE.over()
 
     return engine
 

@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
 
+from wes_bridge.lasting import LastingOfEach, place_of
 from wes_bridge.surface import http
 from wes_bridge.surface.asgi import AsgiApp, Handler, by_operation
 from wes_bridge.surface.errors import BadRequestError
 
-log = logging.getLogger(__name__)
+_FAILED = LastingOfEach(logging.getLogger(__name__), "requests fail: {}")
 
 
 class Served(Protocol):
@@ -88,7 +89,7 @@ class BrokerApp:
         except BadRequestError as error:
             response = _error(request, error)
         except Exception as error:
-            log.error("%r", error, exc_info=error)
+            _FAILED.seen(place_of(error), error, logging.ERROR)
             response = http.answer(request, http.error_body(self._failed), 500)
         await response(scope, receive, send)
 
