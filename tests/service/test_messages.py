@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.service.conftest import Service
+from wes_bridge.client import WESError
 
 Document = dict[str, Any]
 
@@ -123,3 +124,38 @@ def _run(service: Service, folder: Path, document: Document, params: Any = None)
     path = folder / "tool.json"
     path.write_text(json.dumps(document))
     return service.run(path, params)
+
+
+def test_parameters_and_inputs_that_mean_nothing_are_told(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "tool.json"
+    path.write_text(json.dumps(SAY))
+    parameters = {"polciy": "cheapest", "my_engine.queue": "long", "on_error": "continue"}
+    run = service.run(path, {"wrod": "x"}, engine_parameters=parameters)
+    log = b"".join(service.client.log(run["run_id"])).decode()
+    assert run["state"] == "COMPLETE"
+    assert "'polciy' means nothing to this service and is ignored; did you mean 'policy'?" in log
+    assert "'my_engine.queue' means nothing to this service and is ignored; known: containers," in log
+    assert "the workflow has no input 'wrod'; did you mean 'word'?" in log
+    assert "'on_error' means" not in log
+    assert len(run["run_log"]["system_logs"]) == 3
+
+
+def test_a_rerun_with_an_input_that_is_not_there_is_refused(service: Service, tmp_path: Path) -> None:
+    run = _run(service, tmp_path, SAY)
+    with pytest.raises(WESError, match="no input 'wrd'; did you mean 'word'") as refused:
+        service.client.rerun(run["run_id"], inputs={"wrd": "x"})
+    assert refused.value.status_code == 400
+    again = service.client.rerun(run["run_id"], inputs={"word": "x"})
+    assert service.client.wait(again, timeout=60) == "COMPLETE"
+
+
+def test_a_rerun_of_what_never_was_loaded_is_refused_by_its_run(service: Service, tmp_path: Path) -> None:
+    """Nobody knows its inputs before: its document was at fault, and has been mended where it is."""
+    run = _run(service, tmp_path, SAY | {"inputs": {"word": "no-such-type"}})
+    assert run["state"] == "EXECUTOR_ERROR"
+    folder = service.state / "workspace" / run["run_id"] / "attachments"
+    (folder / "tool.json").write_text(json.dumps(SAY))
+    again = service.client.rerun(run["run_id"], inputs={"wrd": "x"})
+    assert service.client.wait(again, timeout=60) == "EXECUTOR_ERROR"
+    (line,) = service.client.run(again)["run_log"]["system_logs"]
+    assert line == "the workflow has no input 'wrd'; did you mean 'word'?"

@@ -6,6 +6,7 @@ A Run lives on the event loop; whatever computes or reads files happens in the e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import functools
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
-from cwltool.process import Process
+from cwltool.process import Process, shortname
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import ServiceConfig
@@ -30,7 +31,7 @@ from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record
-from wes_bridge.engine.loading import load
+from wes_bridge.engine.loading import load, unknown_inputs
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
@@ -42,10 +43,13 @@ from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.run_options import (
+    SET,
     OptionsError,
     RunOptions,
+    did_you_mean,
     names_step,
     run_options,
+    unknown_parameters,
     unknown_step,
     without_index,
 )
@@ -247,6 +251,7 @@ class Run:
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
         self._check_steps(loaded.process)
+        self._check_inputs(loaded.process, parameters)
         options = {
             "eval_timeout": engine.expression_timeout,
             "run_options": self._options,
@@ -254,6 +259,20 @@ class Run:
             "recall": self._journal.recall,
         }
         return Walk(self.run_id, loaded, self._fs, options)
+
+    def _check_inputs(self, process: Process, parameters: dict[str, str]) -> None:
+        """Warn of inputs and parameters that mean nothing; refuse such an input of a rerun."""
+        for text in unknown_parameters(parameters):
+            self._log.warning(text)
+        declared = [shortname(port["id"]) for port in process.tool["inputs"]]
+        with contextlib.suppress(OSError):  # only a rerun will look for it
+            self._folder.declare_inputs(declared)
+        anew = parameters.get(SET, "").split(",")
+        for name in unknown_inputs(self._request.get("workflow_params") or {}, declared):
+            text = f"the workflow has no input {name[:80]!r}; {did_you_mean(name, declared)}"
+            if name in anew:
+                raise InvalidWorkflowError(text)
+            self._log.warning(text)
 
     def _check_steps(self, process: Process) -> None:
         """Refuse resources for a step that is not there."""

@@ -73,6 +73,10 @@ class RunLog:
         """Append an ordinary line."""
         self.write(logging.INFO, text)
 
+    def warning(self, text: str) -> None:
+        """Append a warning."""
+        self.write(logging.WARNING, text)
+
     def error(self, text: str) -> None:
         """Append an error."""
         self.write(logging.ERROR, text)

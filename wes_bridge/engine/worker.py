@@ -41,7 +41,7 @@ from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
 from wes_bridge.store.brokers import forget_brokers, put_brokers
-from wes_bridge.store.database import Database, cannot_open, clock
+from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
 from wes_bridge.store.outage import OUTAGE, Trouble, is_passing, tell_once
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
@@ -343,7 +343,7 @@ def release_the_dead(connection: Connection) -> bool:
 async def _main(config: ServiceConfig, with_parent: bool) -> None:
     try:
         database = Database(config.database_url, SERVICE)
-    except (SQLAlchemyError, OSError, ImportError) as error:
+    except (SQLAlchemyError, OSError, ImportError, NewerDatabaseError) as error:
         raise SystemExit(f"worker: {cannot_open(error)}") from None
     worker = Worker(config, database)
     loop = asyncio.get_running_loop()

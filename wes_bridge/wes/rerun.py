@@ -18,7 +18,9 @@ from wes_bridge.engine.rerun import prepare
 from wes_bridge.model.run_options import (
     RERUN,
     RESOURCES,
+    SET,
     OptionsError,
+    did_you_mean,
     names_step,
     run_options,
     unknown_step,
@@ -82,7 +84,8 @@ class RerunHandlers:
                 f" (POST .../runs/{row.run_id}/cancel), and ask again"
             )
         old = _Old(row, await service.threads.sql(runs.journal, service.database, row.run_id))
-        changed = _changed(old, body)
+        folder = service.workspace.run(row.run_id)
+        changed = _changed(old, body, await service.threads.files(folder.declared_inputs))
         new = runs.NewRun(uuid.uuid4().hex, caller(request), changed, row.tags, row.workflow_name)
         await self._store(old, new, body.steps, service.links(request).base)
         service.wake()
@@ -118,14 +121,25 @@ def _read(fields: Mapping[str, Any]) -> _Body:
         raise BadRequestError(f"{where}: {problem['msg']}") from error
 
 
-def _changed(old: _Old, body: _Body) -> dict[str, Any]:
+def _check_inputs(old: _Old, inputs: Mapping[str, Any], declared: list[str] | None) -> None:
+    """Refuse a name that is no input of the workflow; where that is not known, the new run itself will."""
+    given = old.row.request.get("workflow_params") or {}
+    for name in inputs:
+        if declared is not None and name not in declared and name not in given:
+            raise BadRequestError(
+                f"inputs: the workflow has no input {name[:80]!r}; {did_you_mean(name, declared)}"
+            )
+
+
+def _changed(old: _Old, body: _Body, declared: list[str] | None) -> dict[str, Any]:
     """The request of the new run.
 
     Raises:
-        BadRequestError: a step that is not there, or an amount that is none.
+        BadRequestError: a step or an input that is not there, or an amount that is none.
     """
     for name in body.steps:
         old.check(name, "from", begun=True)
+    _check_inputs(old, body.inputs, declared)
     parameters = {
         name: text
         for name, text in (old.row.request.get("workflow_engine_parameters") or {}).items()
@@ -142,6 +156,8 @@ def _changed(old: _Old, body: _Body) -> dict[str, Any]:
     except OptionsError as error:
         raise BadRequestError(str(error)) from error
     parameters[f"{RERUN}of"] = old.row.run_id
+    if body.inputs:
+        parameters[SET] = ",".join(body.inputs)
     if body.steps:
         parameters[f"{RERUN}from"] = ",".join(body.steps)
     inputs = {**(old.row.request.get("workflow_params") or {}), **body.inputs}

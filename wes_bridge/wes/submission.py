@@ -26,6 +26,15 @@ from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS
 from wes_bridge.wes.errors import BadRequestError
 
 _REQUIRED = ("workflow_type", "workflow_type_version", "workflow_url")
+FIELDS = (
+    *_REQUIRED,
+    "workflow_params",
+    "tags",
+    "workflow_engine",
+    "workflow_engine_version",
+    "workflow_engine_parameters",
+    "workflow_attachment",
+)
 _MAX_NAME = 255
 _MAX_TAG_KEY = 255
 
@@ -54,12 +63,14 @@ class Submission:
         tags: of the run.
         workflow_name: the last part of the workflow's URL.
         webhook: where the run is told of; its secret is not in ``request``.
+        unknown: fields that mean nothing here.
     """
 
     request: dict[str, Any]
     tags: dict[str, str]
     workflow_name: str
     webhook: WebhookRequest | None = None
+    unknown: tuple[str, ...] = ()
 
 
 def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rules) -> Submission:
@@ -91,7 +102,8 @@ def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rul
     }
     request |= _engine(given, rules.engines)
     _check_url(url, attached, rules.files)
-    return Submission(request, tags, workflow_name(url), webhook)
+    unknown = tuple(name for name in given if name not in FIELDS)
+    return Submission(request, tags, workflow_name(url), webhook, unknown)
 
 
 def _text(field: str, given: Mapping[str, Any]) -> str:
