@@ -100,6 +100,7 @@ class BridgeJob(JobBase):
             image=image,
             image_required=required,
             success_codes=success_codes(self.successCodes, self.temporaryFailCodes, self.permanentFailCodes),
+            temporary_codes=sorted({*self.temporaryFailCodes} - {*self.successCodes}),
         )
 
     def may_be_reused(self) -> bool:

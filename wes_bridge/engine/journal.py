@@ -16,7 +16,7 @@ from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import TaskRow
 
-_NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "name")
+_NOT_INPUTS = ("output_url", "stdout_url", "stderr_url", "wish", "name", "temporary_codes")
 _ROOT = "/wb-root"
 _FOLDER = "file:///wb-run/"
 

@@ -27,6 +27,7 @@ from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.context import task_id
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
+from wes_bridge.engine.extensions import unsupported_feature
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.jobs import BridgeJob
@@ -199,13 +200,21 @@ class Run:
         except UnsupportedRequirement as error:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {error}", UNSUPPORTED)
         except (InvalidWorkflowError, WorkflowException, ValidationException) as error:
-            return self._failed(State.EXECUTOR_ERROR, str(error), 1)
+            return self._refused(str(error))
         except OSError as error:
             return self._failed(State.SYSTEM_ERROR, _os_problem(error), None)
         except Exception as error:
             if is_passing(error):
                 raise
             return self._failed(State.SYSTEM_ERROR, unexpected(error), None)
+
+    def _refused(self, problem: str) -> Ending:
+        """The end of a run whose document or inputs are at fault, or made for another engine."""
+        missing = unsupported_feature(problem)
+        if missing is None:
+            return self._failed(State.EXECUTOR_ERROR, problem, 1)
+        self._log.info(problem)
+        return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {missing}", UNSUPPORTED)
 
     async def _take_up(self) -> None:
         """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""

@@ -82,6 +82,7 @@ class StepPlan:
         image: container image; None for a plain process.
         image_required: whether a plain process will not do.
         success_codes: exit codes that mean success.
+        temporary_codes: exit codes of failures that may pass: the command is run again.
         rewrite: files in ``workdir`` that may mention paths and are read by the engine.
         wish: how the node is to be chosen.
     """
@@ -104,6 +105,7 @@ class StepPlan:
     image: str | None = None
     image_required: bool = False
     success_codes: list[int] = field(default_factory=lambda: [0])
+    temporary_codes: list[int] = field(default_factory=list)
     rewrite: list[str] = field(default_factory=lambda: ["cwl.output.json"])
     wish: Wish = NO_WISH
 

@@ -193,9 +193,10 @@ def _language(name: str) -> str:
 
 def _version(version: str) -> str:
     if f"v{version.removeprefix('v')}" not in VERSIONS:
+        later = "; what is new in CWL v1.3, such as loop, is not run here" if "1.3" in version else ""
         raise BadRequestError(
             f"workflow_type_version {version[:40]!r} is not supported; this service runs {LANGUAGE} of"
-            f" {', '.join(VERSIONS)}"
+            f" {', '.join(VERSIONS)}{later}"
         )
     return version
 
