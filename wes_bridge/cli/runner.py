@@ -159,6 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's own flush does not fail
         return FAILURE
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        from wes_bridge.engine.errors import unexpected  # noqa: PLC0415
+
+        _say(f"error: {unexpected(error)}")
+        return FAILURE
 
 
 def _main(arguments: list[str]) -> int:

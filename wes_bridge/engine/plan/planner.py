@@ -21,7 +21,8 @@ from wes_bridge.data.readable import Readable
 from wes_bridge.data.workspace import RunFolder, file_url
 from wes_bridge.engine.context import run_context, task_id
 from wes_bridge.engine.documents import workflow_location
-from wes_bridge.engine.errors import InvalidWorkflowError
+from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
+from wes_bridge.engine.extensions import unsupported_feature
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.loading import load
@@ -122,13 +123,16 @@ class RunPlanner:
         except UnsupportedRequirement as error:
             raise PlanError(_readable(str(error), folder), unsupported=True) from error
         except (InvalidWorkflowError, WorkflowException, ValidationException, TooWideError) as error:
-            raise PlanError(_readable(str(error), folder)) from error
+            missing = unsupported_feature(str(error))
+            raise PlanError(missing or _readable(str(error), folder), unsupported=bool(missing)) from error
         except PreferencesError as error:
             raise PlanError(f"workflow_engine_parameters: {error}") from error
         except RecursionError as error:
             raise PlanError("the workflow is nested too deeply") from error
         except OSError as error:
             raise PlanError(_readable(f"{error.strerror or error}: {error.filename}", folder)) from error
+        except Exception as error:
+            raise PlanError(_readable(unexpected(error, "planning"), folder)) from error
 
     def _expand_checked(
         self, request: dict[str, Any], run_id: str, folder: RunFolder, base: str
