@@ -262,3 +262,14 @@ def test_missing_download(script: Script, tmp_path: Path) -> None:
     with pytest.raises(WESError, match="gone"):
         WESClient(script.url).download("x", tmp_path, outputs={"a": entry})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("below", ["", BASE])
+def test_a_service_that_cannot_answer_now_is_told_as_that(script: Script, below: str) -> None:
+    """Its address is right: nobody should look for another."""
+    problem = "the service's database does not answer; try again in a moment"
+    script.answers[f"GET {BASE}/service-info"] = (503, {"msg": problem, "status_code": 503})
+    with pytest.raises(WESError) as caught:
+        WESClient(script.url + below).service_info()
+    assert caught.value.msg == f"{script.url}{below} cannot answer now (HTTP 503): {problem}"
+    assert caught.value.status_code == 503

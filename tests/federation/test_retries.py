@@ -20,6 +20,29 @@ def test_a_failed_command_is_run_again_as_often_as_asked(alpha: FakeBroker) -> N
     assert [entry["problem"] for entry in earlier] == ["exit code 7; again, as asked for"] * 2
 
 
+def test_a_temporary_failure_is_tried_again_without_asking(
+    alpha: FakeBroker, beta: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tool says of this exit code that it may pass (CWL: ``temporaryFailCodes``)."""
+    monkeypatch.setattr("wes_bridge.federation.attempts.REST", 0.001)
+    for node in (alpha, beta):
+        node.phases, node.exit_code = ["FAILED"], 75
+    outcome, seen = place(alpha, beta, temporary_codes=[75])
+    assert outcome.exit_code == 75
+    assert outcome.output_dir == f"{PLAN.output_url}.4"
+    earlier = seen[-1].placement.earlier
+    assert [entry["problem"] for entry in earlier] == ["exit code 75, a temporary failure; again"] * 3
+    nodes = [entry["node"] for entry in earlier] + [seen[-1].placement.node]
+    assert sorted(nodes) == ["node0", "node0", "node1", "node1"]
+    assert nodes[0] != nodes[1]
+
+
+def test_another_exit_code_is_no_temporary_failure(alpha: FakeBroker) -> None:
+    alpha.phases, alpha.exit_code = ["FAILED"], 7
+    place(alpha, temporary_codes=[75])
+    assert len(alpha.requests) == 1
+
+
 def test_each_attempt_writes_to_places_of_its_own(alpha: FakeBroker) -> None:
     alpha.phases, alpha.exit_code = ["FAILED"], 7
     place(alpha, wish=Wish(retries=1), stderr_url="file:///nonexistent/stderr")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.service.conftest import Service
+from wes_bridge.client import WESError
 
 Document = dict[str, Any]
 
@@ -123,3 +124,113 @@ def _run(service: Service, folder: Path, document: Document, params: Any = None)
     path = folder / "tool.json"
     path.write_text(json.dumps(document))
     return service.run(path, params)
+
+
+def test_parameters_and_inputs_that_mean_nothing_are_told(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "tool.json"
+    path.write_text(json.dumps(SAY))
+    parameters = {"polciy": "cheapest", "my_engine.queue": "long", "on_error": "continue"}
+    run = service.run(path, {"wrod": "x"}, engine_parameters=parameters)
+    log = b"".join(service.client.log(run["run_id"])).decode()
+    assert run["state"] == "COMPLETE"
+    assert "'polciy' means nothing to this service and is ignored; did you mean 'policy'?" in log
+    assert "'my_engine.queue' means nothing to this service and is ignored; known: containers," in log
+    assert "the workflow has no input 'wrod'; did you mean 'word'?" in log
+    assert "'on_error' means" not in log
+    assert len(run["run_log"]["system_logs"]) == 3
+
+
+def test_a_rerun_with_an_input_that_is_not_there_is_refused(service: Service, tmp_path: Path) -> None:
+    run = _run(service, tmp_path, SAY)
+    with pytest.raises(WESError, match="no input 'wrd'; did you mean 'word'") as refused:
+        service.client.rerun(run["run_id"], inputs={"wrd": "x"})
+    assert refused.value.status_code == 400
+    again = service.client.rerun(run["run_id"], inputs={"word": "x"})
+    assert service.client.wait(again, timeout=60) == "COMPLETE"
+
+
+def test_a_rerun_of_what_never_was_loaded_is_refused_by_its_run(service: Service, tmp_path: Path) -> None:
+    """Nobody knows its inputs before: its document was at fault, and has been mended where it is."""
+    run = _run(service, tmp_path, SAY | {"inputs": {"word": "no-such-type"}})
+    assert run["state"] == "EXECUTOR_ERROR"
+    folder = service.state / "workspace" / run["run_id"] / "attachments"
+    (folder / "tool.json").write_text(json.dumps(SAY))
+    again = service.client.rerun(run["run_id"], inputs={"wrd": "x"})
+    assert service.client.wait(again, timeout=60) == "EXECUTOR_ERROR"
+    (line,) = service.client.run(again)["run_log"]["system_logs"]
+    assert line == "the workflow has no input 'wrd'; did you mean 'word'?"
+
+
+def test_a_temporary_failure_that_lasts(service: Service, tmp_path: Path) -> None:
+    """It is tried four times, which takes seven seconds."""
+    document = tool("mkdir $0 || exit 75", {}, temporaryFailCodes=[75])
+    document["inputs"] = {"place": {"type": "string", "inputBinding": {}}}
+    run = _run(service, tmp_path, document, {"place": "/proc/nowhere"})
+    (task,) = service.client.tasks(run["run_id"])
+    (line,) = run["run_log"]["system_logs"]
+    assert run["state"] == "EXECUTOR_ERROR"
+    assert task["placement"]["attempt"] == 4
+    assert "exit code 75, which the tool calls a temporary failure: " in line
+
+
+EXTENSION = {"$namespaces": {"cwltool": "http://commonwl.org/cwltool#"}}
+
+
+@pytest.mark.parametrize(
+    ("document", "feature"),
+    [
+        (
+            tool("true", {}) | EXTENSION | {"requirements": {"cwltool:MPIRequirement": {}}},
+            "cwltool:MPIRequirement",
+        ),
+        (
+            {
+                "cwlVersion": "v1.2",
+                "class": "Workflow",
+                "requirements": {"InlineJavascriptRequirement": {}},
+                "inputs": {"word": "string?"},
+                "outputs": {},
+                "steps": {
+                    "again": {
+                        "run": SAY,
+                        "in": {"word": "word"},
+                        "out": [],
+                        "requirements": {
+                            "cwltool:Loop": {"loopWhen": "$(true)", "loop": {}, "outputMethod": "last"}
+                        },
+                    }
+                },
+            }
+            | EXTENSION,
+            "cwltool:Loop",
+        ),
+        (
+            {
+                "cwlVersion": "v1.2",
+                "class": "Workflow",
+                "inputs": {},
+                "outputs": {},
+                "steps": {"again": {"run": SAY, "in": {}, "out": [], "when": "$(false)", "loop": {}}},
+            },
+            "loop is a feature of CWL v1.3",
+        ),
+        (tool("true", {}) | {"cwlVersion": "v1.3.0-dev1"}, "CWL v1.3.0-dev1, with its loop,"),
+    ],
+    ids=["mpi", "loop-extension", "loop", "version"],
+)
+def test_what_other_engines_run_is_unsupported_by_its_name(
+    service: Service, tmp_path: Path, document: Document, feature: str
+) -> None:
+    path = tmp_path / "tool.json"
+    path.write_text(json.dumps(document))
+    run = service.run(path, version="v1.2")
+    (line,) = run["run_log"]["system_logs"]
+    assert (run["state"], run["run_log"]["exit_code"]) == ("EXECUTOR_ERROR", 33)
+    assert line.startswith("Unsupported: ")
+    assert feature in line
+
+
+def test_an_extension_as_a_hint_is_passed_over_and_told(service: Service, tmp_path: Path) -> None:
+    run = _run(service, tmp_path, tool("true", {}) | EXTENSION | {"hints": {"cwltool:MPIRequirement": {}}})
+    assert run["state"] == "COMPLETE"
+    assert any("cwltool#MPIRequirement" in line for line in run["run_log"]["system_logs"])

@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tests.postgresql import Cluster
 from wes_bridge.model.states import State
-from wes_bridge.store.database import Database, is_passing
+from wes_bridge.store.database import Database
 from wes_bridge.store.lookup import StateLookup
+from wes_bridge.store.outage import is_passing
 from wes_bridge.store.runs import NewRun, create_run, get_state
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.writer import DoubtfulError, NotWrittenError, Writer

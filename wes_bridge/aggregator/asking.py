@@ -18,11 +18,12 @@ from wes_bridge.aggregator.upstream import SilentError, Upstream
 from wes_bridge.config import AggregatorConfig
 from wes_bridge.federation.client import OUR_FAULT, BrokerError
 from wes_bridge.federation.exchange import Answer
+from wes_bridge.lasting import LastingOfEach
 from wes_bridge.model.execution_broker import OfferSet, Session, dump
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import utcnow
 
-log = logging.getLogger(__name__)
+_UNUSABLE = LastingOfEach(logging.getLogger(__name__), "the answers of {} cannot be worked with")
 
 LATEST = 30.0
 """Seconds after which a broker's offers are not even rejected any more."""
@@ -136,15 +137,17 @@ class Asker:
         body = json.dumps(filled, allow_nan=False).encode()
         try:
             answer = await _request(broker, body, headers)
-            return _read(broker, *broker.parsed(answer, OfferSet), notes)
+            read = _read(broker, *broker.parsed(answer, OfferSet), notes)
         except SilentError as error:
             return [], [message(SILENT, "WARN", str(error))]
         except BrokerError as error:
             kind = REFUSED if error.status in OUR_FAULT else GARBLED
             return [], [message(kind, "WARN", str(error))]
-        except Exception:
-            log.exception("%s: its answer cannot be worked with", broker.name)
+        except Exception as error:
+            _UNUSABLE.seen(broker.name, error, logging.ERROR)
             return [], [message(GARBLED, "WARN", "{broker}: its answer cannot be used", broker=broker.name)]
+        _UNUSABLE.over(broker.name)
+        return read
 
 
 def _read(

@@ -16,10 +16,14 @@ from wes_bridge.aggregator.book import Book, Item, Record
 from wes_bridge.aggregator.messages import TAKEN, Json, add_messages, message
 from wes_bridge.aggregator.sessions import Sessions, Told
 from wes_bridge.federation.client import BrokerError, SessionGoneError
+from wes_bridge.lasting import LastingOfEach
 from wes_bridge.model.execution_broker import ENUM_UPDATE, dump, phase_update
 from wes_bridge.model.states import Phase
+from wes_bridge.store.outage import Trouble
 
 log = logging.getLogger(__name__)
+_LEFT = LastingOfEach(log, "offers of {} are left to expire, since they cannot be rejected")
+_REJECTING = Trouble(log, "offers cannot be rejected")
 
 NOT_ACCEPTED = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})
 """Phases of an offer that was not accepted."""
@@ -125,12 +129,13 @@ class Chooser:
                 phase = await self._sessions.set_phase(item, Phase.REJECTED)
                 if was_tried and not phase.is_final:
                     await self._sessions.set_phase(item, Phase.CANCELLED)
+                _LEFT.over(item.broker)
                 return
             except SessionGoneError:
                 return
             except BrokerError as error:
                 if pause is None:
-                    log.warning("an offer of %s is left to expire: %s", item.broker, error)
+                    _LEFT.seen(item.broker, error)
                     return
                 await asyncio.sleep(pause)
 
@@ -166,4 +171,4 @@ class Chooser:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("rejecting offers: %r", error, exc_info=error)
+            _REJECTING.seen(error, logging.ERROR)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from wes_bridge.cli.early import Early
+from wes_bridge.lasting import Lasting
 from wes_bridge.start import command
 
 _logger = logging.getLogger("wes_bridge.serve")
@@ -74,6 +75,7 @@ class Child:
         self._ready_line = ready
         self._early = early
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends = Lasting(_logger, f"{name} ended")
         self._stopping = False
         self._was_ready = False
         self._process: _Process | None = None
@@ -132,7 +134,7 @@ class Child:
                 delay = FIRST_DELAY
             if self._was_ready:
                 delay = min(delay, LAST_DELAY_READY)
-            _logger.error("%s ended (exit code %s); starting it again in %.1f s", self.name, code, delay)
+            self._ends.seen(f"exit code {code}; it is started again in {delay:.1f} s", logging.ERROR)
             await asyncio.sleep(delay)
             delay = min(LAST_DELAY, delay * 2)
 

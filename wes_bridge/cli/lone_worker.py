@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wes_bridge.cli.ports import base_url
 from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
 from wes_bridge.start import importing
-from wes_bridge.store.database import Database, cannot_open
+from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open
 from wes_bridge.store.tables import SERVICE
 
 
@@ -66,5 +66,7 @@ def _check_workspace(config: ServiceConfig) -> None:
 def _check_database(config: ServiceConfig) -> None:
     try:
         Database(config.database_url, SERVICE).close()
+    except NewerDatabaseError as error:
+        raise LoneWorkerError(cannot_open(error)) from error
     except (SQLAlchemyError, OSError, ImportError) as error:
         raise LoneWorkerError(f"{cannot_open(error)}; name the service's with --database") from error

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from wes_bridge.cli.exit_codes import FAILURE
+
 _COMMANDS = {
     "serve": "Run the service: API, engine workers and embedded nodes.",
     "worker": "Run one engine worker by itself, beside a service with PostgreSQL.",
@@ -77,8 +79,16 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point."""
-    return cli.main(args=arguments, prog_name="wes-bridge")
+    """Entry point. An error that nobody foresaw is told in words; ``python -X dev`` shows its traceback."""
+    try:
+        return cli.main(args=arguments, prog_name="wes-bridge")
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        from wes_bridge.engine.errors import unexpected  # noqa: PLC0415
+
+        click.echo(f"error: {unexpected(error)}", err=True)
+        return FAILURE
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wes_bridge.cli.exit_codes import FAILURE
+from wes_bridge.cli.exit_codes import code_of_refusal
 from wes_bridge.cli.flow import credentials
 from wes_bridge.client import WESClient, WESError
 
@@ -60,7 +60,7 @@ def connected(url: str) -> Iterator[WESClient]:
         elif error.status_code is None and url == DEFAULT_URL:
             hint = " (start one with: wes-bridge serve; or say where it is with --wes URL)"
         click.echo(f"error: {error.msg}{hint}", err=True)
-        raise SystemExit(FAILURE) from None
+        raise SystemExit(code_of_refusal(error.msg)) from None
 
 
 def put_json(value: Any) -> None:

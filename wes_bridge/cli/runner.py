@@ -14,7 +14,14 @@ from typing import Any
 
 from wes_bridge.cli.cwltool_options import FLAGS as _IGNORED_FLAGS
 from wes_bridge.cli.cwltool_options import VALUED as _IGNORED_VALUED
-from wes_bridge.cli.exit_codes import FAILURE, INTERRUPTED, SUCCESS, UNSUPPORTED, USAGE
+from wes_bridge.cli.exit_codes import (
+    FAILURE,
+    INTERRUPTED,
+    SUCCESS,
+    UNSUPPORTED,
+    USAGE,
+    code_of_refusal,
+)
 from wes_bridge.model.containers import CONTAINERS, PARAMETER
 
 HELP = """\
@@ -50,6 +57,15 @@ _VALUED = {"--wes", "--outdir", "--overrides", "--tag", "--engine", "--state", "
 _FLAGS = {"--quiet", "--verbose", "--debug", "--upload", "--skip-schemas", "--no-container"}
 _FLAGS |= {"--tool-help", "--validate", "--version", "--help"}
 _SHORT = {"-h": "--help", "-q": "--quiet", "-v": "--verbose", "-w": "--write-summary", "-t": "--target"}
+
+
+_TOLD = {
+    "--enable-ext": "extensions of cwltool are not run here: one that a document requires ends its run with"
+    " exit code 33, one that is a hint is passed over",
+    "--enable-dev": "versions of CWL after v1.2 are not run here, and end with exit code 33",
+    "--mpi-config-file": "cwltool's MPIRequirement is not run here, and ends with exit code 33",
+}
+"""cwltool's options without which a document would be refused, and what becomes of it here."""
 
 
 class UsageError(Exception):
@@ -149,6 +165,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's own flush does not fail
         return FAILURE
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        from wes_bridge.engine.errors import unexpected  # noqa: PLC0415
+
+        _say(f"error: {unexpected(error)}")
+        return FAILURE
 
 
 def _main(arguments: list[str]) -> int:
@@ -165,26 +188,35 @@ def _main(arguments: list[str]) -> int:
     from wes_bridge.client.errors import WESError  # noqa: PLC0415
 
     try:
-        job, inputs = split_rest(call)
-        if call.options.get("--help") or call.options.get("--tool-help"):
-            return _tool_help(call)
-        if call.options.get("--validate"):
-            return _validate(call.workflow, job, bool(call.options.get("--skip-schemas")))
-        return _with_service(call, job, inputs)
+        return _do(call)
     except BundleError as error:
         for problem in error.problems:
             _say(f"error: {problem}")
     except WESError as error:
         _say(f"error: {error.msg}")
+        return code_of_refusal(error.msg)
     except OSError as error:
         _say(f"error: {error}")
     return FAILURE
 
 
+def _do(call: Call) -> int:
+    job, inputs = split_rest(call)
+    if call.options.get("--help") or call.options.get("--tool-help"):
+        return _tool_help(call)
+    if call.options.get("--validate"):
+        return _validate(call.workflow or "", job, bool(call.options.get("--skip-schemas")))
+    return _with_service(call, job, inputs)
+
+
 def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
     quiet = bool(call.options.get("--quiet"))
-    if call.ignored and not quiet:
-        _say(f"ignored, as the service decides on it: {' '.join(call.ignored)}")
+    others = [name for name in call.ignored if name not in _TOLD]
+    if others and not quiet:
+        _say(f"ignored, as the service decides on it: {' '.join(others)}")
+    for name, text in _TOLD.items():
+        if name in call.ignored and not quiet:
+            _say(f"{name}: {text}")
     url = call.options.get("--wes") or os.environ.get("WES_BRIDGE_URL")
     if url:
         from wes_bridge.cli.flow import credentials  # noqa: PLC0415

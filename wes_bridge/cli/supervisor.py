@@ -305,15 +305,19 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     with importing():
         import uvicorn  # noqa: PLC0415
 
-        from wes_bridge.store.database import Database, cannot_open  # noqa: PLC0415
+        from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open  # noqa: PLC0415
+        from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
         from wes_bridge.surface.one_write import OneWriteProtocol  # noqa: PLC0415
         from wes_bridge.wes.app import create_app  # noqa: PLC0415
 
+    tell_once()
     _logger.debug("imported the API in %.2f s", time.monotonic() - started)
     try:
         database = Database(config.database_url, SERVICE)
+    except NewerDatabaseError as error:
+        raise ServeError(cannot_open(error)) from error
     except Exception as error:
         raise ServeError(f"{cannot_open(error)}; start it, or name another with --database") from error
     stack.callback(database.close)

@@ -16,6 +16,8 @@ from urllib3.util.retry import Retry
 from wes_bridge.client.errors import WESConnectionError, WESError
 
 BASE_PATH = "/ga4gh/wes/v1"
+SERVER_ERROR = 500
+"""From this status on, the server is at fault: it may be well in a moment."""
 RETRY_STATUSES = (429, 502, 503, 504)
 CHUNK = 1024**2
 
@@ -91,11 +93,15 @@ class Http:
                 if error.status_code in (401, 403):
                     self.base = candidate
                     raise
-                problem = problem or error
+                if problem is None or (error.status_code or 0) >= SERVER_ERROR:
+                    problem = error
                 continue
             if "workflow_type_versions" in info or "supported_wes_versions" in info:
                 self.base = candidate
                 return info
+        if problem is not None and (problem.status_code or 0) >= SERVER_ERROR:
+            said = f"{given} cannot answer now (HTTP {problem.status_code}): {problem.msg}"
+            raise WESError(said, problem.status_code) from problem
         reason = f" ({problem.msg})" if problem else ""
         raise WESError(f"no WES at {given}{reason}: give the URL that ends in {BASE_PATH}", 404)
 

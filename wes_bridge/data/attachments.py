@@ -70,6 +70,7 @@ class Incoming:
         self._begun += 1
         if self._begun > self._max_files:
             raise TooManyAttachmentsError(f"more than {self._max_files} attachments; pack them or send fewer")
+        name = without_dots(name)
         try:
             path = self._folder / safe_relative(name)
         except UnsafeNameError as error:
@@ -155,6 +156,12 @@ def remove_stale(workspace: Workspace, older_than: float = _STALE) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def without_dots(name: str) -> str:
+    """A name without the segments that mean "here": ``./types/./x`` is ``types/x``."""
+    *folders, last = name.split("/")
+    return "/".join([*(part for part in folders if part != "."), last])
+
+
 def find_attachment(url: str, exists: Callable[[str], bool]) -> tuple[str, str] | None:
     """Which attachment a relative URL means.
 
@@ -167,7 +174,7 @@ def find_attachment(url: str, exists: Callable[[str], bool]) -> tuple[str, str] 
     """
     before, _, fragment = url.partition("#")
     for name, rest in ((url, ""), (before, fragment), (unquote(before), fragment)):
-        plain = name.removeprefix("./")
+        plain = without_dots(name)
         with contextlib.suppress(UnsafeNameError):
             safe_relative(plain)
             if exists(plain):

@@ -8,6 +8,7 @@ guaranteed to stay inside.
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import unicodedata
 from pathlib import Path, PurePosixPath
@@ -88,11 +89,24 @@ class RunFolder:
         self.logs = root / "logs"
         self.stdout = self.logs / "stdout"
         self.stderr = self.logs / "stderr"
+        self._inputs = self.logs / "inputs.json"
 
     @functools.cached_property
     def real_root(self) -> Path:
         """``root`` with symbolic links followed: looked at once, not for every file."""
         return self.root.resolve()
+
+    def declare_inputs(self, names: list[str]) -> None:
+        """Write down the names of the workflow's inputs, for those who cannot read CWL."""
+        self.logs.mkdir(exist_ok=True)
+        self._inputs.write_text(json.dumps(names))
+
+    def declared_inputs(self) -> list[str] | None:
+        """The names of the workflow's inputs; None while nobody has loaded it."""
+        try:
+            return [str(name) for name in json.loads(self._inputs.read_bytes())]
+        except (OSError, ValueError):
+            return None
 
     def attachment(self, name: str) -> Path:
         """Where the attachment called ``name`` is kept.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from pathlib import Path
+from wes_bridge.lasting import place_of
 
 
 class InvalidWorkflowError(Exception):
@@ -17,11 +16,9 @@ def unexpected(error: BaseException, while_: str = "") -> str:
         error: as it was raised.
         while_: what was being done, as in ``making the jobs of step 'calibrate'``.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     doing = f" while {while_}" if while_ else ""
     said = f": {error}" if str(error) else ""
     return (
-        f"internal error{doing}: {type(error).__name__}{said}{place}; this is a fault of wes-bridge or of"
+        f"internal error{doing}: {place_of(error)}{said}; this is a fault of wes-bridge or of"
         " cwltool, which should have said what is wrong: please report it with the document and its inputs"
     )

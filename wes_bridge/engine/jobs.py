@@ -110,6 +110,7 @@ class BridgeJob(JobBase):
             image_is_there=choice.is_there,
             left_out=choice.left_out,
             success_codes=success_codes(self.successCodes, self.temporaryFailCodes, self.permanentFailCodes),
+            temporary_codes=sorted({*self.temporaryFailCodes} - {*self.successCodes}),
         )
 
     def may_be_reused(self) -> bool:

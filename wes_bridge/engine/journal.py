@@ -18,7 +18,7 @@ from wes_bridge.model.step_plan import StepOutcome, StepPlan
 from wes_bridge.store.runs import TaskRow
 
 _NOT_INPUTS = frozenset(
-    {"output_url", "stdout_url", "stderr_url", "wish", "booking", "name"}
+    {"output_url", "stdout_url", "stderr_url", "wish", "booking", "name", "temporary_codes"}
     | {"containers", "image_is_there", "left_out"}
 )
 _ROOT = "/wb-root"

@@ -53,6 +53,7 @@ _OVERRIDES = "http://commonwl.org/cwltool#overrides"
 _NO_MAPPING = "not a CWL document: its top level must be a mapping"
 _WIDE, _INDENTED = re.compile(r"(?m)^ {20,}(?=\w)"), " " * 8
 """The validator aligns lines with what it says after a file's whole path, which is not shown."""
+_NO_INPUTS = ("id", "$namespaces", "$schemas", "$graph", "$base")
 JobOrder = dict[str, Any]
 
 
@@ -262,6 +263,11 @@ def check_outputs(process: Process, outputs: JobOrder) -> None:
         if value is not None and not validate_ex(field.type, value, raise_ex=False, vocab=INPUT_OBJ_VOCAB):
             shown = json.dumps(value, default=str)[:200]
             raise WorkflowException(f"output {field.name!r} is not of its declared type: {shown}")
+
+
+def unknown_inputs(params: JobOrder, declared: list[str]) -> list[str]:
+    """Names in a job order that are no inputs of the process, and nothing else that CWL knows there."""
+    return [name for name in params if ":" not in name and name not in (*declared, *_NO_INPUTS)]
 
 
 def _declares(process: Process, name: str) -> bool:

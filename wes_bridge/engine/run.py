@@ -6,6 +6,7 @@ A Run lives on the event loop; whatever computes or reads files happens in the e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import functools
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
-from cwltool.process import Process
+from cwltool.process import Process, shortname
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import ServiceConfig
@@ -26,13 +27,14 @@ from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.context import task_id
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
+from wes_bridge.engine.extensions import unsupported_feature
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.javascript import stop_with
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record, restored
 from wes_bridge.engine.js_processes import Stopper
-from wes_bridge.engine.loading import load
+from wes_bridge.engine.loading import load, unknown_inputs
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
@@ -45,16 +47,20 @@ from wes_bridge.federation.placing import Federation
 from wes_bridge.model.containers import Containers, ContainersError, settled
 from wes_bridge.model.preferences import NO_WISH, Preferences, PreferencesError, combine, run_preferences
 from wes_bridge.model.run_options import (
+    SET,
     OptionsError,
     RunOptions,
+    did_you_mean,
     names_step,
     run_options,
+    unknown_parameters,
     unknown_step,
     without_index,
 )
 from wes_bridge.model.states import Phase, State
 from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
-from wes_bridge.store.database import Database, is_passing
+from wes_bridge.store.database import Database
+from wes_bridge.store.outage import is_passing
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer
@@ -202,13 +208,21 @@ class Run:
         except UnsupportedRequirement as error:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {error}", UNSUPPORTED)
         except (InvalidWorkflowError, WorkflowException, ValidationException) as error:
-            return self._failed(State.EXECUTOR_ERROR, str(error), 1)
+            return self._refused(str(error))
         except OSError as error:
             return self._failed(State.SYSTEM_ERROR, _os_problem(error), None)
         except Exception as error:
             if is_passing(error):
                 raise
             return self._failed(State.SYSTEM_ERROR, unexpected(error), None)
+
+    def _refused(self, problem: str) -> Ending:
+        """The end of a run whose document or inputs are at fault, or made for another engine."""
+        missing = unsupported_feature(problem)
+        if missing is None:
+            return self._failed(State.EXECUTOR_ERROR, problem, 1)
+        self._log.info(problem)
+        return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {missing}", UNSUPPORTED)
 
     async def _take_up(self) -> None:
         """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
@@ -260,6 +274,7 @@ class Run:
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
         self._check_steps(loaded.process)
+        self._check_inputs(loaded.process, parameters)
         options = {
             "eval_timeout": engine.expression_timeout,
             "run_options": self._options,
@@ -268,6 +283,20 @@ class Run:
             "recall": self._journal.recall,
         }
         return Walk(self.run_id, loaded, self._fs, options)
+
+    def _check_inputs(self, process: Process, parameters: dict[str, str]) -> None:
+        """Warn of inputs and parameters that mean nothing; refuse such an input of a rerun."""
+        for text in unknown_parameters(parameters):
+            self._log.warning(text)
+        declared = [shortname(port["id"]) for port in process.tool["inputs"]]
+        with contextlib.suppress(OSError):  # only a rerun will look for it
+            self._folder.declare_inputs(declared)
+        anew = parameters.get(SET, "").split(",")
+        for name in unknown_inputs(self._request.get("workflow_params") or {}, declared):
+            text = f"the workflow has no input {name[:80]!r}; {did_you_mean(name, declared)}"
+            if name in anew:
+                raise InvalidWorkflowError(text)
+            self._log.warning(text)
 
     def _check_steps(self, process: Process) -> None:
         """Refuse resources for a step that is not there."""

@@ -41,8 +41,9 @@ from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
 from wes_bridge.store.brokers import forget_brokers, put_brokers
-from wes_bridge.store.database import Database, cannot_open, clock
+from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
+from wes_bridge.store.outage import OUTAGE, Trouble, is_passing, tell_once
 from wes_bridge.store.runs import cancel_requests, claim_runs, holders, release_runs, renew_leases
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.task_log import TaskLog
@@ -82,6 +83,10 @@ class Worker:
         self._may_be_more = False
         self._look_again: Callable[[], None] = lambda: None
         self._tell_others: Callable[[], None] = lambda: None
+        self._turning = Trouble(_logger, "cannot look for runs; trying again")
+        self._claiming = Trouble(_logger, "cannot claim runs; trying again")
+        self._canceling = Trouble(_logger, "cannot look for cancellations; trying again")
+        self._cleaning = Trouble(_logger, "cannot clean up; trying again later")
 
     def stop(self) -> None:
         """Begin to stop: runs are left where they are, for the next worker."""
@@ -167,8 +172,10 @@ class Worker:
                 turn.cancel()  # to be stopped is not to wait for a database that is gone
                 (problem,) = await asyncio.gather(turn, return_exceptions=True)
                 if isinstance(problem, Exception):
-                    _logger.warning("cannot look for runs; trying again: %s", problem)
+                    self._turning.seen(problem)
                     await asyncio.wait({stopping}, timeout=_POLL)
+                else:
+                    self._turning.over()
         finally:
             for task in (beat, cleaning, stopping):
                 task.cancel()
@@ -192,9 +199,10 @@ class Worker:
             rows = await services.writer(
                 lambda connection: claim_runs(connection, self._name, lease, some, clock(connection), most)
             )
-        except Exception:
-            _logger.exception("cannot claim runs; trying again")
+        except Exception as error:
+            self._claiming.seen(error, logging.ERROR)
             return
+        self._claiming.over()
         self._may_be_more = len(rows) >= some
         for row in rows:
             await self._let_go(row.run_id)
@@ -221,8 +229,11 @@ class Worker:
         if self._config.engine.max_runs_in_all is not None:  # somebody has waited for this one's place
             self._look_again()
             self._tell_others()
-        if not task.cancelled() and task.exception():
-            _logger.error("run %s: %r", run_id, task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if is_passing(error):
+                OUTAGE.seen(error)
+            else:
+                _logger.error("run %s: %r", run_id, error)
 
     async def _look_for_cancels(self) -> None:
         if not self._runs:
@@ -230,8 +241,9 @@ class Worker:
         try:
             found = await asyncio.to_thread(cancel_requests, self._database, self._name)
         except Exception as error:
-            _logger.warning("cannot look for cancellations; trying again: %s", error)
+            self._canceling.seen(error)
             return
+        self._canceling.over()
         for run_id in found:
             if run_id in self._runs:
                 self._runs[run_id][0].cancel()
@@ -246,8 +258,10 @@ class Worker:
                 await asyncio.sleep(config.every * random.uniform(0.5, 1.0))  # noqa: S311  # not all at once
                 try:
                     await asyncio.get_running_loop().run_in_executor(thread, self._clean, keeper)
-                except Exception:
-                    _logger.exception("cannot clean up; trying again later")
+                except Exception as error:
+                    self._cleaning.seen(error, logging.ERROR)
+                else:
+                    self._cleaning.over()
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
 
@@ -306,18 +320,16 @@ async def keep_beating(beat: Callable[[], Awaitable[None]], pause: float) -> NoR
         beat: done at once, and then every ``pause`` seconds.
         pause: between two beats.
     """
-    failing = False
+    trouble = Trouble(
+        _logger, "cannot renew the leases of runs; trying again", "the leases of runs are renewed again"
+    )
     while True:
         try:
             await beat()
         except Exception as error:
-            if not failing:
-                _logger.warning("cannot renew the leases of runs; trying again: %r", error)
-            failing = True
+            trouble.seen(error)
         else:
-            if failing:
-                _logger.warning("the leases of runs are renewed again")
-            failing = False
+            trouble.over()
         await asyncio.sleep(pause)
 
 
@@ -336,7 +348,7 @@ def release_the_dead(connection: Connection) -> bool:
 async def _main(config: ServiceConfig, with_parent: bool) -> None:
     try:
         database = Database(config.database_url, SERVICE)
-    except (SQLAlchemyError, OSError, ImportError) as error:
+    except (SQLAlchemyError, OSError, ImportError, NewerDatabaseError) as error:
         raise SystemExit(f"worker: {cannot_open(error)}") from None
     worker = Worker(config, database)
     loop = asyncio.get_running_loop()
@@ -392,6 +404,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    tell_once()
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()
     speedups.install()

@@ -12,6 +12,10 @@ from wes_bridge.federation.placement import Placement
 from wes_bridge.model.step_plan import Booking, Resources, StepOutcome, StepPlan
 from wes_bridge.model.units import spell_seconds, utcnow
 
+TEMPORARY = 3
+"""Times a command is run again whose exit code its tool calls a temporary failure; retries come on top."""
+REST = 1.0
+"""Seconds before the first of those; doubled for each further one."""
 MOST_RACES = 20
 """Times it is asked again because others took the best offers; after that the next best is accepted."""
 PAUSE = 0.02
@@ -52,6 +56,8 @@ class Attempts:
         self.retries = plan.wish.retries
         self.memory_retries = plan.wish.memory_retries
         self.longer_tries = LONGER_TRIES
+        self.temporary = TEMPORARY
+        self.pause = 0.0
         self.races = 0
         self.raced = False
         self.set_back: Counter[str] = Counter()
@@ -79,6 +85,7 @@ class Attempts:
         self.losses = int(left.get("losses", 0))
         self.retries = int(left.get("retries", self.retries))
         self.memory_retries = int(left.get("memory_retries", self.memory_retries))
+        self.temporary = int(left.get("temporary", self.temporary))
         self.set_back = Counter(left.get("set_back") or {})
         self.longer_tries = int(left.get("longer_tries", self.longer_tries))
         if "booking" in left and not self.plan.said_time:
@@ -112,6 +119,7 @@ class Attempts:
             "losses": self.losses,
             "retries": self.retries,
             "memory_retries": self.memory_retries,
+            "temporary": self.temporary,
             "set_back": dict(self.set_back),
         }
         if self.plan.booking != self.first.booking and self.plan.booking is not None:
@@ -140,6 +148,13 @@ class Attempts:
             self._note(placement, f"{outcome.problem}; again with {_memory_words(larger)}")
             return True
         if outcome.booked is not None and self._longer(placement, outcome, outcome.booked):
+            return True
+        if outcome.exit_code in self.plan.temporary_codes and self.temporary > 0:
+            self.pause = REST * 2 ** (TEMPORARY - self.temporary)
+            self.temporary -= 1
+            if placement.node is not None:
+                self.set_back[placement.node] += 1
+            self._note(placement, f"exit code {outcome.exit_code}, a temporary failure; again")
             return True
         failed = outcome.by_command or (outcome.exit_code not in (None, *self.plan.success_codes))
         if self.retries <= 0 or not failed:
@@ -174,6 +189,12 @@ class Attempts:
                 + " asks for: raise it"
             )
         return replace(outcome, problem=f"{outcome.problem}; {advice}")
+
+    async def rest(self) -> None:
+        """Wait before the next attempt, when the last one ended in a temporary failure."""
+        pause, self.pause = self.pause, 0.0
+        if pause:
+            await asyncio.sleep(pause)
 
     def outrun(self, placement: Placement, node: str, problem: str) -> bool:
         """An offer went to somebody else, which is nobody's fault; whether to ask for others like it."""

@@ -17,6 +17,7 @@ from wes_bridge.config import BrokerTraits, ListingConfig
 from wes_bridge.federation.brokers import dialect_of, make_broker, profile_of
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.listing import MAX_LISTING, Listing, ListingError, parse_listing
+from wes_bridge.lasting import LastingOfEach
 
 _logger = logging.getLogger(__name__)
 FETCH_TIMEOUT = 10.0
@@ -44,6 +45,8 @@ class Directory:
         self._http = http
         self._on_change = on_change
         self._found: list[dict[str, Broker]] = [{} for _ in listings]
+        self._unread = LastingOfEach(_logger, "the listing {} is of no use; brokers stay as they were")
+        self._passed_over = LastingOfEach(_logger, "a listed broker is passed over: {} is another one's name")
         self._traits: dict[str, BrokerTraits] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -68,8 +71,9 @@ class Directory:
         try:
             listing = parse_listing(await read_listing(config, self._http), _place(config))
         except ListingError as error:
-            _logger.error("%s; the brokers stay as they were", error)
+            self._unread.seen(config.file or config.url, error, logging.ERROR)
             return
+        self._unread.over(config.file or config.url)
         self._found[index] = self._made(index, listing)
         self._on_change(self._all())
 
@@ -93,7 +97,7 @@ class Directory:
         for found in self._found:
             for name, broker in found.items():
                 if brokers.setdefault(name, broker) is not broker:
-                    _logger.warning("a listed broker is called %s like another; it is passed over", name)
+                    self._passed_over.seen(name, "one of the two needs another name")
         return list(brokers.values())
 
 

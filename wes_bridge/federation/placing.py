@@ -148,6 +148,7 @@ class Federation:
                 placement, resumed = resumed, None
                 accepted = await self._take_up(placement, step, leave)
             else:
+                await step.rest()
                 placement = step.begin()
                 replies = await self._ask_patiently(step.plan, placement, step.since)
                 candidates = [candidate for reply in replies for candidate in reply.candidates]

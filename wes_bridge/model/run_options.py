@@ -6,6 +6,7 @@ A step is named by its place in the workflow (``sub/measure``, ``measure[3]``): 
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,20 @@ RERUN = "rerun."
 """Engine parameters of this name are written by the service: of which run a run is a rerun."""
 RESOURCES = "resources."
 SKIP_SCHEMAS = "skip_schemas"
+SET = f"{RERUN}set"
+"""Of a rerun: the names of the inputs that it was given anew, with commas."""
+KNOWN = (
+    "policy",
+    "on_error",
+    "reuse",
+    "containers",
+    SKIP_SCHEMAS,
+    "webhook",
+    "webhook_secret",
+    "webhook_states",
+)
+"""Engine parameters that mean something, beside those that begin with one of these:"""
+KNOWN_BEGINNINGS = ("policy.", RESOURCES, RERUN)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B?)", re.IGNORECASE)
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
@@ -148,6 +163,23 @@ def _cores(text: str) -> float:
     if not 0 < cores <= 1_000_000:
         raise ValueError(f"{text[:40]!r} is not a number of cores above 0")
     return cores
+
+
+def unknown_parameters(names: Iterable[str]) -> list[str]:
+    """What to say about engine parameters that mean nothing here: other engines may know them."""
+    return [
+        f"workflow_engine_parameters: {name[:80]!r} means nothing to this service and is ignored; "
+        + did_you_mean(name, (*KNOWN, "policy.NAME", "resources.STEP.ram", "resources.STEP.cores"))
+        for name in names
+        if name not in KNOWN and not name.startswith(KNOWN_BEGINNINGS)
+    ]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The name that is most like an unknown one, else all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:50]) or 'none'}"
 
 
 def names_step(name: str, place: Sequence[str]) -> bool:

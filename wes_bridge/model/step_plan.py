@@ -99,6 +99,7 @@ class StepPlan:
         image_is_there: whether the tool names an image by which nodes know it, and none to pull.
         left_out: the image that the tool hints at, where ``containers`` is ``never``.
         success_codes: exit codes that mean success.
+        temporary_codes: exit codes of failures that may pass: the command is run again.
         rewrite: files in ``workdir`` that may mention paths and are read by the engine.
         wish: how the node is to be chosen.
         booking: the time to ask for where neither ``time_limit`` nor ``wish`` says one; chosen while the
@@ -126,6 +127,7 @@ class StepPlan:
     image_is_there: bool = False
     left_out: str | None = None
     success_codes: list[int] = field(default_factory=lambda: [0])
+    temporary_codes: list[int] = field(default_factory=list)
     rewrite: list[str] = field(default_factory=lambda: ["cwl.output.json"])
     wish: Wish = NO_WISH
     booking: Booking | None = None

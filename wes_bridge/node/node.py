@@ -52,6 +52,7 @@ from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import stream_file
 from wes_bridge.store import node_sessions as store
 from wes_bridge.store.database import Database
+from wes_bridge.store.outage import Trouble
 from wes_bridge.store.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -560,12 +561,15 @@ class Node:
                 shutil.rmtree(path, ignore_errors=True)
 
     async def _purge_now_and_then(self) -> None:
+        trouble = Trouble(log, "cannot purge sessions; trying again")
         while True:
             gone: list[str] = []
             try:
                 gone = await self._purge()
             except Exception as error:  # such as a disk that is full: all the more it is tried again
-                log.warning("cannot purge sessions; trying again: %s", error)
+                trouble.seen(error)
+            else:
+                trouble.over()
             await asyncio.sleep(1.0 if gone else min(PURGE_EVERY, self.config.keep_sessions))
 
     async def _purge(self) -> list[str]:

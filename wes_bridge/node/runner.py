@@ -49,6 +49,7 @@ from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 from wes_bridge.node.tidying import Tidying
+from wes_bridge.store.outage import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class Runner:
         self._kills: set[asyncio.Task[None]] = set()
         self._line: deque[_Run] = deque()
         self._ahead: set[str] = set()
+        self._unwritten = Trouble(log, "the end of a session cannot be written down; trying again")
         self._tidying = Tidying(lambda: bool(self._runs), self._files)
 
     @property
@@ -261,10 +263,11 @@ class Runner:
         while True:
             try:
                 await self._ended(run.live)
-                return
             except Exception as error:
-                uuid = run.live.uuid
-                log.warning("session %s has ended; cannot write it down, trying again: %s", uuid, error)
+                self._unwritten.seen(error)
+            else:
+                self._unwritten.over()
+                return
             await self.in_thread(lambda: _clean_unbegun(run))
             await asyncio.sleep(_AGAIN)
 

@@ -22,6 +22,7 @@ from wes_bridge.model.states import State
 from wes_bridge.notify.message import body, headers
 from wes_bridge.notify.sending import DeliveryError, Sender
 from wes_bridge.store.database import Database, clock
+from wes_bridge.store.outage import OUTAGE, Trouble, is_passing
 from wes_bridge.store.webhooks import (
     bring_forward,
     claim_deliveries,
@@ -79,12 +80,15 @@ class Deliverer:
     async def work(self) -> None:
         """Deliver until cancelled."""
         sender = Sender(self._hosts, self._config.webhook_timeout)
+        trouble = Trouble(_logger, "cannot read or claim deliveries of webhooks; trying again")
         try:
             while True:
                 try:
                     await self._look(sender)
-                except Exception:
-                    _logger.exception("cannot read or claim deliveries; trying again")
+                except Exception as error:
+                    trouble.seen(error, logging.ERROR)
+                else:
+                    trouble.over()
                 await asyncio.sleep(POLL)
         finally:
             for task in self._under_way:
@@ -114,8 +118,11 @@ class Deliverer:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
-        if not task.cancelled() and task.exception():
-            _logger.error("%s: %r", task.get_name(), task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if is_passing(error):
+                OUTAGE.seen(error)
+            else:
+                _logger.error("%s: %r", task.get_name(), error)
 
     async def _deliver(self, row: Any, sender: Sender) -> None:
         content = await asyncio.to_thread(body, row)

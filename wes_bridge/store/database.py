@@ -7,7 +7,7 @@ and the folder of migrations.
 
 from __future__ import annotations
 
-import sqlite3
+import logging
 import time
 import zlib
 from contextlib import AbstractContextManager
@@ -17,10 +17,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
 
+from wes_bridge.lasting import in_one_line
 from wes_bridge.store.numbers import dumps, loads
+from wes_bridge.store.outage import OUTAGE
 
+logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it names each plug-in
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 30.0
 """Seconds a SQLite writer waits for another process's transaction."""
@@ -35,7 +37,6 @@ _POSTGRESQL = {
 }
 """Of libpq: a server whose machine is gone is noticed, rather than waited for as long as TCP would."""
 _SESSION = "SET lock_timeout = '20s'; SET idle_in_transaction_session_timeout = '30s'"
-_SQLITE_PASSING = ("locked", "busy", "disk is full", "disk I/O error", "unable to open")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Schema:
     head: str
 
 
+class NewerDatabaseError(Exception):
+    """The database was made, or brought up to date, by a newer version of wes-bridge."""
+
+
 class Database:
     """A database at its newest schema.
 
@@ -63,6 +68,7 @@ class Database:
 
     Raises:
         sqlalchemy.exc.OperationalError: it cannot be opened.
+        NewerDatabaseError: this version does not know its schema.
     """
 
     def __init__(self, url: str, schema: Schema) -> None:
@@ -104,27 +110,11 @@ def one_at_a_time(connection: Connection, what: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a database's error is one of the moment: it is down, starting, full, or another has a lock.
-
-    The same work, done again later, can succeed. Takes SQLAlchemy's errors and the drivers' own.
-    """
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        error = error.orig or error
-    if isinstance(error, sqlite3.Error):
-        return any(words in str(error) for words in _SQLITE_PASSING)
-    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("psycopg")}
-    return not names.isdisjoint(("OperationalError", "InterfaceError"))
-
-
 def cannot_open(error: Exception) -> str:
     """What keeps a database from being opened, in the words of its driver, without what SQLAlchemy adds."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("psycopg"):
         return "cannot open the database: PostgreSQL's driver is not installed: pip install psycopg[binary]"
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    return f"cannot open the database: {reason}"
+    return f"cannot open the database: {in_one_line(error)}"
 
 
 def _engine(url: str, is_sqlite: bool) -> Engine:
@@ -158,6 +148,10 @@ def _postgresql(url: str, json: Any) -> Engine:
             cursor.execute(_SESSION)
         connection.commit()
 
+    @event.listens_for(engine, "checkout")
+    def on_checkout(*_: object) -> None:  # the connection has just been tried
+        OUTAGE.over()
+
     return engine
 
 
@@ -167,6 +161,13 @@ def _bring_to_head(engine: Engine, schema: Schema) -> None:
         return
     if current is None and _made_new(engine, schema):
         return
+    known = revisions(schema.migrations)
+    if current is not None and current not in known:
+        raise NewerDatabaseError(
+            f"its schema is {current!r}, and this version of wes-bridge knows those up to {known[-1]!r}:"
+            " a newer version has used it, and there is no way back. Start that version again, or restore the"
+            " backup that was made before the update"
+        )
     migrate(engine, schema.migrations)
 
 

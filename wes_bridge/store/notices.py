@@ -23,6 +23,7 @@ from typing import Any
 from sqlalchemy import text
 
 from wes_bridge.store.database import Database
+from wes_bridge.store.outage import Trouble
 
 _logger = logging.getLogger("wes_bridge.store")
 SPACING = 0.05
@@ -115,6 +116,7 @@ class Listener:
         self._channels = sorted(channels)
         self._on_hint = on_hint
         self._closing = threading.Event()
+        self._silence = Trouble(_logger, "no hints from the database, looking more often", "hints come again")
         self._thread: threading.Thread | None = None
         if not database.is_sqlite:
             self._thread = threading.Thread(target=self._run, name="notices-in", daemon=True)
@@ -136,7 +138,7 @@ class Listener:
             if self.is_up:
                 self.is_up = False
                 if not self._closing.is_set():
-                    _logger.warning("no hints from the database, looking more often: %s", problem)
+                    self._silence.seen(problem)
                     self._on_hint()
             self._closing.wait(AGAIN)
 
@@ -165,6 +167,7 @@ class Listener:
     def _hear(self, payload: str, token: str) -> None:
         if payload == token:
             self.is_up = True
+            self._silence.over()
         if payload in ("", token):
             self._on_hint()
 

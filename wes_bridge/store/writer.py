@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import queue
 import threading
 import time
@@ -22,9 +21,9 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from wes_bridge.store.database import Database, is_passing
+from wes_bridge.store.database import Database
+from wes_bridge.store.outage import OUTAGE, is_passing
 
-_logger = logging.getLogger("wes_bridge.store")
 Work = Callable[[Connection], Any]
 _BATCH = 500
 SPACING = 0.02
@@ -214,7 +213,6 @@ class Writer:
     def _patiently(self, batch: list[_Write]) -> list[Any]:
         """Do it in one transaction; again, as long as the database is gone and there is patience."""
         until = time.monotonic() + self._patience
-        waited = False
         while True:
             try:
                 with self._database.write() as connection:
@@ -223,13 +221,10 @@ class Writer:
             except Exception as error:
                 if not is_passing(error) or time.monotonic() >= until or self._closing.is_set():
                     raise
-                if not waited:
-                    _logger.warning("the database does not answer; writes wait for it: %s", error)
-                    waited = True
+                OUTAGE.seen(error)
                 self._closing.wait(_PAUSE)
                 continue
-            if waited:
-                _logger.warning("the database answers again")
+            OUTAGE.over()
             self._after()
             return results
 

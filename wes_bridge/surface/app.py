@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 
+from wes_bridge.lasting import LastingOfEach, place_of
+from wes_bridge.store.database import NewerDatabaseError, cannot_open
 from wes_bridge.surface import http
 from wes_bridge.surface.asgi import AsgiApp, Handler, by_operation
 from wes_bridge.surface.errors import BadRequestError
 
-log = logging.getLogger(__name__)
+_FAILED = LastingOfEach(logging.getLogger(__name__), "requests fail: {}")
 
 
 class Served(Protocol):
@@ -62,7 +63,7 @@ class BrokerApp:
         self._routes = _routes(document, api)
         self._others: asyncio.Future[AsgiApp] | None = None
         self._make_others = functools.partial(_make_others, document, api, self._failed)
-        self._life = Router(lifespan=lambda _app: _life(served))
+        self._served = served
 
     async def __call__(
         self,
@@ -72,7 +73,7 @@ class BrokerApp:
     ) -> None:
         """ASGI."""
         if scope["type"] == "lifespan":
-            await self._life.lifespan(scope, receive, send)
+            await self._live(receive, send)
             return
         offered = self._offered(scope["path"]) if scope["type"] == "http" else {}
         if not offered:
@@ -88,9 +89,26 @@ class BrokerApp:
         except BadRequestError as error:
             response = _error(request, error)
         except Exception as error:
-            log.error("%r", error, exc_info=error)
+            _FAILED.seen(place_of(error), error, logging.ERROR)
             response = http.answer(request, http.error_body(self._failed), 500)
         await response(scope, receive, send)
+
+    async def _live(
+        self, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """ASGI's lifespan; what keeps it from starting is told in words, where they explain it."""
+        await receive()
+        try:
+            await self._served.start()
+        except (OSError, SQLAlchemyError, NewerDatabaseError) as error:
+            is_file = isinstance(error, OSError)
+            words = f"cannot start: {error}" if is_file else cannot_open(error)
+            await send({"type": "lifespan.startup.failed", "message": f"the {self.kind}: {words}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._served.stop()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _other_paths(self) -> AsgiApp:
         if self._others is None:
@@ -104,15 +122,6 @@ class BrokerApp:
             for method, pattern, handler in self._routes
             if (found := pattern.fullmatch(path))
         }
-
-
-@contextlib.asynccontextmanager
-async def _life(served: Served) -> AsyncIterator[None]:
-    await served.start()
-    try:
-        yield
-    finally:
-        await served.stop()
 
 
 def _make_others(document: dict[str, Any], api: object, failed: str) -> AsgiApp:

@@ -22,10 +22,11 @@ from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from connexion.resolver import Resolver
 from starlette.exceptions import HTTPException
 
+from wes_bridge.lasting import LastingOfEach, place_of
 from wes_bridge.surface import http
 from wes_bridge.surface.asgi import AsgiApp, by_operation
 
-log = logging.getLogger(__name__)
+_FAILED = LastingOfEach(logging.getLogger(__name__), "requests fail: {}")
 logging.getLogger("connexion.operations.openapi3").setLevel(logging.ERROR)  # warns of each YAML body
 
 
@@ -60,7 +61,7 @@ def _on_error(error: Exception, failed: str) -> ConnexionResponse:
     elif isinstance(error, HTTPException):
         status, text, headers = error.status_code, error.detail, dict(error.headers or {})
     if status >= 500:
-        log.error("%r", error, exc_info=error)
+        _FAILED.seen(place_of(error), error, logging.ERROR)
     return ConnexionResponse(
         status_code=status, mimetype=http.JSON, body=http.error_body(text), headers=headers
     )

@@ -21,10 +21,12 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from wes_bridge.store.database import is_passing
+from wes_bridge.lasting import LastingOfEach, place_of
+from wes_bridge.store.outage import OUTAGE, is_passing
 from wes_bridge.store.writer import DoubtfulError, NotWrittenError
 
 _LOG = logging.getLogger(__name__)
+_FAILED = LastingOfEach(_LOG, "requests fail: {}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _POSTGRESQL_FULL = "53100"
 NO_DATABASE = "the service's database does not answer; try again in a moment"
@@ -186,7 +188,9 @@ def _answer(
 ) -> ConnexionResponse:
     """The answer; what is our fault is logged."""
     if status == 500:
-        _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        _FAILED.seen("no space is left" if is_disk_full(error) else place_of(error), error, logging.ERROR)
+    elif isinstance(error, NotWrittenError) or is_passing(error):
+        OUTAGE.seen(error)
     else:
         _LOG.debug("%s %s: %d %s", request.method, request.url.path, status, message)
     return ConnexionResponse(

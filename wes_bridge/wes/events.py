@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from wes_bridge.store.changes import Position
+from wes_bridge.store.outage import OUTAGE, is_passing
 from wes_bridge.wes.errors import BusyError, NotAcceptableError
 from wes_bridge.wes.service import Service
 from wes_bridge.wes.watching import END, Batch, Watcher, position_of
@@ -94,10 +95,19 @@ class _Stream(Response):
         try:
             with contextlib.suppress(TimeoutError):
                 await self._send(send, _HELLO)
-                await self._follow(gone, send)
+                await self._follow_while_there(gone, send)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
+
+    async def _follow_while_there(self, gone: asyncio.Future[None], send: Send) -> None:
+        """Follow the run; a database that does not answer ends the stream, and its listener comes back."""
+        try:
+            await self._follow(gone, send)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            OUTAGE.seen(error)
 
     async def _follow(self, gone: asyncio.Future[None], send: Send) -> None:
         batch = await self._catch_up(gone, send)

@@ -19,7 +19,9 @@ from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, 
 from wes_bridge.model.run_options import (
     RERUN,
     RESOURCES,
+    SET,
     OptionsError,
+    did_you_mean,
     names_step,
     run_options,
     unknown_step,
@@ -84,7 +86,9 @@ class RerunHandlers:
                 f" (POST .../runs/{row.run_id}/cancel), and ask again"
             )
         old = _Old(row, await service.threads.sql(runs.journal, service.database, row.run_id))
-        changed = _changed(old, body, service.config.engine.containers)
+        folder = service.workspace.run(row.run_id)
+        declared = await service.threads.files(folder.declared_inputs)
+        changed = _changed(old, body, service.config.engine.containers, declared)
         new = runs.NewRun(uuid.uuid4().hex, caller(request), changed, row.tags, row.workflow_name)
         await self._store(old, new, body.steps, service.links(request).base)
         service.wake()
@@ -120,19 +124,31 @@ def _read(fields: Mapping[str, Any]) -> _Body:
         raise BadRequestError(f"{where}: {problem['msg']}") from error
 
 
-def _changed(old: _Old, body: _Body, containers: Containers) -> dict[str, Any]:
+def _check_inputs(old: _Old, inputs: Mapping[str, Any], declared: list[str] | None) -> None:
+    """Refuse a name that is no input of the workflow; where that is not known, the new run itself will."""
+    given = old.row.request.get("workflow_params") or {}
+    for name in inputs:
+        if declared is not None and name not in declared and name not in given:
+            raise BadRequestError(
+                f"inputs: the workflow has no input {name[:80]!r}; {did_you_mean(name, declared)}"
+            )
+
+
+def _changed(old: _Old, body: _Body, containers: Containers, declared: list[str] | None) -> dict[str, Any]:
     """The request of the new run.
 
     Args:
         old: the run that is done again.
         body: what is to be different.
         containers: what the site says of them.
+        declared: the workflow's inputs; None where they are not known.
 
     Raises:
-        BadRequestError: a step that is not there, an amount that is none, or what the site forbids.
+        BadRequestError: a step or an input is not there, an amount is none, or the site forbids it.
     """
     for name in body.steps:
         old.check(name, "from", begun=True)
+    _check_inputs(old, body.inputs, declared)
     parameters = {
         name: text
         for name, text in (old.row.request.get("workflow_engine_parameters") or {}).items()
@@ -151,6 +167,8 @@ def _changed(old: _Old, body: _Body, containers: Containers) -> dict[str, Any]:
     except (OptionsError, ContainersError) as error:
         raise BadRequestError(str(error)) from error
     parameters[f"{RERUN}of"] = old.row.run_id
+    if body.inputs:
+        parameters[SET] = ",".join(body.inputs)
     if body.steps:
         parameters[f"{RERUN}from"] = ",".join(body.steps)
     inputs = {**(old.row.request.get("workflow_params") or {}), **body.inputs}

@@ -27,6 +27,15 @@ from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS
 from wes_bridge.wes.errors import BadRequestError
 
 _REQUIRED = ("workflow_type", "workflow_type_version", "workflow_url")
+FIELDS = (
+    *_REQUIRED,
+    "workflow_params",
+    "tags",
+    "workflow_engine",
+    "workflow_engine_version",
+    "workflow_engine_parameters",
+    "workflow_attachment",
+)
 _MAX_NAME = 255
 _MAX_TAG_KEY = 255
 
@@ -57,12 +66,14 @@ class Submission:
         tags: of the run.
         workflow_name: the last part of the workflow's URL.
         webhook: where the run is told of; its secret is not in ``request``.
+        unknown: fields that mean nothing here.
     """
 
     request: dict[str, Any]
     tags: dict[str, str]
     workflow_name: str
     webhook: WebhookRequest | None = None
+    unknown: tuple[str, ...] = ()
 
 
 def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rules) -> Submission:
@@ -94,7 +105,8 @@ def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rul
     }
     request |= _engine(given, rules.engines)
     _check_url(url, attached, rules.files)
-    return Submission(request, tags, workflow_name(url), webhook)
+    unknown = tuple(name for name in given if name not in FIELDS)
+    return Submission(request, tags, workflow_name(url), webhook, unknown)
 
 
 def _text(field: str, given: Mapping[str, Any]) -> str:
@@ -184,9 +196,10 @@ def _language(name: str) -> str:
 
 def _version(version: str) -> str:
     if f"v{version.removeprefix('v')}" not in VERSIONS:
+        later = "; what is new in CWL v1.3, such as loop, is not run here" if "1.3" in version else ""
         raise BadRequestError(
             f"workflow_type_version {version[:40]!r} is not supported; this service runs {LANGUAGE} of"
-            f" {', '.join(VERSIONS)}"
+            f" {', '.join(VERSIONS)}{later}"
         )
     return version
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterable
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -11,6 +13,9 @@ from starlette.responses import Response
 from wes_bridge.auth.identity import caller
 from wes_bridge.data.attachments import Incoming
 from wes_bridge.data.hosts import PrivateHosts
+from wes_bridge.data.workspace import RunFolder
+from wes_bridge.engine.runlog import RunLog
+from wes_bridge.model.run_options import did_you_mean
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.webhooks import Webhook, create_webhook
@@ -19,7 +24,7 @@ from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import in_doubt
 from wes_bridge.wes.service import Service, json_response
-from wes_bridge.wes.submission import Rules, Submission, check
+from wes_bridge.wes.submission import FIELDS, Rules, Submission, check
 
 
 class SubmitHandlers:
@@ -61,6 +66,8 @@ class SubmitHandlers:
         run = runs.NewRun(run_id, owner, submission.request, submission.tags, submission.workflow_name)
         webhook = self._webhook(submission, service.links(request).base)
         await service.writer(lambda connection: _create(connection, run, webhook))
+        if submission.unknown:
+            await service.threads.files(_warn_of, service.workspace.run(run_id), submission.unknown)
 
     def _webhook(self, submission: Submission, base: str) -> Webhook | None:
         asked = submission.webhook
@@ -68,6 +75,16 @@ class SubmitHandlers:
             return None
         states = self._states if asked.states is None else asked.states
         return Webhook(asked.url, asked.secret, states, base)
+
+
+def _warn_of(folder: RunFolder, fields: Iterable[str]) -> None:
+    """Say in a run's log that fields of its submission mean nothing here; blocking."""
+    with contextlib.closing(RunLog(folder.stderr, folder.attachments)) as log:
+        for name in fields:
+            log.warning(
+                f"the submission's field {name[:80]!r} means nothing here and is ignored; "
+                + did_you_mean(name, FIELDS)
+            )
 
 
 def _create(connection: Connection, run: runs.NewRun, webhook: Webhook | None) -> None:

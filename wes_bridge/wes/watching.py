@@ -19,6 +19,7 @@ from typing import Any
 from wes_bridge.model.states import State
 from wes_bridge.model.units import format_second
 from wes_bridge.store.changes import Changes, Delta, Position
+from wes_bridge.store.outage import Trouble
 
 _LOG = logging.getLogger(__name__)
 FIRST_LOOK, LAST_LOOK, SLOWER = 0.05, 0.25, 1.2
@@ -147,15 +148,17 @@ class Watcher:
 
     async def _work(self) -> None:
         pause = FIRST_LOOK
+        trouble = Trouble(_LOG, "cannot look for changes of runs; trying again")
         while True:
             await self._needed.wait()
             await asyncio.sleep(pause)
             try:
                 found = await self._look()
-            except Exception:
-                _LOG.exception("cannot look for changes; trying again")
+            except Exception as error:
+                trouble.seen(error, logging.ERROR)
                 self._must_look, pause = True, AFTER_ERROR
                 continue
+            trouble.over()
             pause = FIRST_LOOK if found else min(LAST_LOOK, pause * SLOWER)
 
     async def _look(self) -> bool:

@@ -36,12 +36,18 @@ def clean(config: Path | None, dry_run: bool, **given: Any) -> None:
     if settings.database is None and not (settings.state_dir / "wes-bridge.db").exists():
         click.echo(f"error: {settings.state_dir} is not the state folder of a service; see --state", err=True)
         raise SystemExit(1)
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
     from wes_bridge.data.workspace import Workspace  # noqa: PLC0415
     from wes_bridge.engine.keeping import Keeper  # noqa: PLC0415
-    from wes_bridge.store.database import Database  # noqa: PLC0415
+    from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open  # noqa: PLC0415
     from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
 
-    database = Database(settings.database_url, SERVICE)
+    try:
+        database = Database(settings.database_url, SERVICE)
+    except (SQLAlchemyError, OSError, ImportError, NewerDatabaseError) as error:
+        click.echo(f"error: {cannot_open(error)}", err=True)
+        raise SystemExit(1) from None
     keeper = Keeper(settings.retention, Workspace(settings.workspace_dir), database, dry_run=dry_run)
     total = 0
     for removal in keeper.sweep():

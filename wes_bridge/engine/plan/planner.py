@@ -23,6 +23,7 @@ from wes_bridge.engine.context import run_context, task_id
 from wes_bridge.engine.document_checks import invalid
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError
+from wes_bridge.engine.extensions import unsupported_feature
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.loading import load
@@ -132,7 +133,8 @@ class RunPlanner:
         except UnsupportedRequirement as error:
             raise PlanError(_readable(str(error), folder), unsupported=True) from error
         except (InvalidWorkflowError, WorkflowException, ValidationException, TooWideError) as error:
-            raise PlanError(_readable(str(error), folder)) from error
+            missing = unsupported_feature(str(error))
+            raise PlanError(missing or _readable(str(error), folder), unsupported=bool(missing)) from error
         except (PreferencesError, OptionsError, ContainersError) as error:
             raise PlanError(f"workflow_engine_parameters: {error}") from error
         except OSError as error:

@@ -145,7 +145,8 @@ class Images:
             return message(messages.IMAGE_UNAVAILABLE, text, image=name, reason=failed[1])
         if local is not None:
             text = "image {image} is here, but it is {here}, not {digest}: it will be pulled again"
-            return message(messages.IMAGE_DIGEST, text, "WARN", image=name, here=local.digest, digest=digest)
+            known = {"image": name, "here": local.digest, "digest": image.digest}
+            return message(messages.IMAGE_DIGEST, text, "WARN", **known)
         return None
 
     async def _fetch(self, name: str) -> None:
