@@ -18,11 +18,11 @@ from wes_bridge.federation.choosing import Candidate
 from wes_bridge.federation.client import OUR_FAULT, Broker, BrokerError, BrokerShutError
 from wes_bridge.federation.dialect import BusyError, CannotAskError
 from wes_bridge.federation.figures import figures_of, lasting
-from wes_bridge.federation.limits import over_limit
+from wes_bridge.federation.limits import constraint_words, over_limit
 from wes_bridge.federation.profile import to_move, unfit
 from wes_bridge.federation.refusals import refusal_of
 from wes_bridge.federation.requests import Requests
-from wes_bridge.model.execution_broker import OfferSet, Session
+from wes_bridge.model.execution_broker import Message, OfferSet, Session
 from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StepPlan
 from wes_bridge.model.units import utcnow
@@ -219,7 +219,7 @@ class Asker:
             reply.entry["refused"] = list(dict.fromkeys(refused))
         if not reply.candidates:
             messages = answer.meta.messages or []
-            words = [message.text() for message in messages if message.text()]
+            words = [_words(message, plan) for message in messages if message.text()]
             reply.entry["reason"] = "; ".join(words) or "; ".join(dict.fromkeys(refused)) or _NO_REASON
             reply.entry["kinds"] = [message.kind for message in messages]
             refusal = refusal_of(messages)
@@ -229,6 +229,13 @@ class Asker:
 
 
 _NO_REASON = "no offers, no reason given"
+
+
+def _words(message: Message, plan: StepPlan) -> str:
+    """What a message says: of our limits in our own words, beginning with whose it is as all do."""
+    own = constraint_words(message, plan.wish)
+    broker = (message.model_extra or {}).get("broker")
+    return message.text() if own is None else f"{broker}: {own}" if broker else own
 
 
 def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> Reply | None:

@@ -169,7 +169,7 @@ class Broker:
         """
         body = phase_update(phase).model_dump_json(by_alias=True, exclude_none=True).encode()
         async with self._turns:
-            answer = await self._send("POST", session_url, deadline, body)
+            answer = await self._send("POST", session_url, deadline, body, {"Prefer": "wait=0"})
         return self._parsed(answer, Session, (200,)), answer.etag
 
     async def poll(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from wes_bridge.federation.figures import Figures
+from wes_bridge.federation.figures import Figures, Span
+from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.preferences import Wish
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
 from wes_bridge.model.units import spell_seconds
 
+NOT_MET = "urn:wes-bridge:constraint-not-met"
+"""Kind of the message with which our own node says that it cannot keep a limit."""
 _COSTS = {
     COST_MONETARY: ("costs", "max_cost", ""),
     COST_ENERGY: ("takes", "max_energy", " kWh"),
@@ -37,6 +40,31 @@ def over_limit(figures: Figures, wish: Wish, asked: datetime, now: datetime) -> 
         or _below_metrics(figures, wish)
         or _over_deadline(figures, wish, asked, now)
     )
+
+
+def constraint_words(message: Message, wish: Wish) -> str | None:
+    """A broker's message about a limit that it cannot keep, in the words of the user who set it.
+
+    Returns:
+        None when it is no such message.
+    """
+    values = message.values or {}
+    kind = values.get("type", "")
+    if message.kind != NOT_MET or not kind:
+        return None
+    quoted = {kind: Span(_figure(values.get("least")), _figure(values.get("most")))}
+    costs = {name: limit for name, limit in wish.max_costs.items() if name == kind}
+    metrics = {name: floor for name, floor in wish.required.items() if name == kind}
+    figures = Figures(costs=quoted, metrics=quoted)
+    only = Wish(max_costs=costs, required=metrics)
+    return _over_costs(figures, only) or _below_metrics(figures, only)
+
+
+def _figure(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
 
 
 def _over_costs(figures: Figures, wish: Wish) -> str | None:

@@ -37,6 +37,8 @@ IVOA_DATA = KIND_BASE + "data/ivoa-data-resource.yaml"
 SKAO_DATA = KIND_BASE + "data/skao-data-resource.yaml"
 MINMAX_COST = KIND_BASE + "costs/simple-minmax-float-cost.yaml"
 MINMAX_METRIC = KIND_BASE + "metrics/simple-minmax-float-metric.yaml"
+ABSTRACT_COST = KIND_BASE + "costs/abstract-cost-item.yaml"
+ABSTRACT_METRIC = KIND_BASE + "metrics/abstract-metric-item.yaml"
 SCHEDULED_SESSION = KIND_BASE + "session/scheduled-execution-session.yaml"
 SIMPLE_SESSION = KIND_BASE + "session/simple-execution-session.yaml"
 OFFERSET = KIND_BASE + "offerset/execution-offerset.yaml"
@@ -44,6 +46,7 @@ OFFERSET = KIND_BASE + "offerset/execution-offerset.yaml"
 ENUM_UPDATE = "uri:enum-value-update"
 STRING_UPDATE = "uri:string-value-update"
 INTEGER_UPDATE = "uri:integer-value-update"
+ENUM_OPTION = "uri:enum-value-option"
 INTEGER_DELTA_UPDATE = "uri:integer-delta-update"
 
 Instant = Annotated[datetime, PlainSerializer(format_instant, when_used="json")]
@@ -76,6 +79,22 @@ class Message(_Part):
         return text
 
 
+class Option(_Part):
+    """Something of a component that a client may update (``AbstractOption`` and its four kinds).
+
+    ``values`` belongs to ``uri:enum-value-option``, ``pattern`` to ``uri:string-value-option``; ``min``,
+    ``max`` and ``units`` belong to ``uri:integer-value-option`` and ``uri:integer-delta-option``.
+    """
+
+    kind: str
+    path: str
+    values: list[str] | None = None
+    pattern: str | None = None
+    min: int | None = None
+    max: int | None = None
+    units: str | None = None
+
+
 class Meta(_Part):
     """Metadata of a component (``ComponentMetadata``)."""
 
@@ -86,7 +105,7 @@ class Meta(_Part):
     created: Instant | None = None
     modified: Instant | None = None
     messages: list[Message] | None = None
-    options: list[dict[str, Any]] | None = None
+    options: list[Option] | None = None
 
 
 class CostOrMetric(_Part):
@@ -167,6 +186,8 @@ class Volume(_Part):
     path: str | None = None
     mode: Literal["READONLY", "READWRITE"] = "READONLY"
     resource: str | None = None
+    costs: list[CostOrMetric] | None = None
+    metrics: list[CostOrMetric] | None = None
     private_copy: bool | None = Field(None, alias="copy")
 
 

@@ -20,6 +20,9 @@ from wes_bridge.surface import http
 _FINDS = 4
 """Times a stream's file is looked for: it has at most three places in its life."""
 
+ENDING_WAIT = 5.0
+"""Seconds the answer to a cancellation waits for the end: longer than a command has before it is killed."""
+
 
 class Api(Admin):
     """Handlers, those of :class:`Admin` too.
@@ -76,14 +79,17 @@ class Api(Admin):
     async def update_session(self, request: Request) -> Response:
         """``POST /sessions/{uuid}``: 200 with the session, changed or not.
 
-        With ``Prefer: wait=N`` the answer is held as a ``GET``'s is: accepting and the first poll in one.
+        With ``Prefer: wait=N`` the answer is held as a ``GET``'s is: accepting and the first poll in one. A
+        client that says nothing and ends a session is answered when it has ended, if that is soon.
         """
         live = await self._session(request)
         update = await http.read_model(request, Update, self._limit)
         await self._node.update(live, update)
-        seconds = http.wait_preference(request)
+        seconds = http.wait_asked(request)
         if seconds and not self._node.closing:
             await live.wait_change(live.etag, seconds)
+        elif seconds is None and live.stop is not None:
+            await live.wait_end(ENDING_WAIT)
         headers = {"ETag": live.etag}
         return http.answer(request, live.encode(self._base(request)), headers=headers)
 

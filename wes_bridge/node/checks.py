@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 from urllib.parse import unquote
 
 from wes_bridge.model.execution_broker import (
     SIMPLE_DATA,
+    Component,
     Data,
     Executable,
     ExecutionRequest,
@@ -113,6 +115,7 @@ def check_request(request: ExecutionRequest, prefixes: list[str], schemes: Schem
     found += _check_streams(executable, prefixes, schemes)
     found += _check_names(request)
     found += _check_volumes(request)
+    found += _check_storage(request)
     return found
 
 
@@ -189,11 +192,7 @@ def _check_names(request: ExecutionRequest) -> list[Message]:
 def _check_volumes(request: ExecutionRequest) -> list[Message]:
     volumes = (request.compute.volumes or []) if request.compute else []
     known: dict[str, Data | None] = {**resources(request.data or [])}
-    for storage in request.storage or []:
-        meta = storage.meta
-        for name in (meta.name, str(meta.uuid) if meta.uuid else None) if meta else ():
-            if name:
-                known[name] = None
+    known |= dict.fromkeys(_names(request.storage))
     found = [_unknown(volume) for volume in volumes if (volume.resource or "") not in known]
     used = {id(known[volume.resource]) for volume in volumes if volume.resource in known}
     for data in request.data or []:
@@ -207,6 +206,30 @@ def _check_volumes(request: ExecutionRequest) -> list[Message]:
                 )
             )
     return found
+
+
+def _check_storage(request: ExecutionRequest) -> list[Message]:
+    """Data and storage name each other; a name that nothing has is a mistake."""
+    data, storage = _names(request.data), _names(request.storage)
+    text = "{where} is {name}, which is not in the request"
+    found = [
+        (f"data[{index}].storage", item.storage)
+        for index, item in enumerate(request.data or [])
+        if item.storage and item.storage not in storage
+    ]
+    found += [
+        (f"storage[{index}].data", name)
+        for index, item in enumerate(request.storage or [])
+        for name in item.data or []
+        if name not in data
+    ]
+    return [message(messages.RESOURCE_NOT_FOUND, text, where=where, name=name) for where, name in found]
+
+
+def _names(parts: Iterable[Component] | None) -> set[str]:
+    """What parts of a request can be called: by name and UUID."""
+    metas = [part.meta for part in parts or () if part.meta is not None]
+    return {name for meta in metas for name in (meta.name, str(meta.uuid) if meta.uuid else None) if name}
 
 
 def _unknown(volume: Volume) -> Message:

@@ -8,7 +8,7 @@ from uuid import UUID
 from wes_bridge.model.execution_broker import Message, Session, Stream, Streams
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.units import utcnow
-from wes_bridge.node.phases import component_phase, may_move
+from wes_bridge.node.phases import component_phase, may_move, options
 
 SETTLE = 0.3
 """Seconds to wait for more changes before telling one that is not final: a quick command is told once."""
@@ -140,6 +140,13 @@ class LiveSession:
         while not (self.phase.is_final or self._released) and (left := settled - loop.time()) > 0:
             await self._next(left)
 
+    async def wait_end(self, seconds: float) -> None:
+        """Return once the session has ended, or after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while not (self.phase.is_final or self._released) and (left := deadline - loop.time()) > 0:
+            await self._next(left)
+
     async def _next(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
@@ -176,6 +183,7 @@ def encode(session: Session, base: str) -> bytes:
 def _set_urls(session: Session, base: str) -> None:
     uuid = session.meta.uuid
     session.meta.url = f"{base}/sessions/{uuid}"
+    session.meta.options = options(session.phase)
     executable = session.executable
     if executable is None or session.phase in _NO_STREAMS:
         return

@@ -24,6 +24,7 @@ from wes_bridge.model.units import (
 )
 from wes_bridge.node import messages
 from wes_bridge.node.capacity import Capacity, Need, Queue
+from wes_bridge.node.constraints import unmet
 from wes_bridge.node.ids import new_uuid
 from wes_bridge.node.messages import message
 
@@ -226,7 +227,9 @@ class OfferMaker:
         need = need_of(request.compute, duration, request.storage)
         slots = self._planner.slots(need, earliest, latest)
         if slots:
-            return [self._offer(request, slot, notes, index) for index, slot in enumerate(slots)], []
+            offers = [self._offer(request, slot, notes, index) for index, slot in enumerate(slots)]
+            reasons = unmet(request, offers[0])  # all slots have one length, and so one price
+            return ([], reasons) if reasons else (offers, [])
         return [], [self._planner.why_none(need, earliest, latest)]
 
     def _offer(

@@ -5,6 +5,7 @@ Source: ExecutionBroker 1.0 ``SimpleExecutionSessionPhase`` and what the referen
 
 from __future__ import annotations
 
+from wes_bridge.model.execution_broker import ENUM_OPTION, Option
 from wes_bridge.model.states import LIVE_PHASES, LifecyclePhase, Phase
 
 _ENDS = frozenset({Phase.FAILED, Phase.CANCELLED})
@@ -41,6 +42,12 @@ _COMPONENT: dict[Phase, LifecyclePhase] = {
     Phase.EXPIRED: LifecyclePhase.CANCELLED,
 }
 
+_OPTIONS: dict[Phase, list[Option] | None] = {
+    phase: [Option(kind=ENUM_OPTION, path="/phase", values=[new.value for new in found])] if found else None
+    for phase in Phase
+    for found in [[new for new, before in _CLIENT.items() if phase in before]]
+}
+
 
 def may_move(old: Phase, new: Phase) -> bool:
     """Whether the node may bring a session from ``old`` to ``new``; final phases are never left."""
@@ -50,6 +57,11 @@ def may_move(old: Phase, new: Phase) -> bool:
 def client_may_move(old: Phase, new: Phase) -> bool:
     """Whether a client may ask for a session in ``old`` to become ``new``."""
     return old in _CLIENT.get(new, frozenset())
+
+
+def options(phase: Phase) -> list[Option] | None:
+    """What a client may update of a session in ``phase``; None: nothing any more."""
+    return _OPTIONS[phase]
 
 
 def component_phase(phase: Phase) -> LifecyclePhase:

@@ -89,11 +89,18 @@ async def _typed_body(request: Request, limit: int) -> tuple[str, bytes]:
     """The body, which is not empty, and its media type, which is one of ours."""
     kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json") and kind not in _YAML_NAMES:
-        raise BadRequestError(f"cannot read {kind}; send {JSON} or {YAML}", 415)
+        raise BadRequestError(_not_read(kind), 415)
     body = await read_body(request, limit)
     if not body.strip():
         raise BadRequestError("the request has no body")
     return kind, body
+
+
+def _not_read(kind: str) -> str:
+    """Why a body cannot be read."""
+    if kind.endswith(("/xml", "+xml")):
+        return f"cannot read {kind}: XML is not spoken here, in neither direction; send {JSON} or {YAML}"
+    return f"cannot read {kind}; send {JSON} or {YAML}"
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -181,10 +188,15 @@ def error_body(text: str) -> bytes:
 
 def wait_preference(request: Request) -> float:
     """Seconds of ``Prefer: wait=N`` (RFC 7240); 0 when absent or not a number."""
+    return wait_asked(request) or 0.0
+
+
+def wait_asked(request: Request) -> float | None:
+    """As :func:`wait_preference`; None when the client says nothing of it."""
     for name, value in request.scope["headers"]:
         if name == b"prefer" and (match := _WAIT.search(value)):
             return min(float(match[1]), LONGEST_WAIT)
-    return 0.0
+    return None
 
 
 def etag_seen(request: Request) -> str | None:

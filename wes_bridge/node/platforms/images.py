@@ -31,6 +31,13 @@ class Local:
 
     digests: tuple[str, ...]
 
+    @property
+    def digest(self) -> str:
+        """What to call its content: as registries do, else by its id."""
+        known = [digest.rpartition("@")[2] for digest in self.digests]
+        named = [digest for digest in known if digest.startswith("sha256:")]
+        return (named or known or ["without a digest"])[-1]
+
     def matches(self, digest: str | None) -> bool:
         """Whether it is the content asked for; nothing asked for matches everything."""
         if not digest or digest == "sha256:":
@@ -67,8 +74,8 @@ class Images:
         reasons: list[Message] = []
         for name in self._local_names(image):
             reason = await self._why_not(name, image.digest)
-            if reason is None:
-                return []
+            if reason is None or reason.level == "WARN":
+                return [] if reason is None else [reason]
             reasons.append(reason)
         return reasons
 
@@ -95,7 +102,7 @@ class Images:
             local = await self.inspect(name)
             if local is not None and local.matches(image.digest):
                 return name
-            reasons.append(f"{name} is not {image.digest}")
+            reasons.append(f"{name} is {local.digest if local else 'not there'}, not {image.digest}")
         raise PlatformError("no image: " + "; ".join(reasons), messages.IMAGE_UNAVAILABLE)
 
     async def inspect(self, name: str) -> Local | None:
@@ -116,8 +123,8 @@ class Images:
         if local is not None and local.matches(digest):
             return None
         if local is not None and not self._pull:
-            text = "image {image} is here but is not {digest}"
-            return message(messages.IMAGE_DIGEST, text, image=name, digest=digest)
+            text = "image {image} is here, but it is {here}, not {digest}"
+            return message(messages.IMAGE_DIGEST, text, image=name, here=local.digest, digest=digest)
         if not self._pull:
             text = "image {image} is not here, and this node does not pull images"
             return message(messages.IMAGE_UNAVAILABLE, text, image=name)
@@ -125,6 +132,9 @@ class Images:
         if failed is not None and time.monotonic() - failed[0] < REMEMBER_FAILURE:
             text = "image {image} is not here, and pulling it failed: {reason}"
             return message(messages.IMAGE_UNAVAILABLE, text, image=name, reason=failed[1])
+        if local is not None:
+            text = "image {image} is here, but it is {here}, not {digest}: it will be pulled again"
+            return message(messages.IMAGE_DIGEST, text, "WARN", image=name, here=local.digest, digest=digest)
         return None
 
     async def _fetch(self, name: str) -> None:
