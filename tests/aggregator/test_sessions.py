@@ -246,3 +246,20 @@ def test_long_polls_end_when_it_is_told_to_stop(
     site.start()
     site.update(session, "CANCELLED")
     assert site.end(session)["phase"] == "CANCELLED"
+
+
+def test_the_answer_to_a_cancellation_is_the_end(site: AggregatorProcess) -> None:
+    session = site.begin(Request(shell("sleep 60")))
+    site.until(session, lambda session: session["phase"] == "RUNNING")
+    assert site.update(session, "CANCELLED")["phase"] == "CANCELLED"
+
+
+def test_what_the_client_says_of_waiting_is_passed_on(
+    start_aggregator: AggregatorStarter, fake: FakeBroker
+) -> None:
+    site = start_aggregator(fake)
+    session = site.begin(Request(process("true")))
+    update = {"kind": "uri:enum-value-update", "path": "/phase", "value": "CANCELLED"}
+    for headers in ({}, {"Prefer": "wait=0"}, {"Prefer": "wait=7"}):
+        site.http.post(site.at(session), json=update, headers=headers)
+    assert fake.waits[-3:] == [None, "wait=0", "wait=7"]

@@ -43,6 +43,7 @@ class FakeBroker:
         etag: given with every answer about a session, which is then never held.
         polls: how often the session was asked for.
         headers: of the requests for offers, as they came.
+        waits: what updates said of waiting: their header ``Prefer``.
     """
 
     def __init__(self) -> None:
@@ -73,6 +74,7 @@ class FakeBroker:
         self.closing = threading.Event()
         self.requests: list[dict[str, Any]] = []
         self.updates: list[str] = []
+        self.waits: list[str | None] = []
         self._polls = 0
         handler = type("BoundHandler", (_Handler,), {"broker": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -159,6 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(303, json.dumps(self.broker.offers(body)).encode())
             return
         self.broker.updates.append(body["value"])
+        self.broker.waits.append(self.headers.get("Prefer"))
         if body["value"] == "ACCEPTED" and self.broker.lose_answers > 0:
             self.broker.lose_answers -= 1
             if self.broker.lost_as:

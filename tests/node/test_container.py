@@ -223,6 +223,8 @@ def test_image_that_is_not_here(boxes: NodeProcess, start_node: Starter) -> None
     assert kinds(boxes.refused(Request(asked()))) == {"urn:missing-value"}
     [message] = boxes.refused(Request(asked(locations=[IMAGE], digest="sha256:" + "0" * 64)))
     assert message["kind"] == "urn:image-digest-mismatch"
+    here = cli("image", "inspect", "--format", "{{.Digest}}", IMAGE).stdout.strip()
+    assert f"it is {here}, not sha256:000" in message["message"]
     [message] = boxes.refused(Request(asked(locations=[IMAGE], platform={"architecture": "s390x"})))
     assert "s390x" in message["message"]
     boxes.completed(Request(asked(locations=["localhost/wb-test:none", IMAGE], digest="")))
@@ -233,6 +235,11 @@ def test_image_that_is_not_here(boxes: NodeProcess, start_node: Starter) -> None
 def test_image_that_cannot_be_pulled(start_node: Starter, image: str) -> None:
     node = start_node(platforms=["container"], images={"friendly": IMAGE})
     node.completed(Request(container("true", image="friendly")))
+    other = container("true", image="friendly") | {
+        "image": {"locations": [IMAGE], "digest": "sha256:" + "0" * 64}
+    }
+    (warning,) = node.offer(Request(other))["meta"]["messages"]
+    assert "it will be pulled again" in warning["message"]
     missing = container("true", image="127.0.0.1:1/no/such:image")
     session = node.run(Request(missing), 120)
     assert session["phase"] == "FAILED"

@@ -71,8 +71,13 @@ def test_what_ended_meanwhile_is_found_ended(fresh: NodeProcess, tmp_path: Path)
         (folder / "fs/out/go").touch()
         while len((folder / "command").read_text().splitlines()) < 2:
             time.sleep(0.02)
+    ended = time.time()
+    time.sleep(1.5)
     fresh.start()
-    assert fresh.end(good)["phase"] == "COMPLETED"
+    completed = fresh.end(good)
+    assert completed["phase"] == "COMPLETED"
+    finished = datetime.fromisoformat(completed["executable"]["finished"]).timestamp()
+    assert abs(finished - ended) < 1.0  # when it ended, not when the node was back
     assert (tmp_path / "out/x").read_text() == "x\n"
     assert fresh.end(bad)["executable"]["exitCode"] == 9
 

@@ -95,10 +95,10 @@ class Api:
         """``POST /sessions/{uuid}``: passed on; accepting an offer rejects those of other brokers."""
         record, item = await self._session(request)
         update = await http.read_object(request, Update, self._limit)
-        base, wait = self._proxies.base(request), http.wait_preference(request)
+        base, wait = self._proxies.base(request), http.wait_asked(request)
         with _broker_errors():
             if is_acceptance(update):
-                told = await self._aggregator.chooser.accept(record, item, update, base, wait)
+                told = await self._aggregator.chooser.accept(record, item, update, base, wait or 0)
             else:
                 told = await self._aggregator.sessions.update(item, update, base, wait)
         return http.answer(request, _json(told.data), headers=_etag(told))

@@ -100,14 +100,14 @@ class Sessions:
             return Told(None, answer.etag or seen)
         return await self._told(item, answer, base)
 
-    async def update(self, item: Item, update: Json, base: str, wait: float = 0) -> Told:
+    async def update(self, item: Item, update: Json, base: str, wait: float | None = 0) -> Told:
         """Pass an update on.
 
         Args:
             item: the session.
             update: as the client sent it.
             base: what our client calls us.
-            wait: seconds the broker may hold its answer.
+            wait: seconds the broker may hold its answer; None: as long as it thinks best.
 
         Raises:
             SessionGoneError: the broker does not know it.
@@ -164,11 +164,11 @@ class Sessions:
         await self._book.keep_links(item, rewriter.links)
         return told
 
-    async def _post(self, item: Item, update: Json, wait: float) -> Answer:
+    async def _post(self, item: Item, update: Json, wait: float | None) -> Answer:
         body = json.dumps(update, allow_nan=False).encode()
-        headers = {"Prefer": f"wait={wait:g}"} if wait else {}
+        headers = {} if wait is None else {"Prefer": f"wait={wait:g}"}
         broker = self._broker(item)
-        return await broker.exchange("POST", item.url, wait + ACTION_TIMEOUT, body, headers)
+        return await broker.exchange("POST", item.url, (wait or 0) + ACTION_TIMEOUT, body, headers)
 
     async def _told(self, item: Item, answer: Answer, base: str) -> Told:
         self._check(item, answer)

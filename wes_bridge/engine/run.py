@@ -75,6 +75,8 @@ _COLLECT = 4
 """Outputs of steps collected at once: when many end together the graph must still get its turn in between."""
 _STOPPED = re.compile(r"Cannot make (scatter )?job: |Cannot collect workflow output: |^internal error")
 """Error lines of cwltool that say why a graph went no further: they do not follow from a step's failure."""
+_HELD = 1.0
+"""Seconds that storing a step's end may take and not be an outage."""
 _LOG_LINES = 50
 """Error lines kept in system_logs; all are in the run's log."""
 
@@ -144,6 +146,9 @@ class Run:
         self._carried: Carried | None = None
         self._ran: list[str] = []
         self._without_image: dict[str, dict[str, None]] = {}
+        self._begins = False  # whether a session was begun, not only followed
+        self._last_end: float | None = None
+        self._collected = self._stored = 0.0
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -173,7 +178,7 @@ class Run:
                 await self._in_thread(self._carried.discard)
             await self._set_state(
                 ending.state,
-                end_time=time.time(),
+                end_time=self._end_time(),
                 exit_code=ending.exit_code,
                 outputs=ending.outputs,
                 system_logs=list(ending.messages),
@@ -190,6 +195,17 @@ class Run:
                 step.cancel()
             await asyncio.gather(*self._steps, return_exceptions=True)
             self._log.close()
+
+    def _end_time(self) -> float:
+        """When the run ended: not when its database was back to be told so, or a worker to tell it.
+
+        What is left of a run whose steps had all begun in an earlier worker's time is to tell how they did.
+        """
+        now = time.time()
+        if self._fence > 1 and not self._begins and self._last_end is not None:
+            return min(now, self._last_end)
+        held = self._stored - self._collected
+        return now - held if held > _HELD else now
 
     async def _ending(self) -> Ending:
         try:
@@ -476,11 +492,15 @@ class Run:
         if problem is not None:
             self._note(task.state, f"{task.name}: {problem}")
         self._note_image(task)
+        self._collected = max(self._collected, time.time())
         await self._services.tasks.put(task)
+        self._stored = time.time()
+        self._ended(task)
         return outputs, status
 
     def _remember(self, task: TaskRow) -> tuple[dict[str, Any], str]:
         """How a step ended that was finished before."""
+        self._ended(task)
         outcome = task.outcome or {}
         if outcome.get("unsupported"):
             self._unsupported = f"{task.name}: {outcome['unsupported']}"
@@ -509,6 +529,7 @@ class Run:
         if progress.session is None:
             return
         if progress.session.phase is Phase.OFFERED:  # about to be accepted
+            self._begins = True
             await self._services.tasks.put(task)
         else:
             self._services.tasks.note(task)
@@ -518,6 +539,10 @@ class Run:
         words = without_image(task)
         if words is not None:
             self._without_image.setdefault(words, {})[task.name] = None
+
+    def _ended(self, task: TaskRow) -> None:
+        if task.end_time is not None:
+            self._last_end = max(task.end_time, self._last_end or 0.0)
 
     def _note(self, state: State, problem: str) -> None:
         problem = self._log.readable(problem)

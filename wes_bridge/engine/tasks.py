@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.federation.placement import Progress
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.states import State, task_state
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
-from wes_bridge.model.units import signal_of
+from wes_bridge.model.step_plan import StepOutcome, StepPlan, Times
+from wes_bridge.model.units import format_instant, signal_of
 from wes_bridge.store.runs import TaskRow
 
 _STREAMS = ("stdout", "stderr")
@@ -46,7 +47,9 @@ def show_progress(task: TaskRow, progress: Progress) -> None:
     compute_phase = session.compute.phase if session.compute else None
     task.state = task_state(session.phase, compute_phase)
     if task.state is State.RUNNING and task.start_time is None:
-        task.start_time = time.time()
+        started = session.executable.started if session.executable else None
+        now = time.time()
+        task.start_time = min(max(started.timestamp(), task.created), now) if started else now
 
 
 def show_end(
@@ -64,8 +67,8 @@ def show_end(
     Returns:
         What went wrong, in words; None when nothing did.
     """
-    task.exit_code, task.end_time = outcome.exit_code, time.time()
-    task.start_time = task.start_time or task.created
+    task.exit_code = outcome.exit_code
+    _set_times(task, outcome.times.between(task.created, time.time()))
     out = url_path(outcome.output_dir or plan.output_url)
     for name in _STREAMS:
         redirected = getattr(plan, name)
@@ -85,6 +88,19 @@ def without_image(task: TaskRow) -> str | None:
     """That the step ran without the image its tool hints at, and why; None where it did not."""
     words = (task.placement or {}).get("without_image")
     return words if isinstance(words, str) else None
+
+
+def _set_times(task: TaskRow, times: Times) -> None:
+    """Start and end are the command's; when it was asked for, had its turn and was cleared away is told in
+    our extension. Where its broker says nothing, what was seen of it counts."""
+    task.end_time = times.finished or time.time()
+    task.start_time = times.started or task.start_time or task.created
+    told = {name: when for name, when in vars(times).items() if when is not None}
+    if told:
+        asked = {"asked": task.created} | told
+        task.placement = (task.placement or {}) | {
+            "times": {name: format_instant(datetime.fromtimestamp(when, UTC)) for name, when in asked.items()}
+        }
 
 
 def _set_streams(task: TaskRow, plan: StepPlan) -> None:

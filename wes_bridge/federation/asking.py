@@ -251,6 +251,13 @@ def _words(message: Message, plan: StepPlan) -> str:
     return message.text() if own is None else f"{broker}: {own}" if broker else own
 
 
+def _words(message: Message, plan: StepPlan) -> str:
+    """What a message says: of our limits in our own words, beginning with whose it is as all do."""
+    own = constraint_words(message, plan.wish)
+    broker = (message.model_extra or {}).get("broker")
+    return message.text() if own is None else f"{broker}: {own}" if broker else own
+
+
 def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> Reply | None:
     """A broker that is not asked, and why."""
     reason = unfit(broker.name, broker.profile, plan, image)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -149,6 +150,10 @@ class Box:
         ending = _line(self.notes / EXIT) or _line(self._kept)
         return ending is not None or (self.notes / STARTED).exists(), ending
 
+    def times(self) -> tuple[float | None, float | None]:
+        """When the wrapper began and when it wrote its last line, seconds since the epoch."""
+        return _written(self.notes / STARTED), _written(self.notes / EXIT)
+
     def ask_to_stop(self) -> None:
         """Have the wrapper end the command, or not begin it."""
         with contextlib.suppress(OSError):
@@ -215,6 +220,15 @@ def _line(path: Path) -> str | None:
         return None
     finally:
         os.close(file)
+
+
+def _written(path: Path) -> float | None:
+    """When a file was written last; None when it is not there, or is no plain file."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_mtime if stat.S_ISREG(found.st_mode) else None
 
 
 def _open_all(path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError, TurnedAwayError
 from wes_bridge.federation.pace import HELD, SLOW, Pace
 from wes_bridge.model.execution_broker import Message, Session
 from wes_bridge.model.states import LifecyclePhase, Phase
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.step_plan import StepOutcome, StepPlan, Times
 from wes_bridge.model.units import parse_duration
 
 ACTION_TIMEOUT = 15.0
@@ -91,7 +91,10 @@ class Following:
             return str(error)
         finally:
             broker.dialect.release(url)
-        return _outcome(session, self._plan.success_codes) if told is None else told
+        outcome = _outcome(session, self._plan.success_codes) if told is None else told
+        if isinstance(outcome, StepOutcome) and outcome.times == Times():
+            return replace(outcome, times=_times(session))
+        return outcome
 
     async def _last(self) -> Session:
         """Poll until the session has ended; report each change.
@@ -214,6 +217,20 @@ def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
     if session.phase is Phase.FAILED and session.executable and session.executable.started and not ended_well:
         return StepOutcome(problem=f"failed at the node: {words}")
     return f"{session.phase}: {words}"
+
+
+def _times(session: Session) -> Times:
+    """When it got where; only our own node says it."""
+    reached = {phase: when.timestamp() for phase, when in (session.reached or {}).items()}
+    executable = session.executable
+    started, finished = (executable.started, executable.finished) if executable else (None, None)
+    return Times(
+        accepted=reached.get(Phase.ACCEPTED),
+        preparing=reached.get(Phase.PREPARING),
+        started=started.timestamp() if started else None,
+        finished=finished.timestamp() if finished else None,
+        ended=reached.get(session.phase),
+    )
 
 
 def _booked(session: Session) -> float:

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
@@ -39,7 +39,7 @@ from wes_bridge.model.execution_broker import (
     Volume,
 )
 from wes_bridge.model.states import Phase
-from wes_bridge.model.step_plan import StagedFile, StageMode, StepOutcome, StepPlan
+from wes_bridge.model.step_plan import StagedFile, StageMode, StepOutcome, StepPlan, Times
 from wes_bridge.model.units import format_duration, format_second, gib_ceil, utcnow
 
 LONGEST = 255
@@ -359,7 +359,10 @@ class Reference:
         while started and ending is None and time.monotonic() < until:
             await asyncio.sleep(0.2)
             started, ending = await asyncio.to_thread(box.state)
+        began, ended = await asyncio.to_thread(box.times)
         outcome = await asyncio.to_thread(self._outcome, plan, session, box, ending)
+        if isinstance(outcome, StepOutcome):
+            outcome = replace(outcome, times=Times(started=began, finished=ended))
         await asyncio.to_thread(box.finish)  # not when cancelled: then the next engine reads it
         return outcome
 

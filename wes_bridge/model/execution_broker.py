@@ -321,7 +321,8 @@ class ExecutionRequest(_Part):
 class Session(_Part):
     """An offer, and once accepted a session (``ScheduledExecutionSession``).
 
-    Native: ``advance``, told by the node: it starts sooner when room is freed before its time.
+    Native, told by the node: ``advance``, it starts sooner when room is freed before its time; ``reached``,
+    when it came to each phase.
     """
 
     kind: str = SCHEDULED_SESSION
@@ -336,6 +337,7 @@ class Session(_Part):
     costs: list[CostOrMetric] | None = None
     metrics: list[CostOrMetric] | None = None
     advance: bool | None = None
+    reached: dict[Phase, Instant] | None = None
     connectors: list[dict[str, Any]] | None = None
 
 

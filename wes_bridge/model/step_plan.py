@@ -146,6 +146,36 @@ class StepPlan:
 
 
 @dataclass(frozen=True)
+class Times:
+    """When a step's session got where, in seconds since the epoch; None: its broker does not say.
+
+    Attributes:
+        accepted: its offer was accepted.
+        preparing: its turn came; from then on its inputs were staged.
+        started, finished: of the command.
+        ended: its outputs were where they belong.
+    """
+
+    accepted: float | None = None
+    preparing: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    ended: float | None = None
+
+    def between(self, earliest: float, latest: float) -> Times:
+        """The same, moved as a whole to between two moments: a node's clock may differ from ours."""
+        told = [when for when in vars(self).values() if when is not None]
+        if not told:
+            return self
+        by = max(0.0, earliest - min(told)) or min(0.0, latest - max(told))
+        moved = {
+            name: None if when is None else min(max(when + by, earliest), latest)
+            for name, when in vars(self).items()
+        }
+        return Times(**moved)
+
+
+@dataclass(frozen=True)
 class StepOutcome:
     """How a step's session ended.
 
@@ -157,6 +187,7 @@ class StepOutcome:
         out_of_memory: it is that the command used more memory than it asked for.
         unsupported: no node can ever run it: it asks for containers and there are none.
         booked: seconds of the booking whose end ended the command; None: it was not that.
+        times: when its session got where, as far as its broker says.
     """
 
     exit_code: int | None = None
@@ -166,3 +197,4 @@ class StepOutcome:
     out_of_memory: bool = False
     unsupported: bool = False
     booked: float | None = None
+    times: Times = field(default=Times(), compare=False)

@@ -85,10 +85,10 @@ class Api(Admin):
         live = await self._session(request)
         update = await http.read_model(request, Update, self._limit)
         await self._node.update(live, update)
-        seconds = http.wait_preference(request)
+        seconds = http.wait_asked(request)
         if seconds and not self._node.closing:
             await live.wait_change(live.etag, seconds)
-        elif live.stop is not None and http.header(request, b"prefer") is None:
+        elif seconds is None and live.stop is not None:
             await live.wait_end(ENDING_WAIT)
         headers = {"ETag": live.etag}
         return http.answer(request, live.encode(self._base(request)), headers=headers)

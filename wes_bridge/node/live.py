@@ -86,6 +86,7 @@ class LiveSession:
         if not may_move(self.session.phase, phase):
             raise IllegalMoveError(f"session {self.uuid}: {self.session.phase} to {phase}")
         self.session.phase = phase
+        self.session.reached = {**(self.session.reached or {}), phase: utcnow()}
         if phase is Phase.ACCEPTED:
             self.session.expires = None
         self.set_components(component_phase(phase), failed)

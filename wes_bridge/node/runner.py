@@ -42,7 +42,7 @@ from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
 from wes_bridge.node.platforms.base import PAUSES, Job, Platform
-from wes_bridge.node.platforms.processes import Started, started
+from wes_bridge.node.platforms.processes import Started, ended, started
 from wes_bridge.node.platforms.watch import MemoryWatch
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
@@ -288,7 +288,7 @@ class Runner:
             job = await self._start(run)
         code = await (run.platform.wait(job) if run.ended else self._wait(run, job))
         if live.session.executable is not None:
-            live.session.executable.finished = utcnow()
+            live.session.executable.finished = _finished(run)
         self._leave(run)
         return await self._finish(run, job, code)
 
@@ -543,6 +543,13 @@ def _clean(run: _Run) -> None:
             keep_streams(run.live.session, run.folder, run.job.tree)
         if run.released or run.live.phase is Phase.CANCELLED:
             shutil.rmtree(run.folder.fs, ignore_errors=True)
+
+
+def _finished(run: _Run) -> datetime:
+    """When a command that has just been found ended did: now, unless the node was away meanwhile."""
+    now = utcnow()
+    noted = ended(run.folder) if run.resumed and run.entered is None else None
+    return now if noted is None else min(now, datetime.fromtimestamp(noted, UTC))
 
 
 def _read_stop(folder: SessionFolder) -> Message | None:

@@ -188,10 +188,15 @@ def error_body(text: str) -> bytes:
 
 def wait_preference(request: Request) -> float:
     """Seconds of ``Prefer: wait=N`` (RFC 7240); 0 when absent or not a number."""
+    return wait_asked(request) or 0.0
+
+
+def wait_asked(request: Request) -> float | None:
+    """As :func:`wait_preference`; None when the client says nothing of it."""
     for name, value in request.scope["headers"]:
         if name == b"prefer" and (match := _WAIT.search(value)):
             return min(float(match[1]), LONGEST_WAIT)
-    return 0.0
+    return None
 
 
 def etag_seen(request: Request) -> str | None:

@@ -35,6 +35,16 @@ def read_exit(folder: SessionFolder) -> int | None:
         return None
 
 
+def ended(folder: SessionFolder) -> float | None:
+    """When the command's exit code was noted, seconds since the epoch; None when it was not."""
+    if read_exit(folder) is None:
+        return None
+    try:
+        return folder.command.stat().st_mtime
+    except OSError:
+        return None
+
+
 @dataclass(frozen=True)
 class Started:
     """When a command was started.
