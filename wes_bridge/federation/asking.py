@@ -240,15 +240,6 @@ class Asker:
 
 
 _NO_REASON = "no offers, no reason given"
-_REMARKS = frozenset({"DEBUG", "INFO"})
-"""Levels of messages that are no reasons."""
-
-
-def _words(message: Message, plan: StepPlan) -> str:
-    """What a message says: of our limits in our own words, beginning with whose it is as all do."""
-    own = constraint_words(message, plan.wish)
-    broker = (message.model_extra or {}).get("broker")
-    return message.text() if own is None else f"{broker}: {own}" if broker else own
 
 
 def _words(message: Message, plan: StepPlan) -> str:
