@@ -92,5 +92,6 @@ def test_an_output_too(folder: Folder, version: str, length: int | None) -> None
     folder.write("out/o.txt", "x" * (LIMIT + 1))
     walk = Walk("run1", folder.load("t.cwl"), folder.files, {})
     (job,) = walk.advance([], 1).jobs
-    outputs, status = job.collect(StepOutcome(exit_code=0, output_dir=folder.base + "out"))
+    collected = job.collect(StepOutcome(exit_code=0, output_dir=folder.base + "out"))
+    outputs, status = collected.outputs, collected.status
     assert (outputs.get("n"), status) == (length, "success" if length else "permanentFail")

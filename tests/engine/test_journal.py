@@ -40,6 +40,7 @@ OTHER = {
 }
 SAME = {"name": "other", "output_url": "file:///x", "stdout_url": "file:///y", "stderr_url": "file:///z"}
 SAME |= {"containers": "never", "left_out": "alpine", "image_is_there": True, "booking": Booking(60)}
+SAME |= {"temporary_codes": [7]}
 
 
 def test_every_field_is_thought_of() -> None:

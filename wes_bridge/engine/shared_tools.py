@@ -18,7 +18,7 @@ from urllib.parse import urldefrag
 import cwltool.load_tool
 import cwltool.workflow
 from cwltool.context import LoadingContext
-from cwltool.load_tool import fetch_document, make_tool
+from cwltool.load_tool import make_tool
 from cwltool.process import Process
 from schema_salad.sourceline import cmap
 
@@ -81,7 +81,7 @@ def load_tool(url: str, context: LoadingContext) -> Process:
 
 def make_tool_of(url: str, context: SharingContext) -> Process:
     """Fetch, resolve, check and build."""
-    context, document, url = fetch_document(url, context)
+    context, document, url = cwltool.load_tool.fetch_document(url, context)
     return make_tool(*reversed(resolve_and_validate_document(context, document, url)))
 
 

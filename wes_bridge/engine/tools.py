@@ -90,6 +90,7 @@ class BridgeTool(CommandLineTool):
                 jobs = list(super().job(job_order, output_callbacks, context))
             except InUseError:
                 mutations.take_back()
+                context.after_any.append(output_callbacks)
                 yield None
                 continue
             yield from jobs
