@@ -1,5 +1,6 @@
 """Names of files in containers: an engine shows what a file system allows, at exactly the paths asked for."""
 
+# ruff: noqa: F811  # arguments are called as the fixtures that are imported
 from __future__ import annotations
 
 import csv
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.node.conftest import ROOT, NodeProcess, Request
+from tests.node.conftest import ROOT, NodeProcess, Request, texts
 from tests.node.test_container import boxes, image, sh  # noqa: F401  # fixtures
 from tests.node.test_staging import literal
 from wes_bridge.node.platforms.container import bind
@@ -62,7 +63,7 @@ def test_names_that_are_not_utf8_are_not_given_to_an_engine() -> None:
 
 
 @pytest.mark.podman
-def test_a_container_sees_odd_names(boxes: NodeProcess, tmp_path: Path) -> None:  # noqa: F811
+def test_a_container_sees_odd_names(boxes: NodeProcess, tmp_path: Path) -> None:
     """Files and directories, read or changed, below the root and outside of it."""
     request = Request(
         sh("for f in ../in/*/* ../dirs/*/f /other/*; do cat \"$f\"; done; echo more >>../in/w/'a,b:c'")
@@ -83,14 +84,14 @@ def test_a_container_sees_odd_names(boxes: NodeProcess, tmp_path: Path) -> None:
 
 
 @pytest.mark.podman
-def test_a_name_that_no_engine_takes_is_copied_in(boxes: NodeProcess, tmp_path: Path) -> None:  # noqa: F811
+def test_a_name_that_no_engine_takes_is_copied_in(boxes: NodeProcess, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("here\n")
     request = Request(sh("cat ../in/*")).data(f"{ROOT}/in/a\r\nb", (tmp_path / "f").as_uri())
     assert boxes.stream(boxes.completed(request)) == "here\n"
 
 
 @pytest.mark.podman
-def test_an_output_directory_with_an_odd_name(boxes: NodeProcess, tmp_path: Path) -> None:  # noqa: F811
+def test_an_output_directory_with_an_odd_name(boxes: NodeProcess, tmp_path: Path) -> None:
     request = Request(sh("pwd; touch 'a,b:c'", workdir="/da,ta/o:ut")).output(
         tmp_path / "o,u:t", "/da,ta/o:ut"
     )
@@ -99,7 +100,7 @@ def test_an_output_directory_with_an_odd_name(boxes: NodeProcess, tmp_path: Path
 
 
 @pytest.mark.podman
-def test_links_in_an_output_directory_outside_the_root_stay_good(boxes: NodeProcess, tmp_path: Path) -> None:  # noqa: F811
+def test_links_in_an_output_directory_outside_the_root_stay_good(boxes: NodeProcess, tmp_path: Path) -> None:
     """As dockerOutputDirectory has it: the container's absolute paths mean nothing on this machine."""
     (tmp_path / "f").write_text("input\n")
     script = (
@@ -113,3 +114,32 @@ def test_links_in_an_output_directory_outside_the_root_stay_good(boxes: NodeProc
     for name in ("r,1:2", "absolute", "sub/relative", "sub/up"):
         assert (out / name).read_text() == "x\n", name
     assert (out / "input").read_text() == (out / "outside").read_text() == "input\n"
+
+
+@pytest.mark.podman
+def test_a_link_to_the_images_own_file_is_not_one_of_ours(boxes: NodeProcess, tmp_path: Path) -> None:
+    """Absolute, relative, by way of another link: what it led to is gone with the container."""
+    (tmp_path / "in").mkdir()
+    up = "../" * 40
+    script = (
+        f"ln -s /etc/passwd absolute; ln -s {up}etc/passwd relative; ln -s /etc folder; mkdir sub;"
+        f" ln -s folder/passwd chain; ln -s {ROOT}/in/d d; ln -s d/{up}etc/passwd over; echo x >own;"
+        f" ln -s /etc/passwd sub/deep; ln -s ../own sub/own; ln -s /etc/passwd {ROOT}/t; ln -s {ROOT}/t twice"
+    )
+    request = Request(sh(script)).data(f"{ROOT}/in/d", (tmp_path / "in").as_uri()).output(tmp_path / "out")
+    boxes.completed(request)
+    out = tmp_path / "out"
+    for name in ("absolute", "relative", "folder", "chain", "over", "sub/deep", "twice"):
+        assert not (out / name).exists(), name
+        assert "file-of-the-container-image" in str((out / name).readlink()), name
+    assert (out / "sub/own").read_text() == "x\n"
+    assert (out / "d").resolve() == tmp_path / "in"
+
+
+@pytest.mark.podman
+def test_a_link_in_place_of_the_output_directory_is_not_followed(boxes: NodeProcess, tmp_path: Path) -> None:
+    request = Request(sh(f"cd /; rm -rf {ROOT}/out; ln -s /etc {ROOT}/out")).output(tmp_path / "out")
+    failed = boxes.run(request)
+    assert failed["phase"] == "FAILED"
+    assert "the command put a link in its place" in texts(failed)
+    assert not (tmp_path / "out").exists()

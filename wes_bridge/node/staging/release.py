@@ -16,6 +16,9 @@ from wes_bridge.node.staging.file import copy, drop_rights, file_path
 from wes_bridge.node.staging.plan import Kind, Tree
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
 
+OF_THE_IMAGE = "/nonexistent/file-of-the-container-image"
+"""Where links lead that led to a file of a container's own."""
+
 
 def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None:
     """Transfer all outputs of a session. Blocks; may be called again after a crash.
@@ -43,7 +46,11 @@ def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None
             if not links:
                 _show_mounted(tree, path)
             if kind == stat.S_IFDIR or (kind == stat.S_IFLNK and source.is_dir()):
-                _settle_links(tree, source)
+                if kind == stat.S_IFLNK and not links:
+                    raise ValueError("the command put a link in its place")
+                _settle_links(tree, source, links)
+                if not links:
+                    _break_foreign_links(source, _sources(tree))
             elif kind == stat.S_IFREG:
                 drop_rights(str(source), source.lstat().st_mode)
             scheme = schemes.get(location)
@@ -166,20 +173,20 @@ def _show_mounted(tree: Tree, output: str) -> None:
         target.symlink_to(entry.source)
 
 
-def _settle_links(tree: Tree, top: Path, folder: Path | None = None) -> None:
+def _settle_links(tree: Tree, top: Path, links: bool, folder: Path | None = None) -> None:
     """Make all links in ``folder`` (default: ``top``) and below good for when ``top`` has moved, and let no
     program keep the rights of the node's user."""
     with os.scandir(folder or top) as entries:
         for entry in list(entries):
             if entry.is_symlink():
-                _settle(tree, top, Path(entry.path))
+                _settle(tree, top, Path(entry.path), links)
             elif entry.is_dir(follow_symlinks=False):
-                _settle_links(tree, top, Path(entry.path))
+                _settle_links(tree, top, links, Path(entry.path))
             else:
                 drop_rights(entry.path, entry.stat(follow_symlinks=False).st_mode)
 
 
-def _settle(tree: Tree, top: Path, link: Path) -> None:
+def _settle(tree: Tree, top: Path, link: Path, links: bool) -> None:
     """Make one link good for when ``top`` has moved and the rest of the session is gone."""
     raw = link.readlink()
     there = Path(os.path.normpath(link.parent / _here(tree, str(raw))))
@@ -195,13 +202,35 @@ def _settle(tree: Tree, top: Path, link: Path) -> None:
     if wanted == raw:
         return
     if wanted is None:
-        if not there.exists():
-            return
+        if not there.exists() or (not links and not there.resolve().is_relative_to(fs)):
+            return  # by way of a link that a container's command made, to somewhere on this machine
         link.unlink()
         copy(there.resolve(), link)
         return
     link.unlink()
     link.symlink_to(wanted)
+
+
+def _sources(tree: Tree) -> list[Path]:
+    """What the session was given to see of this machine, without links."""
+    return [entry.source.resolve() for entry in tree.entries.values() if entry.kind is Kind.LINK]
+
+
+def _break_foreign_links(top: Path, sources: list[Path]) -> None:
+    """Let no link of a container's output lead to files of this machine: it meant those of its image, which
+    are gone with it. It then leads nowhere, by a name that says why."""
+    real_top = top.resolve()
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            link = Path(folder, name)
+            if not link.is_symlink():
+                continue
+            raw, there = link.readlink(), Path(os.path.realpath(link))
+            inside = not raw.is_absolute() and there.is_relative_to(real_top)
+            if inside or (raw.is_absolute() and any(map(there.is_relative_to, sources))):
+                continue
+            link.unlink()
+            link.symlink_to(f"{OF_THE_IMAGE}/{str(raw).lstrip('/')}")
 
 
 def _here(tree: Tree, target: str) -> Path:
