@@ -38,6 +38,7 @@ steps:
       inputs: {said: {type: File, inputBinding: {}}}
       outputs: {set: {type: Directory, outputBinding: {glob: set}}}
 """
+pytestmark = pytest.mark.slow
 NODES = [{"name": "here", "platforms": ["process"], "sandbox": "none"}]
 
 
