@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,32 @@ steps:
       inputs: {said: {type: File, inputBinding: {}}}
       outputs: {set: {type: Directory, outputBinding: {glob: set}}}
 """
+pytestmark = pytest.mark.slow
+Start = Callable[[Path], Service]
 NODES = [{"name": "here", "platforms": ["process"], "sandbox": "none"}]
 
 
-def begin(folder: Path, state: Path) -> tuple[Service, str]:
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts services in a state folder; those a test leaves are stopped."""
+    started: list[Service] = []
+
+    def one(state: Path) -> Service:
+        started.append(Service(state, {"nodes": NODES}))
+        return started[-1]
+
+    yield one
+    for service in started:
+        if service.process.poll() is None:
+            service.stop()
+
+
+def begin(start: Start, folder: Path, state: Path) -> tuple[Service, str]:
     """A service that has done a run, and the run's id."""
     (folder / "before").mkdir()
     (folder / "w.cwl").write_text(WORKFLOW)
     (folder / "word.txt").write_text("hello\n")
-    service = Service(state, {"nodes": NODES})
+    service = start(state)
     log = service.run(folder / "w.cwl", {"word": {"class": "File", "location": str(folder / "word.txt")}})
     assert log["state"] == "COMPLETE", log["run_log"]
     return service, log["run_id"]
@@ -70,15 +88,15 @@ def is_as_before(service: Service, run_id: str, folder: Path) -> None:
     service.client.delete(again)
 
 
-def test_runs_of_a_state_folder_that_is_spelled_otherwise_and_moved(tmp_path: Path) -> None:
-    service, run_id = begin(tmp_path, tmp_path / "before" / ".." / "before" / "st")
+def test_runs_of_a_state_folder_that_is_spelled_otherwise_and_moved(start: Start, tmp_path: Path) -> None:
+    service, run_id = begin(start, tmp_path, tmp_path / "before" / ".." / "before" / "st")
     service.stop()
     (tmp_path / "link").symlink_to("before")
-    service = Service(tmp_path / "link" / "st", {"nodes": NODES})
+    service = start(tmp_path / "link" / "st")
     is_as_before(service, run_id, tmp_path / "linked")
     service.stop()
     shutil.move(tmp_path / "before" / "st", tmp_path / "after")
-    service = Service(tmp_path / "after", {"nodes": NODES})
+    service = start(tmp_path / "after")
     is_as_before(service, run_id, tmp_path / "moved")
     service.stop()
 
@@ -108,11 +126,11 @@ def as_stored_before(state: Path, run_id: str) -> None:
     database.close()
 
 
-def test_runs_of_a_database_with_whole_urls(tmp_path: Path) -> None:
-    service, run_id = begin(tmp_path, tmp_path / "before" / "st")
+def test_runs_of_a_database_with_whole_urls(start: Start, tmp_path: Path) -> None:
+    service, run_id = begin(start, tmp_path, tmp_path / "before" / "st")
     service.stop()
     as_stored_before(tmp_path / "before" / "st", run_id)
-    service = Service(tmp_path / "before" / "st", {"nodes": NODES})
+    service = start(tmp_path / "before" / "st")
     is_as_before(service, run_id, tmp_path / "out")
     service.stop()
 
@@ -151,9 +169,9 @@ steps:
 """
 
 
-def test_a_run_that_had_not_ended_goes_on_where_its_state_is_now(tmp_path: Path) -> None:
+def test_a_run_that_had_not_ended_goes_on_where_its_state_is_now(start: Start, tmp_path: Path) -> None:
     (tmp_path / "w.cwl").write_text(UNFINISHED)
-    service = Service(tmp_path / "before", {"nodes": NODES})
+    service = start(tmp_path / "before")
     run_id = service.client.submit(tmp_path / "w.cwl", {"flag": str(tmp_path / "flag")})
     seen: dict[str, str] = {}
 
@@ -168,7 +186,7 @@ def test_a_run_that_had_not_ended_goes_on_where_its_state_is_now(tmp_path: Path)
     made = (tmp_path / "before" / "workspace" / run_id / "tasks" / task["id"] / "out" / "made").read_text()
     service.stop()
     shutil.move(tmp_path / "before", tmp_path / "after")
-    service = Service(tmp_path / "after", {"nodes": NODES})
+    service = start(tmp_path / "after")
     (tmp_path / "flag").touch()
     service.client.wait(run_id, timeout=120)
     log = service.client.run(run_id)

@@ -199,3 +199,14 @@ def test_what_a_command_leaves_in_a_directory_comes_along(service: Service, tmp_
     names = {".hidden", "f", "hard", "soft", "zero", "empty", "locked", "locked/g", "alias", "alias/g"}
     assert found == names
     assert (tmp_path / "out" / "d" / "alias" / "g").read_text() == "y\n"
+
+
+def test_some_outputs_can_be_had_without_a_large_one_beside_them(service: Service, tmp_path: Path) -> None:
+    command = "mkdir d; truncate -s 60M d/a; for n in $(seq 20); do echo $n >d/z$n; done"
+    log = run(service, tmp_path, tool(command, {"d": a("Directory", "d")}))
+    assert log["state"] == "COMPLETE", log["run_log"]
+    small = [entry for entry in log["outputs"]["d"]["listing"] if entry["basename"] != "a"]
+    got = service.client.download(log["run_id"], tmp_path / "out", outputs={"small": small})
+    texts = {Path(entry["path"]).name: Path(entry["path"]).read_text() for entry in got["small"]}
+    assert texts == {f"z{n}": f"{n}\n" for n in range(1, 21)}
+    assert not list((tmp_path / "out").rglob("a"))

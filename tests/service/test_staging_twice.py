@@ -122,3 +122,12 @@ def test_literals_in_the_working_directory_of_a_tool_that_runs_many_times(
     assert [Path(item["path"]).read_text() for item in texts] == [
         f"hellotop{name}.txt\ndeep\nnote\n" for name in "abc"
     ]
+
+
+def test_one_secondary_file_of_two_primaries_is_beside_both(service: Service, tmp_path: Path) -> None:
+    bam = files(tmp_path)
+    (tmp_path / "y.bam").write_text("y")
+    other = bam | {"location": str(tmp_path / "y.bam")}
+    inputs, params = {"f": "File", "g": "File"}, {"f": bam, "g": other}
+    found = seen(service, tmp_path, inputs, [], params, "$(inputs.f.dirname)", "$(inputs.g.dirname)")
+    assert found == ". ./x.bam ./x.bam.bai . ./x.bam.bai ./y.bam"
