@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.cli.conftest import Command
+from wes_bridge.cli import runner
 from wes_bridge.cli.checking import check
+from wes_bridge.cli.main import cli
+from wes_bridge.model.run_options import OptionsError, run_options
 
 ECHO = "{class: CommandLineTool, baseCommand: echo, inputs: {x: Any}, outputs: {o: stdout}, stdout: o.txt}"
 HEAD = "cwlVersion: v1.2\nclass: Workflow\nrequirements: {ScatterFeatureRequirement: {}}\ninputs: {}\n"
@@ -97,3 +101,26 @@ def test_inputs_are_checked_as_a_run_checks_them(tmp_path: Path, monkeypatch: py
     checked = check("t.cwl", "job.yml")
     assert checked.problems == []
     assert any("'m'" in text for text in checked.warnings), checked
+
+
+def test_skip_schemas_goes_with_the_run() -> None:
+    call = runner.parse(["--skip-schemas", "--engine", "reuse=on", "w.cwl"])
+    assert runner._engine(call) == {"skip_schemas": "on", "reuse": "on"}
+    assert call.ignored == []
+    assert run_options({"skip_schemas": "on"}).skip_schemas
+    assert not run_options({}).skip_schemas
+    with pytest.raises(OptionsError, match="skip_schemas: 'maybe' is neither on nor off"):
+        run_options({"skip_schemas": "maybe"})
+
+
+def test_validate_skips_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.cwl").write_text(
+        'cwlVersion: v1.2\nclass: CommandLineTool\n$schemas: ["http://127.0.0.1:9/gone.ttl"]\n'
+        "baseCommand: echo\ninputs: {}\noutputs: {}\n"
+    )
+    done = CliRunner().invoke(cli, ["validate", "t.cwl"])
+    assert done.exit_code == 0
+    assert "gone.ttl" in done.output
+    done = CliRunner().invoke(cli, ["validate", "--skip-schemas", "t.cwl"])
+    assert (done.exit_code, done.output) == (0, "t.cwl is valid\n")

@@ -66,6 +66,12 @@ def test_no_number() -> None:
     assert math.isnan(parse_document("t: .NaN", "job.yml").data["t"])
 
 
+@pytest.mark.parametrize("text", ["0x_", "0o_", "9" * 5000])
+def test_a_number_that_cannot_be_read_has_its_line(text: str) -> None:
+    with pytest.raises(BundleError, match=r"job\.yml:2: '\w{3,40}' cannot be read as a number"):
+        parse_document(f"a: 1\nt: {text}\n", "job.yml")
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", "[1, .inf]", "{x: .inf}"])
 def test_what_json_cannot_say_is_refused_with_its_line(tmp_path: Path, text: str, shared: bool) -> None:

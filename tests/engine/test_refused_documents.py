@@ -143,6 +143,25 @@ def test_odd_documents_are_refused_by_name(folder: Folder, field: str) -> None:
     assert "w.cwl" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"), [("Any", "everything but null"), ('"int[]"', "array"), ("File", "File")]
+)
+def test_null_for_an_input_that_takes_none_is_told_as_that(folder: Folder, kind: str, words: str) -> None:
+    folder.write("t.cwl", "cwlVersion: v1.2\n" + TOOL.replace("inputs: {}", f"inputs: {{x: {kind}}}"))
+    told = refusal(folder, "t.cwl", {"x": None})
+    assert "t.cwl:4:" in told
+    assert "'x'" in told
+    assert "non-null" in told
+    assert words in told
+    assert "given null" not in refusal(folder, "t.cwl", {})
+
+
+@pytest.mark.parametrize("kind", ["Any?", '"null"', "{type: int, default: 3}", "[int, 'null']"])
+def test_null_is_taken_where_it_may_be(folder: Folder, kind: str) -> None:
+    folder.write("t.cwl", "cwlVersion: v1.2\n" + TOOL.replace("inputs: {}", f"inputs: {{x: {kind}}}"))
+    assert folder.load("t.cwl", {"x": None}).job_order["x"] in (None, 3)
+
+
 GRAPH = """
 cwlVersion: v1.2
 $graph:

@@ -87,7 +87,12 @@ class _Builder:
 
     def build(self, node: Any) -> Any:
         if isinstance(node, yaml.ScalarNode):
-            return _scalar(node)
+            try:
+                return _scalar(node)
+            except ValueError as error:  # 0x_, or more digits than Python reads
+                raise BundleError(
+                    f"{self._where(node)}: {node.value[:40]!r} cannot be read as a number"
+                ) from error
         if id(node) in self._built:
             return self._built[id(node)]
         if id(node) in self._open:

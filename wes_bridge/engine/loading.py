@@ -32,7 +32,7 @@ from cwltool.utils import (
 )
 from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import Loader
-from schema_salad.sourceline import cmap
+from schema_salad.sourceline import SourceLine, cmap
 from schema_salad.validate import validate_ex
 
 from wes_bridge.data.workspace import url_path
@@ -235,6 +235,7 @@ def _complete(process: Process, job_order: JobOrder, files: RunFsAccess, attachm
         if name != "id" or not _declares(process, "id"):
             job_order.pop(name, None)
     visit_files_directories(job_order, path_to_loc)
+    _refuse_null(process, job_order)
     fill_in_defaults(process.tool["inputs"], job_order, files)
     job_order = plain(job_order)
     visit_files_directories(job_order, lambda item: _find_or_refuse(files, attachments, item))
@@ -244,6 +245,21 @@ def _complete(process: Process, job_order: JobOrder, files: RunFsAccess, attachm
     adjustDirObjs(job_order, trim_listing)
     normalizeFilesDirs(job_order)
     return job_order
+
+
+def _refuse_null(process: Process, job_order: JobOrder) -> None:
+    """An input that is given null is not missing, as cwltool says: its type does not take null."""
+    for port in process.tool["inputs"]:
+        name = shortname(port["id"])
+        if name in job_order and job_order[name] is None and "default" not in port:
+            kinds = port["type"] if isinstance(port["type"], list) else [port["type"]]
+            if "null" not in kinds:
+                any_ = "Any, which takes everything but null"
+                what = any_ if kinds == ["Any"] else json.dumps(port["type"])
+                raise SourceLine(port, "type", WorkflowException).makeError(
+                    f"Missing required input parameter {name!r}: it is given null and must be non-null,"
+                    f" since its type is {what}"
+                )
 
 
 def check_outputs(process: Process, outputs: JobOrder) -> None:
