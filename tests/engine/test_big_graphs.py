@@ -154,7 +154,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Tools that were built, in order."""
     found: list[str] = []
-    begin = tools.BridgeTool.__init__
+    begin: Any = tools.BridgeTool.__init__
 
     def noted(self: Any, document: Any, context: Any) -> None:
         found.append(document["id"].rpartition("#")[2])
