@@ -466,7 +466,7 @@ CHAIN = (
 GRAPHS = (
     "Time of the whole command with its output checked, as in scatter-1000: a workflow in the shape of"
     " Montage's (harness/montage.py), whose steps run eight tools of one packed document and take up to"
-    " hundreds of files each. All sides have run the smallest such graph before; each round is all sizes by each"
+    " hundreds of files each. All sides have run the smallest such graph before; a round is all sizes by each"
     " side in turn, without the largest for cwltool." + _SANDBOX
 )
 WIDE = (
