@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from harness.montage import montage as graph
+
 VERSION = "v1.2"
 
 
@@ -72,6 +74,13 @@ def chain(folder: Path, length: int) -> Work:
     folder.joinpath("source.txt").write_text("a line to hand on\n")
     job = {"source": {"class": "File", "location": "source.txt"}}
     return _write(folder, f"chain-{length}", workflow, job, 1)
+
+
+def montage(folder: Path, size: int) -> Work:
+    """A graph in the shape of Montage's with about ``size`` steps; how many it has is in the file's name."""
+    document = graph(size)
+    steps = len(document["$graph"][-1]["steps"])
+    return _write(folder, f"montage-{steps}", document, {}, 1)
 
 
 def _echo() -> dict[str, Any]:

@@ -160,29 +160,74 @@ def chain(bench: Bench) -> Result:
     return result
 
 
+def graphs(bench: Bench) -> Result:
+    """Graphs in the shape of Montage's: cwltool --parallel, and our runner; the largest one by ours alone."""
+    result = Result(bench.name, GRAPHS)
+    small, *works = (documents.montage(bench.documents, size) for size in (0, *bench.options.sizes.graphs))
+    with contextlib.ExitStack() as stack:
+        sides = _runners(bench, stack, result, ["--parallel"])
+        _warm_up(result, sides, small)
+        for number in range(bench.rounds):
+            for side in _turned(sides, number):
+                for work in works if side.name == OURS else works[:-1]:
+                    with _reported(result, side.name, sides, side):
+                        what = f"{side.what}, {_steps_of(work)}"
+                        result.figure(side.name, what).samples.append(side.run(work))
+                        side.settle()
+                        bench.say(f"round {number + 1}: {side.name} {_last(result, side.name)}")
+                    if side not in sides:
+                        break
+    for work, limit in zip(works, (0.15, 0.08), strict=False):
+        result.compare(f"{_WHOLE}, {_steps_of(work)}", OURS, limit)
+    _compare_largest(result, works)
+    return result
+
+
+def _steps_of(work: Work) -> str:
+    return f"{work.workflow.stem.rpartition('-')[2]} steps"
+
+
+def _compare_largest(result: Result, works: list[Work]) -> None:
+    smaller, larger = (f"{_WHOLE}, {_steps_of(work)}" for work in works[-2:])
+    found = [result.measured(what).get(OURS) for what in (larger, smaller)]
+    if found[0] and found[1]:
+        ratio = found[0].median / found[1].median
+        result.verdicts.append(Verdict(f"{OURS}: {larger} / {smaller}", ratio, 3.5))
+
+
 def _race(bench: Bench, result: Result, work: Work, small: Work, options: list[str]) -> None:
     """Time cwltool and our runner on ``work`` in turns, after each has done ``small``."""
     with contextlib.ExitStack() as stack:
-        sides: list[_Command] = []
-        with _reported(result, OURS):
-            server = stack.enter_context(ours(bench.place(OURS), _PLAIN))
-            sides.append(_our_runner(bench, server))
-            if shutil.which("bwrap"):
-                server = stack.enter_context(ours(bench.place(f"{OURS}-sandboxed")))
-                sides.append(_our_runner(bench, server, _SANDBOXED))
-        if "cwltool" not in bench.options.without:
-            with _reported(result, "cwltool"):
-                sides.append(_cwltool(bench, options))
-        for side in list(sides):
-            with _reported(result, side.name, sides, side):
-                side.run(small)
-                side.settle()
+        sides = _runners(bench, stack, result, options)
+        _warm_up(result, sides, small)
         for number in range(bench.rounds):
             for side in _turned(sides, number):
                 with _reported(result, side.name, sides, side):
                     result.figure(side.name, side.what).samples.append(side.run(work))
                     side.settle()
                     bench.say(f"round {number + 1}: {side.name} {_last(result, side.name)}")
+
+
+def _runners(bench: Bench, stack: contextlib.ExitStack, result: Result, options: list[str]) -> list[_Command]:
+    """Our runner with plain processes and, where it can be, as it comes; and cwltool."""
+    sides: list[_Command] = []
+    with _reported(result, OURS):
+        server = stack.enter_context(ours(bench.place(OURS), _PLAIN))
+        sides.append(_our_runner(bench, server))
+        if shutil.which("bwrap"):
+            server = stack.enter_context(ours(bench.place(f"{OURS}-sandboxed")))
+            sides.append(_our_runner(bench, server, _SANDBOXED))
+    if "cwltool" not in bench.options.without:
+        with _reported(result, "cwltool"):
+            sides.append(_cwltool(bench, options))
+    return sides
+
+
+def _warm_up(result: Result, sides: list[_Command], small: Work) -> None:
+    for side in list(sides):
+        with _reported(result, side.name, sides, side):
+            side.run(small)
+            side.settle()
 
 
 @dataclass(frozen=True)
@@ -418,6 +463,12 @@ CHAIN = (
     "Time of the whole command with its output checked: cwltool --quiet, and wes-bridge-runner --quiet --wes"
     " URL with a service that is running already. Both have run a chain of two before. In turns." + _SANDBOX
 )
+GRAPHS = (
+    "Time of the whole command with its output checked, as in scatter-1000: a workflow in the shape of"
+    " Montage's (harness/montage.py), whose steps run eight tools of one packed document and take up to"
+    " hundreds of files each. All sides have run the smallest such graph before; a round is all sizes by each"
+    " side in turn, without the largest for cwltool." + _SANDBOX
+)
 WIDE = (
     "Time of wes-bridge-runner, as in scatter-1000: one of the narrow and one of the wide scatter in each"
     " round, all through one service. Memory is the sum of the resident sizes of the service's processes"
@@ -436,6 +487,7 @@ MEASURES: dict[str, Callable[[Bench], Result]] = {
     "one-echo": one_echo,
     "scatter-1000": scatter,
     "chain-50": chain,
+    "graphs": graphs,
     "scatter-10000": wide_scatter,
     "waiting-500": waiting,
     "status-rate": status_rate,

@@ -1,10 +1,10 @@
-"""A graph in the shape of Montage's: images of a piece of sky in three bands, fitted to each other and added up.
+"""A graph in the shape of Montage's: images of the sky in three bands, fitted to each other and added up.
 
 Each image is projected; each pair of neighbours is compared; all comparisons of a band give one model of the
-background, which is taken off each image; the images are added, and the bands become one picture. That is the
-shape of many pipelines: wide, narrow for a moment, wide again, with files that hundreds of steps make for one.
-What the programs compute is left out: each says one word, so that the time is the engine's. The counts are
-those of real executions (about five comparisons an image); no document of theirs is used.
+background, which is taken off each image; the images are added, and the bands become one picture. That is
+the shape of many pipelines: wide, narrow for a moment, wide again, with files that hundreds of steps make for
+one. What the programs compute is left out: each says one word, so that the time is the engine's. The counts
+are like those of real executions (about five comparisons an image); no document of theirs is used.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ Tile = tuple[int, int]
 def montage(size: int) -> dict[str, Any]:
     """A packed document whose workflow has at most ``size`` steps, as near as whole columns of images come.
 
-    Args:
-        size: 100 at least.
+    The smallest one has 103.
     """
     columns = 1
     while len(_steps(columns + 1)) <= size:

@@ -13,13 +13,28 @@ BENCHMARKS = {
     "one-echo": "submit to COMPLETE of a tool that says one word, through each WES server",
     "scatter-1000": "a 1,000-wide scatter of echo: cwltool --parallel, and wes-bridge-runner",
     "chain-50": "50 times cat, one after the other: cwltool, and wes-bridge-runner",
+    "graphs": "graphs of 610, 1,672 and 4,858 steps: cwltool --parallel (not the last), wes-bridge-runner",
     "scatter-10000": "a 10,000-wide scatter: its time in 1,000-wide ones, and the service's memory",
     "waiting-500": "500 runs that wait: memory for each, and processor time while nothing happens",
     "status-rate": "GET /runs/{id}/status of each WES server, as fast as one client can ask",
 }
 PEERS = ("cwltool", "wes-service", "sapporo", "toil")
-ROUNDS = {"one-echo": 10, "scatter-1000": 5, "chain-50": 10, "scatter-10000": 2, "status-rate": 5}
-QUICK_ROUNDS = {"one-echo": 2, "scatter-1000": 1, "chain-50": 2, "scatter-10000": 1, "status-rate": 2}
+ROUNDS = {
+    "one-echo": 10,
+    "scatter-1000": 5,
+    "chain-50": 10,
+    "graphs": 1,
+    "scatter-10000": 2,
+    "status-rate": 5,
+}
+QUICK_ROUNDS = {
+    "one-echo": 2,
+    "scatter-1000": 1,
+    "chain-50": 2,
+    "graphs": 1,
+    "scatter-10000": 1,
+    "status-rate": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,7 @@ class Sizes:
 
     Attributes:
         scatter, wide, chain: elements of the two scatters, steps of the chain.
+        graphs: steps of the graphs, at most; cwltool is not given the last.
         waiting: runs that wait at once.
         idle: seconds processor time is measured while they wait.
         calls: seconds of asking, for status-rate.
@@ -36,12 +52,13 @@ class Sizes:
     scatter: int = 1000
     wide: int = 10_000
     chain: int = 50
+    graphs: tuple[int, ...] = (619, 1738, 5000)
     waiting: int = 500
     idle: float = 20.0
     calls: float = 3.0
 
 
-QUICK = Sizes(scatter=40, wide=400, chain=5, waiting=20, idle=4.0, calls=0.5)
+QUICK = Sizes(scatter=40, wide=400, chain=5, graphs=(103, 260, 440), waiting=20, idle=4.0, calls=0.5)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.loading import LoadedRun, load
 from wes_bridge.engine.plan.expand import Expansion
+from wes_bridge.engine.plan.timeline import schedule
 from wes_bridge.engine.walk import Finished, Walk
+from wes_bridge.model.run_plan import Chosen, PlannedStep
 
 LINEAR = 2.5
 """The last half of 4 n steps adds twice what the last half of 2 n adds; in a square it adds four times."""
@@ -125,6 +127,24 @@ def test_twice_the_steps_are_twice_the_work_to_plan_and_to_walk(tmp_path: Path, 
     assert_linear(walk, 40)
 
 
+def test_twice_the_rows_are_twice_the_work_to_put_in_time() -> None:
+    def work(size: int) -> int:
+        steps = [
+            PlannedStep(
+                name=f"s{n}", places=[f"s{n}"], count=1, certainty="known", after=[f"s{n - 1}"] * (n > 0)
+            )
+            for n in range(size)
+        ]
+        for step in steps:
+            step.chosen = Chosen(node="a", reason="", wait=1.0, duration=2.0, releasing=0.0)
+        with Work() as counted:
+            end = schedule(steps)
+        assert end == 3.0 * size
+        return counted.calls
+
+    assert_linear(work, 40)
+
+
 def test_twice_the_files_are_twice_the_work(tmp_path: Path) -> None:
     def work(size: int) -> int:
         path = graphs.files_of_tools(tmp_path / str(size), size)
@@ -154,7 +174,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Tools that were built, in order."""
     found: list[str] = []
-    begin = tools.BridgeTool.__init__
+    begin: Any = tools.BridgeTool.__init__
 
     def noted(self: Any, document: Any, context: Any) -> None:
         found.append(document["id"].rpartition("#")[2])

@@ -17,6 +17,7 @@ from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.process import Process, shortname
 from cwltool.stdfsaccess import StdFsAccess
 from cwltool.update import ORIGINAL_CWLVERSION
+from cwltool.utils import aslist
 from cwltool.workflow import Workflow
 from schema_salad.exceptions import ValidationException
 
@@ -26,7 +27,7 @@ from wes_bridge.engine.hints import preferences_of
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.plan.expressions import Expressions
 from wes_bridge.engine.plan.links import all_known, linked, with_defaults
-from wes_bridge.engine.plan.order import StepsInOrder
+from wes_bridge.engine.plan.order import InOrder
 from wes_bridge.engine.plan.scatter import elements, gathered, one_of_many, widths
 from wes_bridge.engine.plan.sketch import sketch
 from wes_bridge.engine.plan.unknown import Unknown, is_known, sources_of, unknown_of
@@ -148,7 +149,7 @@ class Expansion:
         state: dict[str, Any] = {
             port["id"]: inputs.get(shortname(port["id"])) for port in process.tool["inputs"]
         }
-        steps = StepsInOrder(process.steps, state)
+        steps = InOrder(((step, _sources(step)) for step in process.steps), state)
         for step in steps:
             made = self._guarded(process, step, state, where)
             state |= made
@@ -328,6 +329,10 @@ class Expansion:
             else value
             for key, value in inputs.items()
         }
+
+
+def _sources(step: Any) -> set[str]:
+    return {source for port in step.tool["inputs"] for source in aslist(port.get("source", []))}
 
 
 def _at(where: Where, name: str, index: str) -> Where:

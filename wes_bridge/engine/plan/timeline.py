@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wes_bridge.engine.plan.order import InOrder
 from wes_bridge.model.run_plan import PlannedStep
 
 
@@ -20,19 +21,22 @@ def schedule(steps: Sequence[PlannedStep]) -> float | None:
     by_name: dict[str, list[PlannedStep]] = {}
     for step in steps:
         by_name.setdefault(step.name, []).append(step)
-    done: set[str] = set()
-    waiting = list(by_name)
-    while waiting:
-        ready = [name for name in waiting if _waits_for(by_name, name) <= done] or waiting[:1]
-        for name in ready:
-            before = _ends([one for other in _waits_for(by_name, name) for one in by_name[other]])
-            for step in by_name[name]:
-                _place(step, before)
-        done.update(ready)
-        waiting = [name for name in waiting if name not in done]
+    waits = {name: _waits_for(by_name, name) for name in by_name}
+    order = InOrder(waits.items())
+    for name in order:
+        _place_all(by_name, name, waits[name])
+        order.add([name])
+    for name in order.waiting:  # they wait for each other
+        _place_all(by_name, name, waits[name])
     end = _ends(steps)
     _mark(steps, by_name, end)
     return end
+
+
+def _place_all(by_name: dict[str, list[PlannedStep]], name: str, after: set[str]) -> None:
+    before = _ends([one for other in after for one in by_name[other]])
+    for step in by_name[name]:
+        _place(step, before)
 
 
 def _waits_for(by_name: dict[str, list[PlannedStep]], name: str) -> set[str]:
