@@ -110,6 +110,17 @@ def test_expressions_are_stopped_from_outside() -> None:
     assert not _burning(), before
 
 
+def test_its_process_knows_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WES_BRIDGE_PRIVATE_TOKEN", "secret")
+    for child in _evaluators():
+        child.kill()
+        child.wait(20)
+    assert evaluate("$(1 + 1)") == 2
+    assert _evaluators()
+    for child in _evaluators():
+        assert "secret" not in str(child.environ())
+
+
 def test_a_process_that_was_killed_is_replaced_and_told() -> None:
     assert evaluate("$(1 + 1)") == 2
     with ThreadPoolExecutor(1) as threads:
