@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import json
+import re
 from typing import Any
 
 from cwl_utils.errors import JavascriptException
@@ -18,6 +19,10 @@ from cwl_utils.types import CWLOutputType
 from wes_bridge.engine.js_processes import EvaluationError, Evaluators, Stopper
 
 _CONSOLE = "var console={log:function(){},error:function(){},warn:function(){},info:function(){}};"
+_NESTED = 500
+"""Levels of lists and objects that a value may have: Python's stack, and so cwltool, ends at a thousand."""
+_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(?P<open>[\[{])|(?P<close>[\]}])')
+"""In JSON; those in strings are skipped."""
 _evaluators = Evaluators()
 _stopper: contextvars.ContextVar[Stopper | None] = contextvars.ContextVar("stopper", default=None)
 
@@ -47,12 +52,21 @@ class QuickJSEngine(NodeJSEngine):
                 timeout,
                 _stopper.get(),
             )
-            return json.loads(result) if result is not None else None
+            return _parsed(result) if result is not None else None
         except EvaluationError as error:
             raise JavascriptException(f"{error}\nin the JavaScript expression: {scan}") from error
-        except RecursionError:
-            problem = f"its value is nested too deeply\nin the JavaScript expression: {scan}"
-            raise JavascriptException(problem) from None
+
+
+def _parsed(text: str) -> CWLOutputType | None:
+    """The JSON's value, unless who walks through it would run out of stack."""
+    if text.count("[") + text.count("{") > _NESTED:
+        depth = 0
+        for found in _BRACKETS.finditer(text):
+            depth += (found.lastgroup == "open") - (found.lastgroup == "close")
+            if depth > _NESTED:
+                raise EvaluationError(f"its value is nested too deeply, in more than {_NESTED} levels")
+    value: CWLOutputType | None = json.loads(text)
+    return value
 
 
 def stop_with(stopper: Stopper) -> None:

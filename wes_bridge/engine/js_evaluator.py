@@ -8,6 +8,7 @@ no other module of ours is imported, and the process knows neither CWL nor our e
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import struct
@@ -65,7 +66,10 @@ def _limit(what: int, amount: int) -> None:
     most = resource.getrlimit(what)[1]
     if most != resource.RLIM_INFINITY:
         amount = min(amount, most)
-    resource.setrlimit(what, (amount, most if what == resource.RLIMIT_CPU else amount))
+    with contextlib.suppress(
+        ValueError, OSError
+    ):  # macOS does not limit all of this; QuickJS still does its part
+        resource.setrlimit(what, (amount, most if what == resource.RLIMIT_CPU else amount))
 
 
 def _context(engine: Any) -> Any:

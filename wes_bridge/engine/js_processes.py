@@ -63,11 +63,10 @@ class Stopper:
 
     def stop(self) -> None:
         """End them."""
-        with self._lock:
+        with self._lock:  # held meanwhile: a process that is given back may be somebody else's next
             self._stopped = True
-            busy = list(self._busy)
-        for process in busy:
-            process.stop()
+            for process in self._busy:
+                process.stop()
 
     def _begin(self, process: _Process) -> None:
         with self._lock:
