@@ -17,6 +17,8 @@ from wes_bridge.data.readable import Readable
 from wes_bridge.engine.errors import unexpected
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
+_ANNOUNCING = ("Exception on step ", "Unexpected exception")
+"""cwltool's words before it tells what went wrong, which it then does."""
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
 
 
@@ -86,10 +88,13 @@ class RunLog:
         _current.set(self)
 
 
-class _ToRunLog(logging.Handler):
+class ToRunLog(logging.Handler):
+    """Writes records to the log of the run that the current context works for."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
         log = _current.get()
-        if log is not None:
+        if log is not None and not record.getMessage().startswith(_ANNOUNCING):
             log.write(record.levelno, _text(record))
 
 
@@ -105,6 +110,6 @@ def install() -> None:
     """Send cwltool's log records to the current run's log and nowhere else, once per process."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        logger.handlers = [_ToRunLog(logging.INFO)]
+        logger.handlers = [ToRunLog(logging.INFO)]
         logger.setLevel(logging.INFO)
         logger.propagate = False
