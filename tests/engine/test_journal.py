@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,13 @@ OTHER = {
     "success_codes": [0, 1],
     "rewrite": [],
 }
-SAME = {"name": "other", "output_url": "file:///x", "stdout_url": "file:///y", "stderr_url": "file:///z"}
+SAME: dict[str, Any] = {
+    "name": "other",
+    "output_url": "file:///x",
+    "stdout_url": "file:///y",
+    "stderr_url": "file:///z",
+    "temporary_codes": [75],
+}
 
 
 def test_every_field_is_thought_of() -> None:

@@ -94,7 +94,7 @@ class ToRunLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one."""
         log = _current.get()
-        if log is not None and not record.getMessage().startswith(_ANNOUNCING):
+        if log is not None and not str(record.msg).startswith(_ANNOUNCING):
             log.write(record.levelno, _text(record))
 
 
