@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,17 @@ OTHER = {
     "success_codes": [0, 1],
     "rewrite": [],
 }
-SAME = {"name": "other", "output_url": "file:///x", "stdout_url": "file:///y", "stderr_url": "file:///z"}
-SAME |= {"containers": "never", "left_out": "alpine", "image_is_there": True, "booking": Booking(60)}
-SAME |= {"temporary_codes": [7]}
+SAME: dict[str, Any] = {
+    "name": "other",
+    "output_url": "file:///x",
+    "stdout_url": "file:///y",
+    "stderr_url": "file:///z",
+    "temporary_codes": [75],
+    "containers": "never",
+    "left_out": "alpine",
+    "image_is_there": True,
+    "booking": Booking(60),
+}
 
 
 def test_every_field_is_thought_of() -> None:

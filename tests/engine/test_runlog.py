@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
+import logging
 import shutil
 from pathlib import Path
 
+from wes_bridge.engine import runlog
 from wes_bridge.engine.runlog import RunLog
 
 
@@ -51,3 +54,23 @@ def test_two_who_write_to_one_log_do_not_overwrite_each_other(tmp_path: Path) ->
     assert [line.rpartition(" ")[2] for line in path.read_text().splitlines()] == [
         f"line{number}" for number in range(20)
     ]
+
+
+def test_what_cwltool_leaves_to_a_traceback_is_told_in_words(tmp_path: Path) -> None:
+    """It says "Unhandled exception" and nothing more."""
+    log = RunLog(tmp_path / "stderr", tmp_path)
+    handled = logging.getLogger("tests.runlog")
+    handled.handlers = [runlog.ToRunLog()]
+    contextvars.copy_context().run(_fail, log, handled)
+    (line,) = log.errors
+    assert line.startswith("internal error: KeyError (test_runlog.py, line ")
+    assert "'basename'" in line
+
+
+def _fail(log: RunLog, handled: logging.Logger) -> None:
+    log.activate()
+    handled.error("Exception on step '%s'", "a")
+    try:
+        raise KeyError("basename")
+    except KeyError:
+        handled.exception("Unhandled exception")

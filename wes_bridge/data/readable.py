@@ -33,6 +33,8 @@ class Readable:
 
     def __call__(self, text: str) -> str:
         """A message with the paths that its reader knows."""
+        if "/" not in text and "%" not in text:
+            return text
         text = _URL.sub(lambda found: unquote(found[1]), text)
         text = _SOURCE_LINE.sub(lambda found: _plain(found[0]), text)
         return self._prefix.sub("", text) if self._prefix else text

@@ -20,6 +20,8 @@ from wes_bridge.engine.errors import unexpected
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
 _OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", "nameext", "dirname"))
 """What cwltool says of fields that it has given to a File itself: no user can do anything about it."""
+_ANNOUNCING = ("Exception on step ", "Unexpected exception")
+"""cwltool's words before it tells what went wrong, which it then does."""
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
 
 
@@ -100,10 +102,13 @@ class Overheard(RunLog):
         super().__init__(Path(os.devnull), base)
 
 
-class _ToRunLog(logging.Handler):
+class ToRunLog(logging.Handler):
+    """Writes records to the log of the run that the current context works for."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
         log = _current.get()
-        if log is not None:
+        if log is not None and not str(record.msg).startswith(_ANNOUNCING):
             log.write(record.levelno, _text(record))
 
 
@@ -119,6 +124,6 @@ def install() -> None:
     """Send cwltool's log records to the current run's log and nowhere else, once per process."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        logger.handlers = [_ToRunLog(logging.INFO)]
+        logger.handlers = [ToRunLog(logging.INFO)]
         logger.setLevel(logging.INFO)
         logger.propagate = False

@@ -34,6 +34,10 @@ _BLANK_ID = re.compile(r"_:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What cwltool calls a process that the document gives no name; it is another in each load."""
 
 
+_TOLD = (WorkflowException, ValidationException, OSError)
+"""Errors whose text is for the document's author."""
+
+
 class BridgeTool(CommandLineTool):
     """A CommandLineTool whose jobs are plans for sessions."""
 
@@ -169,12 +173,11 @@ class BridgeStep(WorkflowStep):
         context.place = (*runtimeContext.place, name)
         try:
             yield from super().job(job_order, output_callbacks, context)
-        except WorkflowException:
-            raise
-        except (ValidationException, OSError) as error:
-            raise WorkflowException(f"{context.key}: {error}") from error
-        except Exception as error:  # cwltool would say "Unhandled exception"
-            raise WorkflowException(unexpected(error, f"making the jobs of step {context.key!r}")) from error
+        except WorkflowException as error:
+            cause = error.__cause__  # cwltool makes one of whatever it was, with no more than its own text
+            if not isinstance(cause, Exception) or isinstance(cause, _TOLD) or str(cause) != str(error):
+                raise
+            raise WorkflowException(unexpected(cause, f"making the jobs of step {context.key!r}")) from cause
 
 
 def _indices(callback: Any) -> list[int]:
