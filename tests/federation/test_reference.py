@@ -35,6 +35,7 @@ from wes_bridge.federation.requests import Requests
 from wes_bridge.federation.wrapper import Wrapped, script
 from wes_bridge.model.execution_broker import ExecutionRequest, Image, Session
 from wes_bridge.model.preferences import Wish
+from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOutcome, StepPlan
 
 ROOT = "/wb-3f9a51c07d2e8b64"
@@ -409,9 +410,13 @@ def test_cancelling_ends_the_command_although_the_broker_does_not(here: Site, fa
 def test_cancelled_before_its_container_starts_the_command_never_runs(
     here: Site, fake: FakeCalycopis, tmp_path: Path
 ) -> None:
-    fake.tick = 1.0
+    fake.tick = 3.0
     ran = tmp_path / "ran"
-    _cancelled_when(here, lambda: bool(here.seen), here.shell(f"echo yes > {ran}"))
+
+    def is_accepted() -> bool:  # before, it would be given up, and no container would start
+        return any(seen.session is not None and seen.session.phase is not Phase.OFFERED for seen in here.seen)
+
+    _cancelled_when(here, is_accepted, here.shell(f"echo yes > {ran}"))
     _until(lambda: bool(fake.containers), "the container was not started")
     assert [code for _, code in fake.containers] == [0]
     assert not ran.exists()
