@@ -80,16 +80,31 @@ class CheckedWorkflowJob(WorkflowJob):
 
     state: dict[str, Any]
 
+    def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
+        super().__init__(workflow, runtimeContext)
+        self._looked_at = {step for step in self.steps if _is_looked_at(step.tool)}
+
     def try_make_job(
         self, step: WorkflowJobStep, final_output_callback: Any, runtimeContext: RuntimeContext
     ) -> Iterator[Any]:
-        """The jobs of a step, as soon as its inputs are there."""
+        """The jobs of a step, as soon as its inputs are there.
+
+        cwltool asks again at each turn until they are: a step that nothing is to be seen at costs no more.
+        """
+        jobs: Iterator[Any] = super().try_make_job(step, final_output_callback, runtimeContext)
+        return self._checked(step, jobs) if step in self._looked_at else jobs
+
+    def _checked(self, step: WorkflowJobStep, jobs: Iterator[Any]) -> Iterator[Any]:
         state: dict[str, Any] = self.state
         if not isinstance(state, _State):
             self.state = state = _State(state)
         state.step = step
         note_version(self.workflow.metadata.get(ORIGINAL_CWLVERSION))
-        yield from super().try_make_job(step, final_output_callback, runtimeContext)
+        yield from jobs
+
+
+def _is_looked_at(step: Mapping[str, Any]) -> bool:
+    return "scatter" in step or any(port.get("loadContents") for port in step["inputs"])
 
 
 def object_from_state(state: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
