@@ -279,3 +279,12 @@ def test_a_shared_store_is_of_one_context_and_its_copies() -> None:
     one, other = shared_tools.SharingContext(), shared_tools.SharingContext()
     assert one.copy().shared is one.shared
     assert one.shared is not other.shared
+
+
+def test_what_one_step_adds_to_its_own_tool_is_not_there_for_others(tmp_path: Path) -> None:
+    first, second, *_ = loaded(graphs.write(tmp_path, graphs.one_tool(3))).process.steps
+    assert first.embedded_tool is second.embedded_tool
+    mine = shared_tools.own(first.embedded_tool)
+    mine.inputs_record_schema["fields"][0]["note"] = "of the first step"
+    assert "note" not in second.embedded_tool.inputs_record_schema["fields"][0]
+    assert mine.tool is second.embedded_tool.tool

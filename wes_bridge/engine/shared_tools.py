@@ -10,6 +10,7 @@ is walked.
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,13 @@ def make_tool_of(url: str, context: SharingContext) -> Process:
     """Fetch, resolve, check and build."""
     context, document, url = cwltool.load_tool.fetch_document(url, context)
     return make_tool(*reversed(resolve_and_validate_document(context, document, url)))
+
+
+def own(process: Process) -> Process:
+    """A copy of a shared process for one step, which may add to its record of inputs."""
+    mine = copy.copy(process)
+    mine.inputs_record_schema = copy.deepcopy(process.inputs_record_schema)
+    return mine
 
 
 def _handed_down(context: LoadingContext) -> str:
