@@ -288,3 +288,42 @@ def test_what_one_step_adds_to_its_own_tool_is_not_there_for_others(tmp_path: Pa
     mine.inputs_record_schema["fields"][0]["note"] = "of the first step"
     assert "note" not in second.embedded_tool.inputs_record_schema["fields"][0]
     assert mine.tool is second.embedded_tool.tool
+
+
+def test_a_loop_goes_on_when_a_round_has_ended(tmp_path: Path) -> None:
+    document = graphs.packed(graphs.tool(id="tool"), graphs.beside(["#tool"], id="main"))
+    document["$graph"][1]["requirements"] = graphs.REQUIREMENTS | {"InlineJavascriptRequirement": {}}
+    run = loaded(graphs.write(tmp_path, document))
+    (step,) = run.process.steps
+    step.tool["loop"] = [{"id": f"{step.id}/x", "outputSource": f"{step.id}/y"}]
+    step.tool["when"] = "$(inputs.x < 3)"
+    walk = walk_of(run, tmp_path, eval_timeout=20.0)
+    rounds: list[str] = []
+    finished: list[Finished] = []
+    while walk.status is None:
+        jobs = walk.advance(finished, 10).jobs
+        assert jobs or walk.status
+        rounds += [job.key for job in jobs]
+        finished = [Finished(job, {"y": job.builder.job["x"] + 1}, "success") for job in jobs]
+    assert (walk.status, rounds, walk.outputs) == ("success", ["s0[0]", "s0[1]", "s0[2]"], {"ys": [3]})
+
+
+@pytest.mark.parametrize("on_error", ["stop", "continue"])
+def test_a_failure_in_a_workflow_within_a_scatter_ends_only_its_own(tmp_path: Path, on_error: str) -> None:
+    """Of four elements one fails at its first step; the others are known to go on at the same time."""
+    walk = walk_of(loaded(graphs.write(tmp_path, graphs.wide_workflow(4))), tmp_path, on_error=on_error)
+    jobs = {job.key: job for job in walk.advance([], 10).jobs}
+    assert sorted(jobs) == [f"wide[{number}]/a" for number in range(4)]
+    began = walk.advance([Finished(jobs["wide[0]/a"], {"y": 0}, "success")], 10).jobs
+    assert [job.key for job in began] == ["wide[0]/b"]
+    finished = [Finished(jobs[f"wide[{n}]/a"], {"y": n}, "success") for n in (1, 2)]
+    finished.append(Finished(jobs["wide[3]/a"], {}, "permanentFail"))
+    while walk.status is None:
+        pulled = walk.advance(finished, 10)
+        began += pulled.jobs
+        finished = [Finished(job, {"y": 1}, "success") for job in began if job.key not in jobs]
+        jobs |= {job.key: job for job in began}
+        if pulled.stuck and not finished:
+            break
+    assert sorted(job.key for job in began) == [f"wide[{number}]/b" for number in range(3)]
+    assert walk.status == "permanentFail"
