@@ -117,3 +117,22 @@ def test_a_default_that_is_not_there_is_told(folder: Folder) -> None:
     walked = folder.walk("w.cwl", {"other": None})
     assert walked.status == "permanentFail"
     assert any("nowhere.csv" in text for text in walked.told)
+
+
+def test_a_default_of_one_step_is_none_of_another_that_runs_the_same_tool(folder: Folder) -> None:
+    documents(folder, "{}", BY_LOCATION, PATTERNS[0])
+    folder.write(
+        "two.cwl",
+        """
+cwlVersion: v1.2
+class: Workflow
+inputs: {other: File}
+outputs: []
+steps:
+  has: {run: tools/tool.cwl, in: {table: {default: {class: File, location: own.csv}}}, out: []}
+  has_none: {run: tools/tool.cwl, in: {table: other}, out: []}
+""",
+    )
+    walked = folder.walk("two.cwl", {"other": {"class": "File", "location": f"{folder.base}own.csv"}})
+    assert "has" in walked.staged
+    assert "has_none" not in walked.staged, "files beside what the workflow passes on are not looked for"

@@ -27,18 +27,28 @@ def locate(ports: Iterable[dict[str, Any]]) -> None:
             visit_files_directories(port["default"], path_to_loc)
 
 
-def tell_of_step(ports: Iterable[dict[str, Any]], fields: Iterable[dict[str, Any]]) -> None:
-    """Remember the defaults that a step has for its tool's inputs.
+def of_step(ports: Iterable[dict[str, Any]], fields: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The defaults that a step has for those of its tool's inputs that have secondary files, by name.
 
     Args:
         ports: the step's inputs.
         fields: of the tool's record of inputs (``inputs_record_schema``).
     """
     given = {shortname(port["id"]): port["default"] for port in ports if port.get("default") is not None}
+    return {
+        field["name"]: given[field["name"]]
+        for field in fields
+        if field["name"] in given
+        and "secondaryFiles" in field
+        and given[field["name"]] != field.get("default")
+    }
+
+
+def remember(defaults: dict[str, Any], fields: Iterable[dict[str, Any]]) -> None:
+    """Note defaults of a step (:func:`of_step`) in its tool's record of inputs, which must be its own."""
     for field in fields:
-        default = given.get(field["name"])
-        if default is not None and "secondaryFiles" in field and default != field.get("default"):
-            field.setdefault(_OF_STEPS, []).append(default)
+        if field["name"] in defaults:
+            field.setdefault(_OF_STEPS, []).append(defaults[field["name"]])
 
 
 def is_default(field: dict[str, Any], value: Any) -> bool:

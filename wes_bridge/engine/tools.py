@@ -19,7 +19,7 @@ from cwltool.workflow import Workflow, WorkflowStep, default_make_tool
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
 from schema_salad.exceptions import ValidationException
 
-from wes_bridge.engine import defaults
+from wes_bridge.engine import defaults, shared_tools
 from wes_bridge.engine.contents import note_version
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.document_checks import building
@@ -164,7 +164,10 @@ class BridgeStep(WorkflowStep):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         defaults.locate(self.tool["inputs"])
-        defaults.tell_of_step(self.tool["inputs"], self.embedded_tool.inputs_record_schema["fields"])
+        of_step = defaults.of_step(self.tool["inputs"], self.embedded_tool.inputs_record_schema["fields"])
+        if of_step:
+            self.embedded_tool = shared_tools.own(self.embedded_tool)
+            defaults.remember(of_step, self.embedded_tool.inputs_record_schema["fields"])
 
     def job(self, job_order: Any, output_callbacks: Any, runtimeContext: StepContext) -> Iterator[Any]:
         """The jobs of the step's process."""
