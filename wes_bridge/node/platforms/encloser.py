@@ -1,25 +1,33 @@
 """The encloser: a small process that starts the keeper's commands in sandboxes.
 
 It is its own program (``python -I -S encloser.py``), as the keeper is, of few parts of the standard library
-and nothing of wes-bridge: each sandbox begins as a copy of this process, so what it has not loaded costs
-nothing. It knows nothing of sessions. ``sandbox`` says what a sandbox has to be.
+and nothing of wes-bridge. It knows nothing of sessions. It stays, and starts a command without making a
+process of its own first: for a quick command that, or ``bwrap``, takes several times as long as the command.
 
-It lives in a user namespace of its own, in which it may make namespaces and mounts and do nothing to the
-machine. Its standard input is the keeper's socket. A question is what the keeper was asked, with the same
-three descriptors; the part for us is ``sandbox``:
+Its standard input is the keeper's socket. A question is what the keeper was asked, with the same three
+descriptors; the part for us is ``sandbox``:
 
 - ``shows``: paths that can be seen, read-only; ``/`` is the whole machine.
 - ``hides``: folders that are empty inside.
-- ``binds``: pairs of a path that is there again and whether it can be written to.
-- ``network``: whether there is one.
+- ``binds``: pairs of a path that is there again, and whether it can be written to.
+- ``network``: whether there is one. It is the same in all questions, and our only argument, ``yes`` or ``no``.
 
-The answer is ``running PID``, or ``failed ERRNO``. The process is a child of the keeper, not ours.
+The answer is ``running N``, with descriptors that stand for the command and for process 1 of its sandbox, or
+``failed ERRNO REASON``. When the command and all that it started have ended, ``ended N CODE`` follows. If the sandbox
+cannot be made, ERRNO is 0.
 
-A sandbox has namespaces of its own for mounts, processes and System V memory, and without network one for that.
-Its process 1 is our copy: it makes the file system, gives up all rights, starts the command, waits for its
-end and ends with its exit code, which ends all that is left. It dies with the keeper. If the sandbox cannot be made, it
-ends with 1 and says why on standard error, after ``sandbox: ``. Nothing of a sandbox is used again, save an
-empty network namespace when no process is in it any more: to make one takes as long as all the rest.
+**Processes.** All are in a user namespace where our user has no rights over the machine, and in a process
+namespace. Its process 1, the *holder*, dies with the keeper, and the kernel ends all others with it. The *maker*, its
+child, has a copy of the machine's mounts, and makes sandboxes. When something is mounted on the machine, the holder makes
+another, and the former ends when its commands have.
+
+**Cells.** A process namespace, with a process 1 that only ends what is left there, ``/proc``, terminals and,
+where there is to be no network, a network namespace with nothing but a loopback interface. One command at a
+time runs in a cell. It gets mounts, shared memory and temporary files of its own, which end with it. Before another gets the
+cell, every process in it has been killed and has gone; where process 1 was tampered with, no other gets it.
+
+**Commands** are children of the maker, not of their process 1, which gives them nothing. They have no rights (root has
+those over files), get none by running a program, and can neither trace nor end process 1, which has.
 """
 
 from __future__ import annotations
@@ -31,22 +39,25 @@ import fcntl
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import stat
 import struct
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing
     from typing import Any
 
 NAME = "wb-sandbox"
-"""What this process and each process 1 are called in ``/proc/PID/comm``."""
-FAILED = 1
-"""Exit code of a sandbox that cannot be made; commands end with it, too."""
+"""What our processes are called in ``/proc/PID/comm``."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of what cannot be started, as shells have them."""
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+IDLE = 32
+"""Cells that are kept without a command."""
 
 _KEPT = (0, 1, 3, 4, 5, 6, 7)
 """What root inside may still do (``capabilities(7)``): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID.
@@ -64,10 +75,11 @@ _MACHINE = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc
 """By these the machine is told what to do."""
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, and that commands expect not to be."""
+_OF_COMMAND = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ELOOP, errno.ENOEXEC, errno.ETXTBSY, errno.EISDIR)
+"""What keeps a command from being started that is the command's fault."""
 
 _CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
-_CLONE_NEWPID, _CLONE_NEWNET = 0x20000000, 0x40000000
-_CLONE_PIDFD, _CLONE_PARENT = 0x1000, 0x8000
+_CLONE_NEWPID, _CLONE_NEWNET, _CLONE_PARENT = 0x20000000, 0x40000000, 0x8000
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLONE3, _MOUNT_SETATTR = 435, 442
 """System calls; these have the same numbers on all processors."""
@@ -149,20 +161,23 @@ def _restrict(mount: File, flags: int, *, below: bool = True) -> None:
     _syscall("cannot restrict a mount", _MOUNT_SETATTR, mount.number, b"", where, attributes, len(attributes))
 
 
-def _place(mount: File, path: str) -> File:
-    """Put a mount where it belongs."""
+def _place(mount: File, path: str, made: list[str] | None = None) -> File:
+    """Put a mount where it belongs; what is made for that in the root's file system is added to ``made``."""
     if not os.path.lexists(path):
-        _make_room(path, folder=stat.S_ISDIR(os.fstat(mount.number).st_mode))
+        _make_room(path, [] if made is None else made, stat.S_ISDIR(os.fstat(mount.number).st_mode))
     _move(mount, path)
     return mount
 
 
-def _make_room(path: str, *, folder: bool) -> None:
-    """Have something that a mount can be put on."""
-    if folder:
-        os.makedirs(path)
+def _make_room(path: str, made: list[str], is_folder: bool) -> None:
+    parent = os.path.dirname(path)
+    if not os.path.lexists(parent):
+        _make_room(parent, made, True)
+    if os.stat(parent).st_dev == os.stat("/").st_dev:
+        made.append(path)
+    if is_folder:
+        os.mkdir(path, 0o755)
     else:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444))
 
 
@@ -175,21 +190,20 @@ def _move(mount: File, path: str) -> None:
 
 
 def _make_world(shows: list[str]) -> None:
-    """In a mount namespace of its own, leave the machine's file system for one with what can be seen.
+    """Leave the machine's file system for one with what can be seen.
 
     All that is taken from the machine is taken first, each as a mount without a place; then the machine's
     file system goes, and they are put where nothing else is left to be reached by mistake.
     """
-    everything = "/" in shows
-    if everything:
+    shown, links = list[tuple[str, File]](), list[tuple[str, str]]()
+    if "/" in shows:
         root = _read_only("/")
-        shown, links = list[tuple[str, File]](), list[tuple[str, str]]()
     else:
         root = _new("tmpfs", _NO_SUID | _NO_DEV, mode="755")
         there = [path for path in shows if os.path.exists(path)]
         links = [(path, os.readlink(path)) for path in there if os.path.islink(path)]
         shown = [(path, _read_only(path)) for path in there if not os.path.islink(path)]
-        shown.append(("/proc", _read_only("/proc")))  # below the sandbox's own, which the kernel allows then
+        shown.append(("/proc", _read_only("/proc")))  # below the cell's own, which the kernel allows then
     devices = [(name, _taken(f"/dev/{name}", _NO_SUID | _NO_EXEC)) for name in _DEVICES]
     _enter(root)
     for path, target in links:
@@ -198,8 +212,8 @@ def _make_world(shows: list[str]) -> None:
     for path, mount in shown:
         _place(mount, path)
     _make_devices(devices)
-    if not everything:
-        os.makedirs("/tmp", exist_ok=True)
+    if "/" not in shows:
+        os.makedirs("/tmp", exist_ok=True)  # noqa: S108
 
 
 def _enter(root: File) -> None:
@@ -217,28 +231,37 @@ def _make_devices(devices: list[tuple[str, File]]) -> None:
         _place(mount, f"/dev/{name}")
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, f"/dev/{name}")
-    os.mkdir("/dev/shm")
+    os.mkdir("/dev/shm")  # noqa: S108
     _place(_new("devpts", _NO_SUID | _NO_EXEC, ptmxmode="0666", mode="620"), "/dev/pts")
     _restrict(folder, _READ_ONLY | _NO_SUID, below=False)
-
-
-def _furnish(hides: list[str], bound: list[tuple[str, File]]) -> None:
-    """Make what one sandbox has for itself, in a copy of the world."""
-    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/dev/shm")
-    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/tmp")
-    closed = [_place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="755"), path) for path in hides]
-    for path, mount in bound:
-        _place(mount, path)
-    for mount in closed:
-        _restrict(mount, _READ_ONLY | _NO_SUID | _NO_DEV, below=False)
 
 
 def _show_processes() -> None:
     """Those of the namespace that we are in."""
     _place(_new("proc", _NO_SUID | _NO_DEV | _NO_EXEC), "/proc")
-    for path in _MACHINE if os.geteuid() == 0 else _MACHINE[:1]:  # the others only root may write to
+    for path in _MACHINE:
         if os.path.exists(path):
             _place(_read_only(path), path)
+
+
+def _furnish(sandbox: dict[str, Any], bound: list[tuple[str, File]]) -> list[str]:
+    """Make what one command has for itself, in a copy of its cell's world.
+
+    Returns:
+        What was made in the world itself, empty folders and files.
+    """
+    made = list[str]()
+    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/dev/shm")  # noqa: S108
+    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/tmp")  # noqa: S108
+    hidden = [(_new("tmpfs", _NO_SUID | _NO_DEV, mode="755"), path) for path in sandbox["hides"]]
+    closed = [_place(mount, path, made) for mount, path in hidden]
+    for path, mount in bound:
+        _place(mount, path, made)
+    for mount in closed:
+        _restrict(mount, _READ_ONLY | _NO_SUID | _NO_DEV, below=False)
+    if "/" not in sandbox["shows"]:
+        _restrict(File(os.open("/", os.O_PATH | os.O_CLOEXEC)), _READ_ONLY | _NO_SUID | _NO_DEV, below=False)
+    return made
 
 
 # --- users and rights
@@ -314,285 +337,373 @@ def _kept() -> tuple[int, ...]:
     return _KEPT if os.geteuid() == 0 else ()
 
 
-# --- process 1 of a sandbox
+# --- cells
 
 
-def _live(ask: dict[str, Any], files: list[int], network: File | None, keeper: int) -> int:
-    """Make the sandbox, start the command and wait for its end: what process 1 does.
-
-    Returns:
-        The exit code, 128 + n when signal n ended it.
-    """
-    os.setsid()
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-    if network is not None:
-        _call("cannot leave the network", _libc.setns, network.number, _CLONE_NEWNET)
-    _show_processes()
-    _give_up_rights()
-    _call("cannot die with the keeper", _libc.prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if _is_closed(keeper):
-        return FAILED  # it died before that
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    os.chdir(ask["cwd"])
-    if ask["cpus"]:
-        os.sched_setaffinity(0, ask["cpus"])
-    command = _spawn(ask["program"], ask["argv"], {**ask["env"], "PWD": ask["cwd"]})
-    os.closerange(0, 3)
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == command:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-
-
-def _spawn(program: str, argv: list[str], env: dict[str, str]) -> int:
-    try:
-        return os.posix_spawn(program, argv, env, setsid=True, setsigdef=_RESTORED)
-    except OSError as error:
-        if error.errno == errno.ENOEXEC and program != "/bin/sh":  # a script that does not say of what
-            return _spawn("/bin/sh", ["sh", program, *argv[1:]], env)
-        if error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ELOOP):
-            raise
-        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
-        os._exit(NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE)
-
-
-def _is_closed(connection: int) -> bool:
-    poll = select.poll()
-    poll.register(connection, 0)
-    return bool(poll.poll(0))
-
-
-def _end(ask: dict[str, Any], files: list[int], network: File | None, keeper: int, reason: str | None) -> None:
-    """Be process 1, to the end."""
-    code = FAILED
-    try:
-        if reason is not None:
-            raise NoSandboxError(reason)
-        code = _live(ask, files, network, keeper)
-    except NoSandboxError as error:
-        _excuse(files[2], str(error))
-    except OSError as error:
-        _excuse(files[2], _told(error))
-    except BaseException as error:  # nothing of this may go on as the encloser
-        _excuse(files[2], repr(error))
-    finally:
-        os._exit(code)
-
-
-def _excuse(file: int, reason: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(file, f"sandbox: {reason}\n".encode())
-
-
-# --- the encloser itself
-
-
-class Encloser:
-    """Answers the keeper.
+class Cell:
+    """A place for one command at a time.
 
     Args:
-        keeper: its socket.
-        changes: ``/proc/self/mountinfo``, opened before we have a copy of the machine's mounts.
-        reason: why no sandbox can be made; None when one can.
+        shows: what can be seen in it.
+        machine: the mount namespace to come back to.
+        network: whether there is one.
+
+    Attributes:
+        shows: the argument.
+        world: its mount namespace; each command gets a copy.
+        processes: its process namespace.
+        network: its network namespace; None where it has the machine's.
+        first: process 1, as we see it.
+        control: process 1 listens there; it ends when we close it.
+        made: what is in the way in its file system when a command has ended.
     """
 
-    def __init__(self, keeper: socket.socket, changes: File, reason: str | None) -> None:
-        self._keeper = keeper
-        self._changes = changes
-        self._reason = reason
-        self._machine: File | None = None
-        self._worlds: dict[tuple[str, ...], File] = {}
-        self._networks: dict[File, File] = {}
-
-    def run(self) -> bool:
-        """Work until the keeper has gone, or something was mounted on the machine.
-
-        Returns:
-            Whether something was.
-        """
-        if self._reason is None:
-            try:
-                _call("no mount namespace can be made", _libc.unshare, _CLONE_NEWNS)
-                self._machine = _opened("/proc/self/ns/mnt")
-            except NoSandboxError as error:
-                self._reason = str(error)
-        poll = select.poll()
-        poll.register(self._keeper, select.POLLIN)
-        poll.register(self._changes.number, select.POLLPRI)
-        while True:
-            if any(file == self._changes.number for file, _ in poll.poll()):
-                return True
-            line, files = receive(self._keeper)
-            if not line:
-                return False
-            try:
-                answer = f"running {self._start(json.loads(line), files)}"
-            except OSError as error:
-                answer = f"failed {error.errno}"
-            finally:
-                for file in files:
-                    os.close(file)
-            self._keeper.sendall(f"{answer}\n".encode())
-
-    def _start(self, ask: dict[str, Any], files: list[int]) -> int:
-        """Start a sandbox; its process id.
-
-        Raises:
-            OSError: no process can be made.
-        """
-        reason, network, flags = self._reason, None, 0
+    def __init__(self, shows: list[str], machine: File, *, network: bool) -> None:
+        self.shows = shows
+        self.made = list[str]()
+        self.network = None if network else _empty_network()
+        self.control, its = socket.socketpair()
+        _call("no mount namespace can be made", _libc.unshare, _CLONE_NEWNS)
         try:
-            if reason is None:
-                flags = _CLONE_NEWPID | _CLONE_NEWIPC
-                network = None if ask["sandbox"]["network"] else self._network()
-                self._go_in(ask["sandbox"])
-        except NoSandboxError as error:
-            reason = str(error)
-        except OSError as error:
-            reason = _told(error)
-        try:
-            pidfd = ctypes.c_int(-1)
-            pid = _clone(flags | _CLONE_PARENT | _CLONE_PIDFD, pidfd)
-            if pid == 0:
-                _end(ask, files, network, self._keeper.fileno(), reason)
+            self.world = _opened("/proc/self/ns/mnt")
+            _make_world(shows)
+            self.first = _clone(_CLONE_NEWPID)
+            if self.first == 0:
+                _be_first(its)
         finally:
-            self._come_back()
-        user = File(pidfd.value)
-        if network is not None:
-            self._networks[network] = user
-        return pid
+            _go_to(machine, _CLONE_NEWNS)
+        its.close()
+        answer, files = _descriptors(self.control, 1000)
+        if not files:
+            raise NoSandboxError(answer.decode() or "its first process was ended")
+        self.processes = File(files[0])
+        self._limits = self._limits_now()
 
-    def _go_in(self, sandbox: dict[str, Any]) -> None:
-        """Be in a sandbox's file system, so that what is started is."""
+    def go_in(self, sandbox: dict[str, Any]) -> None:
+        """Let us, and what is started, be where a command is to run.
+
+        What is to be bound must be taken while we are where the machine's files are.
+        """
         taken = [
             (path, _taken(path, _NO_SUID | _NO_DEV | (0 if writable else _READ_ONLY)))
             for path, writable in sandbox["binds"]
         ]
-        world = self._world(tuple(sandbox["shows"]))
-        _call("cannot enter the sandbox", _libc.setns, world.number, _CLONE_NEWNS)
-        _call("cannot copy the sandbox", _libc.unshare, _CLONE_NEWNS)
-        _furnish(sandbox["hides"], taken)
+        _go_to(self.world, _CLONE_NEWNS)
+        for path in reversed(self.made):
+            self._remove(path)
+        self.made = []
+        _call("no namespaces can be made", _libc.unshare, _CLONE_NEWNS | _CLONE_NEWIPC)
+        self.made = _furnish(sandbox, taken)
+        if self.network is not None:
+            _go_to(self.network, _CLONE_NEWNET)
+        _go_to(self.processes, _CLONE_NEWPID)
 
-    def _come_back(self) -> None:
-        """Be where the machine's files are."""
-        if self._machine is not None:
-            _call("cannot leave the sandbox", _libc.setns, self._machine.number, _CLONE_NEWNS)
+    def clear(self) -> None:
+        """Ask process 1 to end whatever is left; it answers when nothing is."""
+        with contextlib.suppress(OSError):  # it has ended, and with it all else
+            self.control.send(b"?")
 
-    def _world(self, shows: tuple[str, ...]) -> File:
-        """The mount namespace that sandboxes with these things to see are copies of."""
-        world = self._worlds.get(shows)
-        if world is None:
-            _call("no mount namespace can be made", _libc.unshare, _CLONE_NEWNS)
-            world = _opened("/proc/self/ns/mnt")
-            try:
-                _make_world(list(shows))
-            finally:
-                self._come_back()
-            self._worlds[shows] = world
-        return world
+    def is_clear(self) -> bool:
+        """Whether it has answered, and another command may come."""
+        try:
+            return self.control.recv(1) == b"." and self._limits_now() == self._limits
+        except OSError:
+            return False
 
-    def _network(self) -> File:
-        """A network namespace in which there is nothing but a loopback interface, and no process."""
-        for network, user in self._networks.items():
-            if _is_over(user):
-                return network
-        return _empty_network()
+    def _limits_now(self) -> tuple[Any, ...]:
+        """What a command could change of process 1, which has the same user."""
+        limits = tuple(resource.prlimit(self.first, number) for number in _LIMITS)
+        return (*limits, os.getpriority(os.PRIO_PROCESS, self.first), os.sched_getscheduler(self.first))
+
+    @staticmethod
+    def _remove(path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # it was in something that has gone
+            (os.rmdir if os.path.isdir(path) else os.unlink)(path)
+
+
+def _be_first(control: socket.socket) -> None:
+    """Be process 1 of a cell, to the end."""
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that have ended vanish
+        os.dup2(control.fileno(), 0)
+        os.closerange(1, os.sysconf("SC_OPEN_MAX"))
+        _show_processes()
+        processes = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        _give_up_rights()
+        with socket.socket(fileno=0) as maker:
+            socket.send_fds(maker, [b"."], [processes])
+            os.close(processes)
+            while maker.recv(1):
+                _end_all()
+                maker.send(b".")
+    except NoSandboxError as error:
+        with contextlib.suppress(OSError):
+            os.write(0, str(error).encode())
+    finally:
+        os._exit(0)
+
+
+def _end_all() -> None:
+    """Kill all processes of our namespace but this one, and wait until they have gone."""
+    while True:
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        with contextlib.suppress(ChildProcessError):  # they vanish
+            os.waitpid(-1, 0)
+
+
+def _go_to(namespace: File, kind: int) -> None:
+    _call("cannot enter a namespace", _libc.setns, namespace.number, kind)
 
 
 def _opened(path: str) -> File:
     return File(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
 
-def _told(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+def _empty_network() -> File:
+    """A network namespace with a loopback interface only, in which we are from now on."""
+    _call("no network namespace can be made", _libc.unshare, _CLONE_NEWNET)
+    get_flags, set_flags, up = 0x8913, 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        asked = struct.pack("16sh14x", b"lo", 0)
+        (flags,) = struct.unpack_from("h", fcntl.ioctl(any_socket, get_flags, asked), 16)
+        fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", flags | up))
+    return _opened("/proc/self/ns/net")
 
 
-def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """A question and its descriptors; empty when there is none any more."""
-    line, files = b"", list[int]()
-    try:
-        line, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-        while line and not line.endswith(b"\n"):
-            more = connection.recv(1 << 20)
-            if not more:
-                return b"", files
-            line += more
-    except OSError:
-        line = b""
-    return line, files
-
-
-def _clone(flags: int, pidfd: ctypes.c_int | None) -> int:
-    """As ``fork(2)``, with flags: there is one thread, and nothing that must know.
+def _clone(flags: int) -> int:
+    """As ``fork(2)``, with flags: there is one thread, and nothing that must be told.
 
     Raises:
         OSError: no process can be made.
     """
-    address = 0 if pidfd is None else ctypes.addressof(pidfd)
-    arguments = struct.pack("=8Q", flags, address, 0, 0, 0, 0, 0, 0)
+    number = 0 if flags & _CLONE_PARENT else int(signal.SIGCHLD)
+    arguments = struct.pack("=8Q", flags, 0, 0, 0, number, 0, 0, 0)
     pid = int(_libc.syscall(ctypes.c_long(_CLONE3), arguments, ctypes.c_long(len(arguments))))
     if pid < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return pid
 
 
-def _is_over(pidfd: File) -> bool:
-    """Whether process 1 of a sandbox has ended; it does so after all others of it."""
-    poll = select.poll()
-    poll.register(pidfd.number, select.POLLIN)
-    return bool(poll.poll(0))
+# --- commands
 
 
-def _empty_network() -> File:
-    """Made by a process that is in it, since we stay where we are."""
-    ours, its = socket.socketpair()
-    maker = os.fork()
-    if maker == 0:
-        with contextlib.suppress(OSError, NoSandboxError):
-            _call("", _libc.unshare, _CLONE_NEWNET)
-            _raise_loopback()
-            network = _opened("/proc/self/ns/net")
-            socket.send_fds(its, [b"1"], [network.number])
-        os._exit(0)
-    its.close()
-    with ours:
-        _, files, _, _ = socket.recv_fds(ours, 1, 1)
-    os.waitpid(maker, 0)
-    if not files:
-        raise NoSandboxError("no network namespace can be made")
-    return File(files[0])
+class Maker:
+    """Starts commands in cells.
 
-
-def _raise_loopback() -> None:
-    get_flags, set_flags, up = 0x8913, 0x8914, 1
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        asked = struct.pack("16sh14x", b"lo", 0)
-        (flags,) = struct.unpack_from("h", fcntl.ioctl(any_socket, get_flags, asked), 16)
-        fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", flags | up))
-
-
-def _serve(keeper: socket.socket, reason: str | None) -> bool:
-    """Make sandboxes from a copy of the machine's mounts, in a process that ends when there are others.
-
-    Returns:
-        Whether there are others; else the keeper has gone.
+    Args:
+        keeper: its socket.
+        changes: ``/proc/self/mountinfo``, opened before we had a copy of the machine's mounts.
+        network: whether commands have one.
     """
-    changes = _opened("/proc/self/mountinfo")
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    if _clone(_CLONE_PARENT, None) == 0:  # what it starts is then the keeper's, too
+
+    def __init__(self, keeper: socket.socket, changes: File, *, network: bool) -> None:
+        self._keeper = keeper
+        self._changes = changes
+        self._network = network
+        self._machine = _opened("/proc/self/ns/mnt")
+        self._memory = _opened("/proc/self/ns/ipc")
+        self._processes = _opened("/proc/self/ns/pid")
+        self._idle = list[Cell]()
+        self._running: dict[int, Cell] = {}
+        self._clearing: dict[int, tuple[Cell, int, int]] = {}
+        self._poll = select.poll()
+
+    def run(self, replace: Any) -> None:
+        """Work until the keeper has gone.
+
+        Args:
+            replace: called when something was mounted on the machine; no further question is then ours.
+        """
+        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._poll.register(woken, select.POLLIN)
+        self._poll.register(self._keeper, select.POLLIN)
+        self._poll.register(self._changes.number, select.POLLPRI)
+        asked = True
+        while asked or self._running or self._clearing:
+            files = [file for file, _ in self._poll.poll()]
+            if woken in files:
+                os.read(woken, 4096)
+                self._reap()
+            for file in files:
+                if file in self._clearing:
+                    self._cleared(file)
+            if asked and self._changes.number in files:
+                self._poll.unregister(self._changes.number)
+                self._poll.unregister(self._keeper)
+                replace()
+                asked = False
+            elif asked and self._keeper.fileno() in files and not self._answer():
+                return
+
+    def _answer(self) -> bool:
+        """Answer one question; whether there was one."""
+        line, files = receive(self._keeper)
+        if not line:
+            return False
+        found: list[int] = []
         try:
-            os.close(told)
-            if Encloser(keeper, changes, reason).run():
-                os.write(tell, b"1")
+            pid, cell = self._start(json.loads(line), files)
+            answer = f"running {pid}"
+            found = [os.pidfd_open(pid), os.pidfd_open(cell.first)]
+        except NoSandboxError as error:
+            answer = f"failed 0 {error}"
+        except OSError as error:
+            answer = f"failed {error.errno} {error.strerror}"
         finally:
-            os._exit(0)
-    os.close(tell)
+            for file in files:
+                os.close(file)
+        try:
+            socket.send_fds(self._keeper, [f"{answer}\n".encode()], found)
+        finally:
+            for file in found:
+                os.close(file)
+        return True
+
+    def _start(self, ask: dict[str, Any], files: list[int]) -> tuple[int, Cell]:
+        """Start a command; its process id, and where it runs.
+
+        Raises:
+            NoSandboxError: there is no sandbox to run it in.
+            OSError: it cannot be started.
+        """
+        allowed = os.sched_getaffinity(0) if ask["cpus"] else None
+        cell = self._cell(ask["sandbox"]["shows"])
+        try:
+            try:
+                cell.go_in(ask["sandbox"])
+            except OSError as error:
+                raise NoSandboxError(f"{error.filename or 'a file'}: {error.strerror}") from error
+            os.chdir(ask["cwd"])
+            if allowed:
+                os.sched_setaffinity(0, ask["cpus"])
+            pid = _spawn(ask["program"], ask["argv"], {**ask["env"], "PWD": ask["cwd"]}, files)
+        finally:
+            if allowed:
+                os.sched_setaffinity(0, allowed)
+            _go_to(self._machine, _CLONE_NEWNS)
+            _go_to(self._memory, _CLONE_NEWIPC)
+        self._running[pid] = cell
+        return pid, cell
+
+    def _cell(self, shows: list[str]) -> Cell:
+        while self._idle:
+            cell = self._idle.pop()
+            if cell.shows == shows:
+                return cell
+            cell.control.close()
+        _go_to(self._processes, _CLONE_NEWPID)  # else its process 1 would be in another cell
+        return Cell(shows, self._machine, network=self._network)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                cell = self._running.pop(pid, None)
+                if cell is not None:  # else it is process 1 of one
+                    code = os.waitstatus_to_exitcode(status)
+                    self._clearing[cell.control.fileno()] = cell, pid, code if code >= 0 else 128 - code
+                    self._poll.register(cell.control, select.POLLIN)
+                    cell.clear()
+
+    def _cleared(self, file: int) -> None:
+        """Nothing of a command is left."""
+        self._poll.unregister(file)
+        cell, pid, code = self._clearing.pop(file)
+        if cell.is_clear() and len(self._idle) < IDLE:
+            self._idle.append(cell)
+        else:
+            cell.control.close()
+        self._keeper.sendall(f"ended {pid} {code}\n".encode())
+
+
+def _spawn(program: str, argv: list[str], env: dict[str, str], files: list[int]) -> int:
+    """Start a command where we are; if there is none, a shell says so."""
+    actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate(files)]
     try:
-        return bool(os.read(told, 1))
-    finally:
+        return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=_RESTORED)
+    except OSError as error:
+        if error.errno not in _OF_COMMAND or program == "/bin/sh":
+            raise
+        if error.errno == errno.ENOEXEC:  # a script that does not say of what
+            return _spawn("/bin/sh", ["sh", program, *argv[1:]], env, files)
+        code = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+        script = f'echo "$0: $1 (in the sandbox)" >&2; exit {code}'
+        return _spawn("/bin/sh", ["sh", "-c", script, program, str(error.strerror)], {}, files)
+
+
+def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """A question and its descriptors; empty when there is none any more."""
+    line, files = b"", list[int]()
+    try:
+        line, files = _descriptors(connection, 1 << 16)
+        while line and not line.endswith(b"\n"):
+            more = connection.recv(1 << 20)
+            line = line + more if more else b""
+    except OSError:
+        line = b""
+    return line, files
+
+
+def _descriptors(connection: socket.socket, size: int) -> tuple[bytes, list[int]]:
+    """What comes, and three descriptors at most, which no command gets that is not to have them."""
+    text, files, _, _ = socket.recv_fds(connection, size, 3)  # whose flags are ignored
+    for file in files:
+        os.set_inheritable(file, False)
+    return text, files
+
+
+# --- our own processes
+
+
+def _hold(keeper: socket.socket, *, network: bool) -> None:
+    """Be process 1 of all: have a maker, and end with the keeper."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    poll = select.poll()
+    poll.register(keeper, 0)  # tells only that it was closed
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        changes = _opened("/proc/self/mountinfo")
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        if _clone(0) == 0:
+            os.close(told)
+            _make(keeper, changes, tell, network=network)
+        os.close(tell)
+        poll.register(told, select.POLLIN)
+        if any(file != told for file, _ in poll.poll()) or not os.read(told, 1):
+            return
+        poll.unregister(told)
         os.close(told)
+
+
+def _make(keeper: socket.socket, changes: File, tell: int, *, network: bool) -> None:
+    """Be a maker, to the end."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _call("no namespaces can be made", _libc.unshare, _CLONE_NEWNS | _CLONE_NEWIPC)
+        Maker(keeper, changes, network=network).run(lambda: os.write(tell, b"1"))
+    except (NoSandboxError, OSError) as error:
+        _refuse(keeper, str(error))
+    except BaseException:  # a fault of ours: the keeper's log should have it
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(0)
+
+
+def _refuse(keeper: socket.socket, reason: str) -> None:
+    """Answer each question that no sandbox can be made."""
+    while True:
+        line, files = receive(keeper)
+        for file in files:
+            os.close(file)
+        if not line:
+            return
+        keeper.sendall(f"failed 0 {reason}\n".encode())
 
 
 def main() -> None:
@@ -601,18 +712,17 @@ def main() -> None:
     keeper = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
     os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
     _libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
-    reason = None
+    gc.collect()
+    gc.disable()  # there are no cycles to find
     try:
         _own_users()
         _limit_rights()
+        if _clone(_CLONE_NEWPID | _CLONE_PARENT) == 0:  # the keeper's child, too
+            _hold(keeper, network=sys.argv[1] == "yes")
     except NoSandboxError as error:
-        reason = str(error)
+        _refuse(keeper, str(error))
     except OSError as error:
-        reason = f"no user namespace can be made: {error.strerror}"
-    gc.collect()
-    gc.disable()  # what is looked at is copied for each sandbox
-    while _serve(keeper, reason):
-        pass
+        _refuse(keeper, f"no user namespace can be made: {error.strerror}")
 
 
 if __name__ == "__main__":
