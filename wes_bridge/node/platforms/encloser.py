@@ -12,9 +12,9 @@ descriptors; the part for us is ``sandbox``:
 - ``binds``: pairs of a path that is there again, and whether it can be written to.
 - ``network``: whether there is one. It is the same in all questions, and our only argument, ``yes`` or ``no``.
 
-The answer is ``running N``, with descriptors that stand for the command and for process 1 of its sandbox, or
-``failed ERRNO REASON``. When the command and all that it started have ended, ``ended N CODE`` follows. If the sandbox
-cannot be made, ERRNO is 0.
+The answer is ``running N PID FIRST``: a number of ours, and the process ids, as the keeper sees them, of the command and
+of process 1 of its sandbox; or ``failed ERRNO REASON``, where ERRNO is 0 if the sandbox cannot be made. When the
+command and all that it started have ended, ``ended N CODE`` follows.
 
 **Processes.** All are in a user namespace where our user has no rights over the machine, and in a process
 namespace. Its process 1, the *holder*, dies with the keeper, and the kernel ends all others with it. The *maker*, its
@@ -75,7 +75,15 @@ _MACHINE = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc
 """By these the machine is told what to do."""
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, and that commands expect not to be."""
-_OF_COMMAND = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ELOOP, errno.ENOEXEC, errno.ETXTBSY, errno.EISDIR)
+_OF_COMMAND = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENOEXEC,
+    errno.ETXTBSY,
+    errno.EISDIR,
+)
 """What keeps a command from being started that is the command's fault."""
 
 _CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
@@ -213,7 +221,7 @@ def _make_world(shows: list[str]) -> None:
         _place(mount, path)
     _make_devices(devices)
     if "/" not in shows:
-        os.makedirs("/tmp", exist_ok=True)  # noqa: S108
+        os.makedirs("/tmp", exist_ok=True)
 
 
 def _enter(root: File) -> None:
@@ -231,7 +239,7 @@ def _make_devices(devices: list[tuple[str, File]]) -> None:
         _place(mount, f"/dev/{name}")
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, f"/dev/{name}")
-    os.mkdir("/dev/shm")  # noqa: S108
+    os.mkdir("/dev/shm")
     _place(_new("devpts", _NO_SUID | _NO_EXEC, ptmxmode="0666", mode="620"), "/dev/pts")
     _restrict(folder, _READ_ONLY | _NO_SUID, below=False)
 
@@ -251,8 +259,8 @@ def _furnish(sandbox: dict[str, Any], bound: list[tuple[str, File]]) -> list[str
         What was made in the world itself, empty folders and files.
     """
     made = list[str]()
-    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/dev/shm")  # noqa: S108
-    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/tmp")  # noqa: S108
+    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/dev/shm")
+    _place(_new("tmpfs", _NO_SUID | _NO_DEV, mode="1777"), "/tmp")
     hidden = [(_new("tmpfs", _NO_SUID | _NO_DEV, mode="755"), path) for path in sandbox["hides"]]
     closed = [_place(mount, path, made) for mount, path in hidden]
     for path, mount in bound:
@@ -353,7 +361,8 @@ class Cell:
         world: its mount namespace; each command gets a copy.
         processes: its process namespace.
         network: its network namespace; None where it has the machine's.
-        first: process 1, as we see it.
+        first: process 1, by its number in our namespace.
+        outside: process 1, by its number on the machine.
         control: process 1 listens there; it ends when we close it.
         made: what is in the way in its file system when a command has ended.
     """
@@ -377,6 +386,7 @@ class Cell:
         if not files:
             raise NoSandboxError(answer.decode() or "its first process was ended")
         self.processes = File(files[0])
+        self.outside = _outside(File(os.pidfd_open(self.first)))
         self._limits = self._limits_now()
 
     def go_in(self, sandbox: dict[str, Any]) -> None:
@@ -488,7 +498,30 @@ def _clone(flags: int) -> int:
     return pid
 
 
+def _outside(process: File) -> int:
+    """The number of a process on the machine."""
+    with open(f"/proc/self/fdinfo/{process.number}") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
 # --- commands
+
+
+class Command:
+    """A command that was started.
+
+    Args:
+        pid: it, by its number in our namespace.
+        cell: where it runs.
+
+    Attributes:
+        handle: readable when it has ended.
+    """
+
+    def __init__(self, pid: int, cell: Cell) -> None:
+        self.pid = pid
+        self.cell = cell
+        self.handle = File(os.pidfd_open(pid))
 
 
 class Maker:
@@ -508,8 +541,9 @@ class Maker:
         self._memory = _opened("/proc/self/ns/ipc")
         self._processes = _opened("/proc/self/ns/pid")
         self._idle = list[Cell]()
-        self._running: dict[int, Cell] = {}
-        self._clearing: dict[int, tuple[Cell, int, int]] = {}
+        self._running: dict[int, Command] = {}
+        self._clearing: dict[int, Command] = {}
+        self._left = list[int]()
         self._poll = select.poll()
 
     def run(self, replace: Any) -> None:
@@ -518,21 +552,16 @@ class Maker:
         Args:
             replace: called when something was mounted on the machine; no further question is then ours.
         """
-        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._poll.register(woken, select.POLLIN)
         self._poll.register(self._keeper, select.POLLIN)
         self._poll.register(self._changes.number, select.POLLPRI)
         asked = True
         while asked or self._running or self._clearing:
             files = [file for file, _ in self._poll.poll()]
-            if woken in files:
-                os.read(woken, 4096)
-                self._reap()
             for file in files:
-                if file in self._clearing:
-                    self._cleared(file)
+                if file in self._running:
+                    self._has_ended(file)
+                elif file in self._clearing:
+                    self._is_cleared(file)
             if asked and self._changes.number in files:
                 self._poll.unregister(self._changes.number)
                 self._poll.unregister(self._keeper)
@@ -546,11 +575,9 @@ class Maker:
         line, files = receive(self._keeper)
         if not line:
             return False
-        found: list[int] = []
         try:
-            pid, cell = self._start(json.loads(line), files)
-            answer = f"running {pid}"
-            found = [os.pidfd_open(pid), os.pidfd_open(cell.first)]
+            command = self._start(json.loads(line), files)
+            answer = f"running {command.pid} {_outside(command.handle)} {command.cell.outside}"
         except NoSandboxError as error:
             answer = f"failed 0 {error}"
         except OSError as error:
@@ -558,15 +585,11 @@ class Maker:
         finally:
             for file in files:
                 os.close(file)
-        try:
-            socket.send_fds(self._keeper, [f"{answer}\n".encode()], found)
-        finally:
-            for file in found:
-                os.close(file)
+        self._keeper.sendall(f"{answer}\n".encode())
         return True
 
-    def _start(self, ask: dict[str, Any], files: list[int]) -> tuple[int, Cell]:
-        """Start a command; its process id, and where it runs.
+    def _start(self, ask: dict[str, Any], files: list[int]) -> Command:
+        """Start a command.
 
         Raises:
             NoSandboxError: there is no sandbox to run it in.
@@ -588,38 +611,44 @@ class Maker:
                 os.sched_setaffinity(0, allowed)
             _go_to(self._machine, _CLONE_NEWNS)
             _go_to(self._memory, _CLONE_NEWIPC)
-        self._running[pid] = cell
-        return pid, cell
+        command = Command(pid, cell)
+        self._running[command.handle.number] = command
+        self._poll.register(command.handle.number, select.POLLIN)
+        return command
 
     def _cell(self, shows: list[str]) -> Cell:
         while self._idle:
             cell = self._idle.pop()
             if cell.shows == shows:
                 return cell
-            cell.control.close()
+            self._leave(cell)
         _go_to(self._processes, _CLONE_NEWPID)  # else its process 1 would be in another cell
         return Cell(shows, self._machine, network=self._network)
 
-    def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = ended
-                cell = self._running.pop(pid, None)
-                if cell is not None:  # else it is process 1 of one
-                    code = os.waitstatus_to_exitcode(status)
-                    self._clearing[cell.control.fileno()] = cell, pid, code if code >= 0 else 128 - code
-                    self._poll.register(cell.control, select.POLLIN)
-                    cell.clear()
-
-    def _cleared(self, file: int) -> None:
-        """Nothing of a command is left."""
+    def _has_ended(self, file: int) -> None:
+        """A command has; what it started is ended, too."""
         self._poll.unregister(file)
-        cell, pid, code = self._clearing.pop(file)
-        if cell.is_clear() and len(self._idle) < IDLE:
-            self._idle.append(cell)
+        command = self._running.pop(file)
+        self._clearing[command.cell.control.fileno()] = command
+        self._poll.register(command.cell.control, select.POLLIN)
+        command.cell.clear()
+
+    def _is_cleared(self, file: int) -> None:
+        """Nothing of a command is left. Until now its number was its own."""
+        self._poll.unregister(file)
+        command = self._clearing.pop(file)
+        code = os.waitstatus_to_exitcode(os.waitpid(command.pid, 0)[1])
+        if command.cell.is_clear() and len(self._idle) < IDLE:
+            self._idle.append(command.cell)
         else:
-            cell.control.close()
-        self._keeper.sendall(f"ended {pid} {code}\n".encode())
+            self._leave(command.cell)
+        self._keeper.sendall(f"ended {command.pid} {code if code >= 0 else 128 - code}\n".encode())
+
+    def _leave(self, cell: Cell) -> None:
+        """Use a cell no more; its process 1 ends when it hears of that."""
+        cell.control.close()
+        self._left.append(cell.first)
+        self._left = [pid for pid in self._left if os.waitpid(pid, os.WNOHANG)[0] == 0]
 
 
 def _spawn(program: str, argv: list[str], env: dict[str, str], files: list[int]) -> int:

@@ -1,4 +1,7 @@
-"""Bubblewrap around a plain process: what the command can see, write and reach."""
+"""The sandbox around a plain process: what the command can see, write and reach.
+
+It is made by the node's keeper itself (``encloser``), or by bubblewrap where that does not work.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ def _tried(path: str) -> str | None:
     return None
 
 
-def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, path: str) -> list[str]:
+def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool) -> list[str]:
     """The command line that runs ``argv`` in a sandbox.
 
     Everything is read-only except the session's file system and what was asked for READWRITE in place;
@@ -66,7 +69,6 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, p
         job: of which session.
         state: the node's state directory, hidden.
         network: whether there is one.
-        path: the command's PATH.
     """
     tree, folder = job.tree, job.folder
     words = [bwrap, *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
@@ -76,9 +78,9 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, p
         source = str(entry.source)
         if entry.writable:
             words += ["--bind", source, source]
-        elif _is_hidden(entry.source, state):
+        elif not _is_shown(entry.source, state, ["/"]):
             words += ["--ro-bind", source, source]
-    for tools in _tools(path, state):
+    for tools in _tools(state, ["/"]):
         words += ["--ro-bind", tools, tools]
     words += [
         "--unshare-pid",
@@ -95,6 +97,23 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, p
         for capability in _KEPT:
             words += ["--cap-add", f"CAP_{capability}"]
     return [*words, "--", *argv]
+
+
+def enclosure(job: Job, state: Path, shows: list[str], *, network: bool) -> dict[str, object]:
+    """What an ``encloser`` is to put around a command; as :func:`wrap`.
+
+    Args:
+        job: of which session.
+        state: the node's state directory, hidden.
+        shows: what can be seen of the machine.
+        network: whether there is one.
+    """
+    binds = [(str(job.folder.fs), True)]
+    for entry in job.tree.ordered():
+        if entry.kind is Kind.LINK and (entry.writable or not _is_shown(entry.source, state, shows)):
+            binds.append((str(entry.source), entry.writable))
+    binds += [(tools, False) for tools in _tools(state, shows)]
+    return {"shows": shows, "hides": [str(state)], "binds": binds, "network": network}
 
 
 def failure(stderr: Path) -> str | None:
@@ -115,12 +134,23 @@ def failure(stderr: Path) -> str | None:
     return None if reason.startswith("execvp ") else reason
 
 
-def _tools(path: str, state: Path) -> list[str]:
-    """Folders of programs that the private ``/tmp`` would hide: a virtual environment there, for example."""
-    folders = (Path(entry) for entry in path.split(os.pathsep) if entry.startswith("/"))
-    hidden = [folder for folder in folders if _is_hidden(folder, state) and folder.is_dir()]
-    found = (folder.parent if folder.name == "bin" and len(folder.parts) > 3 else folder for folder in hidden)
-    return [str(folder) for folder in dict.fromkeys(found)]
+def _tools(state: Path, shows: list[str]) -> list[str]:
+    """Folders of programs on the node's own PATH that could not be seen: a virtual environment, for example.
+
+    A command's PATH is what a step says: nothing is shown for that.
+    """
+    folders = (Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry.startswith("/"))
+    there = [folder for folder in folders if not _is_shown(folder, state, shows) and folder.is_dir()]
+    found = (folder.parent if folder.name == "bin" and len(folder.parts) > 3 else folder for folder in there)
+    return [str(folder) for folder in dict.fromkeys(found) if not _touch(folder, state)]
+
+
+def _touch(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _is_shown(path: Path, state: Path, shows: list[str]) -> bool:
+    return not _is_hidden(path, state) and any(path.is_relative_to(shown) for shown in shows)
 
 
 def _is_hidden(path: Path, state: Path) -> bool:
