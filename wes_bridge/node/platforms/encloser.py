@@ -12,9 +12,9 @@ descriptors; the part for us is ``sandbox``:
 - ``binds``: pairs of a path that is there again, and whether it can be written to.
 - ``network``: whether there is one. It is the same in all questions, and our only argument, ``yes`` or ``no``.
 
-The answer is ``running N PID FIRST``: a number of ours, and the process ids, as the keeper sees them, of the command and
+The answer is ``running NAME PID FIRST``: a name of ours, and the process ids, as the keeper sees them, of the command and
 of process 1 of its sandbox; or ``failed ERRNO REASON``, where ERRNO is 0 if the sandbox cannot be made. When the
-command and all that it started have ended, ``ended N CODE`` follows.
+command and all that it started have ended, ``ended NAME CODE`` follows.
 
 **Processes.** All are in a user namespace where our user has no rights over the machine, and in a process
 namespace. Its process 1, the *holder*, dies with the keeper, and the kernel ends all others with it. The *maker*, its
@@ -46,6 +46,7 @@ import socket
 import stat
 import struct
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing
@@ -461,8 +462,10 @@ def _end_all() -> None:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
             return
-        with contextlib.suppress(ChildProcessError):  # they vanish
+        try:
             os.waitpid(-1, 0)
+        except ChildProcessError:  # those of ours have vanished
+            time.sleep(0.001)
 
 
 def _go_to(namespace: File, kind: int) -> None:
@@ -514,14 +517,20 @@ class Command:
         pid: it, by its number in our namespace.
         cell: where it runs.
 
+        number: how many we have started before.
+
     Attributes:
+        name: like no other command's.
         handle: readable when it has ended.
+        code: its exit code then, 128 + n when signal n ended it.
     """
 
-    def __init__(self, pid: int, cell: Cell) -> None:
+    def __init__(self, pid: int, cell: Cell, number: int) -> None:
         self.pid = pid
         self.cell = cell
+        self.name = f"{os.getpid()}.{number}"
         self.handle = File(os.pidfd_open(pid))
+        self.code = 0
 
 
 class Maker:
@@ -544,6 +553,7 @@ class Maker:
         self._running: dict[int, Command] = {}
         self._clearing: dict[int, Command] = {}
         self._left = list[int]()
+        self._started = 0
         self._poll = select.poll()
 
     def run(self, replace: Any) -> None:
@@ -577,7 +587,7 @@ class Maker:
             return False
         try:
             command = self._start(json.loads(line), files)
-            answer = f"running {command.pid} {_outside(command.handle)} {command.cell.outside}"
+            answer = f"running {command.name} {_outside(command.handle)} {command.cell.outside}"
         except NoSandboxError as error:
             answer = f"failed 0 {error}"
         except OSError as error:
@@ -611,7 +621,8 @@ class Maker:
                 os.sched_setaffinity(0, allowed)
             _go_to(self._machine, _CLONE_NEWNS)
             _go_to(self._memory, _CLONE_NEWIPC)
-        command = Command(pid, cell)
+        self._started += 1
+        command = Command(pid, cell, self._started)
         self._running[command.handle.number] = command
         self._poll.register(command.handle.number, select.POLLIN)
         return command
@@ -629,20 +640,21 @@ class Maker:
         """A command has; what it started is ended, too."""
         self._poll.unregister(file)
         command = self._running.pop(file)
+        code = os.waitstatus_to_exitcode(os.waitpid(command.pid, 0)[1])
+        command.code = code if code >= 0 else 128 - code
         self._clearing[command.cell.control.fileno()] = command
         self._poll.register(command.cell.control, select.POLLIN)
         command.cell.clear()
 
     def _is_cleared(self, file: int) -> None:
-        """Nothing of a command is left. Until now its number was its own."""
+        """Nothing of a command is left."""
         self._poll.unregister(file)
         command = self._clearing.pop(file)
-        code = os.waitstatus_to_exitcode(os.waitpid(command.pid, 0)[1])
         if command.cell.is_clear() and len(self._idle) < IDLE:
             self._idle.append(command.cell)
         else:
             self._leave(command.cell)
-        self._keeper.sendall(f"ended {command.pid} {code if code >= 0 else 128 - code}\n".encode())
+        self._keeper.sendall(f"ended {command.name} {command.code}\n".encode())
 
     def _leave(self, cell: Cell) -> None:
         """Use a cell no more; its process 1 ends when it hears of that."""

@@ -66,10 +66,11 @@ class Enclosed:
 
     def __init__(self, connection: socket.socket, ask: dict[str, Any], line: bytes, files: list[int]) -> None:
         self.connection = connection
+        self.followers = [connection]
         self.record = str(ask["enclose"])
         self.line = line
         self.files = files
-        self.pid = 0
+        self.answer = ""
 
     def close(self) -> None:
         """Close its descriptors."""
@@ -100,7 +101,7 @@ class Encloser:
             os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
         self.asked: Enclosed | None = None
         self.waiting = deque[Enclosed]()
-        self.running: dict[int, Enclosed] = {}
+        self.running: dict[bytes, Enclosed] = {}
         self._heard = b""
 
     def ask(self, question: Enclosed) -> None:
@@ -124,6 +125,7 @@ class Encloser:
                     question.refuse(f"failed {error.errno} {error.strerror}")
             finally:
                 question.close()
+                question.line = b""
 
     def hear(self) -> list[list[bytes]]:
         """What it has said since: lines, in words.
@@ -161,7 +163,7 @@ class Keeper:
         poll.register(self._listener, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
         while True:
-            idle = not self._running and not self._holders and not self._is_asking()
+            idle = not self._running and not self._holders and not self._is_enclosing()
             events = poll.poll(LINGER if idle else None)
             if idle and not events:
                 return
@@ -207,8 +209,8 @@ class Keeper:
                 os.close(file)
         return None
 
-    def _is_asking(self) -> bool:
-        return any(encloser.asked is not None for encloser in self._enclosers.values())
+    def _is_enclosing(self) -> bool:
+        return any(encloser.running or encloser.asked for encloser in self._enclosers.values())
 
     def _enclose(self, question: Enclosed, *, network: bool) -> None:
         encloser = self._enclosers.get(network)
@@ -238,35 +240,19 @@ class Keeper:
             return
         for words in said:
             if words[0] == b"ended":
-                self._ended(encloser.running.pop(int(words[1])).pid, int(words[2]))
+                question = encloser.running.pop(words[1])
+                _note_end(question.record, question.followers, int(words[2]))
             elif encloser.asked is not None:
                 question, encloser.asked = encloser.asked, None
-                self._answered(encloser, question, words)
+                _note_answer(encloser, question, words)
         encloser.go_on()
 
-    def _answered(self, encloser: Encloser, question: Enclosed, words: list[bytes]) -> None:
-        if words[0] == b"failed":
-            with contextlib.suppress(OSError):  # nothing was begun
-                os.unlink(question.record)
-            question.refuse(b" ".join(words).decode())
-            return
-        question.pid = int(words[2])
-        encloser.running[int(words[1])] = question
-        with contextlib.suppress(OSError):
-            file = os.open(question.record, os.O_WRONLY | os.O_APPEND)
-            os.write(file, _beginning(question.pid))
-            os.close(file)
-        self._pids[question.record] = question.pid
-        self._running[question.pid] = (question.record, [question.connection])
-        _tell(question.connection, b" ".join([b"running", *words[2:]]).decode())
-
-    def _lose(self, encloser: Encloser) -> None:
+    @staticmethod
+    def _lose(encloser: Encloser) -> None:
         """An encloser was killed, and all in its sandboxes: nobody will know how they ended."""
         encloser.socket.close()
         for question in encloser.running.values():
-            record, connections = self._running.pop(question.pid)
-            del self._pids[record]
-            for connection in connections:
+            for connection in question.followers:
                 connection.close()
         for question in encloser.waiting:  # nothing was begun
             question.refuse("failed 0 the process that makes them was killed")
@@ -278,6 +264,11 @@ class Keeper:
         if pid is not None:
             self._running[pid][1].append(connection)
             _tell(connection, f"running {pid}")
+        for encloser in self._enclosers.values():
+            for question in encloser.running.values():
+                if question.record == record:
+                    question.followers.append(connection)
+                    _tell(connection, question.answer)
 
     def _start(self, connection: socket.socket, ask: dict[str, Any], files: list[int]) -> None:
         record = ask["start"]
@@ -308,13 +299,35 @@ class Keeper:
     def _ended(self, pid: int, code: int) -> None:
         record, connections = self._running.pop(pid)
         del self._pids[record]
-        with contextlib.suppress(OSError):
-            file = os.open(record, os.O_WRONLY | os.O_APPEND)
-            os.write(file, b"%d\n" % code)
-            os.close(file)
-        for connection in connections:
-            _tell(connection, f"ended {code}")
-            connection.close()
+        _note_end(record, connections, code)
+
+
+def _note_answer(encloser: Encloser, question: Enclosed, words: list[bytes]) -> None:
+    """An encloser has answered."""
+    if words[0] == b"failed":
+        with contextlib.suppress(OSError):  # nothing was begun
+            os.unlink(question.record)
+        question.refuse(b" ".join(words).decode())
+        return
+    encloser.running[words[1]] = question
+    _append(question.record, _beginning(int(words[2])))
+    question.answer = b" ".join([b"running", *words[2:]]).decode()
+    _tell(question.connection, question.answer)
+
+
+def _note_end(record: str, connections: list[socket.socket], code: int) -> None:
+    """A command has ended."""
+    _append(record, b"%d\n" % code)
+    for connection in connections:
+        _tell(connection, f"ended {code}")
+        connection.close()
+
+
+def _append(record: str, line: bytes) -> None:
+    with contextlib.suppress(OSError):
+        file = os.open(record, os.O_WRONLY | os.O_APPEND)
+        os.write(file, line)
+        os.close(file)
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
