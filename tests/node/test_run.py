@@ -455,13 +455,17 @@ def test_what_a_command_says_is_not_the_sandboxes_failure(node: NodeProcess, sai
     assert session["executable"]["exitCode"] == 1
 
 
+@pytest.mark.parametrize(
+    ("sandbox", "code"), [("required", 127), pytest.param("bwrap", 1, marks=pytest.mark.bwrap)]
+)
 def test_a_script_without_its_interpreter_is_its_own_failure(
-    node: NodeProcess, need_bwrap: None, tmp_path: Path
+    start_node: Starter, sandbox: str, code: int, tmp_path: Path
 ) -> None:
+    node = start_node(platforms=["process"], sandbox=sandbox)
     tool = tmp_path / "bin" / "survey-tool"
     tool.parent.mkdir()
     tool.write_text("#!/no/such/interpreter\n")
     tool.chmod(0o755)
     session = node.run(Request(process("survey-tool", environment={"PATH": f"{tool.parent}:/bin"})))
-    assert session["executable"]["exitCode"] == 1
+    assert session["executable"]["exitCode"] == code
     assert "survey-tool: No such file" in node.stream(session, "stderr")
