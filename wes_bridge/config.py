@@ -84,7 +84,7 @@ class NodeConfig(_Section):
     public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     platforms: list[str] = ["process", "container"]
     sandbox: Literal["auto", "required", "bwrap", "none"] = Field(
-        "auto", description="isolation of plain processes: auto is what works here, required refuses to do without"
+        "auto", description="isolation of plain processes: auto does without where none works"
     )
     sandbox_shows: list[Path] = Field(
         [Path("/")], description="what a sandboxed process can see, read-only, besides its own files"

@@ -10,24 +10,25 @@ descriptors; the part for us is ``sandbox``:
 - ``shows``: paths that can be seen, read-only; ``/`` is the whole machine.
 - ``hides``: folders that are empty inside.
 - ``binds``: pairs of a path that is there again, and whether it can be written to.
-- ``network``: whether there is one. It is the same in all questions, and our only argument, ``yes`` or ``no``.
+- ``network``: whether there is one. It is the same in all questions: our only argument, ``yes`` or ``no``.
 
-The answer is ``running NAME PID FIRST``: a name of ours, and the process ids, as the keeper sees them, of the command and
-of process 1 of its sandbox; or ``failed ERRNO REASON``, where ERRNO is 0 if the sandbox cannot be made. When the
-command and all that it started have ended, ``ended NAME CODE`` follows.
+The answer is ``running NAME PID FIRST``: a name of ours, and the process ids, as the keeper sees them, of the
+command and of process 1 of its sandbox; or ``failed ERRNO REASON``, where ERRNO is 0 if the sandbox cannot be
+made. When the command and all that it started have ended, ``ended NAME CODE`` follows.
 
 **Processes.** All are in a user namespace where our user has no rights over the machine, and in a process
-namespace. Its process 1, the *holder*, dies with the keeper, and the kernel ends all others with it. The *maker*, its
-child, has a copy of the machine's mounts, and makes sandboxes. When something is mounted on the machine, the holder makes
-another, and the former ends when its commands have.
+namespace. Its process 1, the *holder*, dies with the keeper, and the kernel ends all others with it. The
+*maker*, its child, has a copy of the machine's mounts, and makes sandboxes. When something is mounted on the
+machine, the holder makes another, and the former ends when its commands have.
 
 **Cells.** A process namespace, with a process 1 that only ends what is left there, ``/proc``, terminals and,
 where there is to be no network, a network namespace with nothing but a loopback interface. One command at a
-time runs in a cell. It gets mounts, shared memory and temporary files of its own, which end with it. Before another gets the
-cell, every process in it has been killed and has gone; where process 1 was tampered with, no other gets it.
+time runs in a cell. It gets mounts, shared memory and temporary files of its own, which end with it. Before
+another gets the cell, every process in it has been killed and has gone; where process 1 was tampered with, no
+other gets it.
 
-**Commands** are children of the maker, not of their process 1, which gives them nothing. They have no rights (root has
-those over files), get none by running a program, and can neither trace nor end process 1, which has.
+**Commands** are children of the maker, not of their process 1, which gives them nothing. They have no rights
+(root has those over files), get none by running a program, and can neither trace nor end process 1.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ IDLE = 32
 """Cells that are kept without a command."""
 
 _KEPT = (0, 1, 3, 4, 5, 6, 7)
-"""What root inside may still do (``capabilities(7)``): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID.
-It treats files as root does. Other users may do nothing."""
+"""What root inside may still do (``capabilities(7)``): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID and
+SETUID. It treats files as root does. Other users may do nothing."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {
     "fd": "/proc/self/fd",
@@ -74,6 +75,8 @@ _DEVICE_LINKS = {
 }
 _MACHINE = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 """By these the machine is told what to do."""
+_ENGINES = (b"/containers/", b"/containerd/", b"/docker/", b"/netns")
+"""Parts of places in which container engines mount for each container; no step has business there."""
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, and that commands expect not to be."""
 _OF_COMMAND = (
@@ -171,7 +174,7 @@ def _restrict(mount: File, flags: int, *, below: bool = True) -> None:
 
 
 def _place(mount: File, path: str, made: list[str] | None = None) -> File:
-    """Put a mount where it belongs; what is made for that in the root's file system is added to ``made``."""
+    """Put a mount where it belongs; what is made for that in the root's file system goes to ``made``."""
     if not os.path.lexists(path):
         _make_room(path, [] if made is None else made, stat.S_ISDIR(os.fstat(mount.number).st_mode))
     _move(mount, path)
@@ -388,6 +391,9 @@ class Cell:
             raise NoSandboxError(answer.decode() or "its first process was ended")
         self.processes = File(files[0])
         self.outside = _outside(File(os.pidfd_open(self.first)))
+        self._children: File | None = None
+        with contextlib.suppress(OSError):  # not every kernel has it
+            self._children = _opened(f"/proc/{self.outside}/task/{self.outside}/children")
         self._limits = self._limits_now()
 
     def go_in(self, sandbox: dict[str, Any]) -> None:
@@ -409,15 +415,29 @@ class Cell:
             _go_to(self.network, _CLONE_NEWNET)
         _go_to(self.processes, _CLONE_NEWPID)
 
+    def is_empty(self) -> bool:
+        """Whether process 1 is alone, its command having ended: what that left are its children now."""
+        try:
+            return self._children is not None and os.pread(self._children.number, 1, 0) == b""
+        except OSError:
+            return False
+
     def clear(self) -> None:
         """Ask process 1 to end whatever is left; it answers when nothing is."""
         with contextlib.suppress(OSError):  # it has ended, and with it all else
             self.control.send(b"?")
 
     def is_clear(self) -> bool:
-        """Whether it has answered, and another command may come."""
+        """Whether it has answered."""
         try:
-            return self.control.recv(1) == b"." and self._limits_now() == self._limits
+            return self.control.recv(1) == b"."
+        except OSError:
+            return False
+
+    def is_intact(self) -> bool:
+        """Whether process 1 is as it was."""
+        try:
+            return self._limits_now() == self._limits
         except OSError:
             return False
 
@@ -538,13 +558,17 @@ class Maker:
 
     Args:
         keeper: its socket.
-        changes: ``/proc/self/mountinfo``, opened before we had a copy of the machine's mounts.
+        changes: ``/proc/self/mountinfo`` of the machine, opened before we had a copy of its mounts.
+        mounts: what it said before that.
         network: whether commands have one.
     """
 
-    def __init__(self, keeper: socket.socket, changes: File, *, network: bool) -> None:
+    def __init__(
+        self, keeper: socket.socket, changes: File, mounts: set[tuple[bytes, ...]], *, network: bool
+    ) -> None:
         self._keeper = keeper
         self._changes = changes
+        self._mounts = mounts
         self._network = network
         self._machine = _opened("/proc/self/ns/mnt")
         self._memory = _opened("/proc/self/ns/ipc")
@@ -572,7 +596,7 @@ class Maker:
                     self._has_ended(file)
                 elif file in self._clearing:
                     self._is_cleared(file)
-            if asked and self._changes.number in files:
+            if asked and self._changes.number in files and _mounts(self._changes) != self._mounts:
                 self._poll.unregister(self._changes.number)
                 self._poll.unregister(self._keeper)
                 replace()
@@ -642,6 +666,9 @@ class Maker:
         command = self._running.pop(file)
         code = os.waitstatus_to_exitcode(os.waitpid(command.pid, 0)[1])
         command.code = code if code >= 0 else 128 - code
+        if command.cell.is_empty():
+            self._over(command, usable=True)
+            return
         self._clearing[command.cell.control.fileno()] = command
         self._poll.register(command.cell.control, select.POLLIN)
         command.cell.clear()
@@ -650,7 +677,10 @@ class Maker:
         """Nothing of a command is left."""
         self._poll.unregister(file)
         command = self._clearing.pop(file)
-        if command.cell.is_clear() and len(self._idle) < IDLE:
+        self._over(command, usable=command.cell.is_clear())
+
+    def _over(self, command: Command, *, usable: bool) -> None:
+        if usable and command.cell.is_intact() and len(self._idle) < IDLE:
             self._idle.append(command.cell)
         else:
             self._leave(command.cell)
@@ -661,6 +691,16 @@ class Maker:
         cell.control.close()
         self._left.append(cell.first)
         self._left = [pid for pid in self._left if os.waitpid(pid, os.WNOHANG)[0] == 0]
+
+
+def _mounts(table: File) -> set[tuple[bytes, ...]]:
+    """What is mounted on the machine, save what engines mount for each container."""
+    os.lseek(table.number, 0, os.SEEK_SET)
+    text = b""
+    while more := os.read(table.number, 1 << 16):
+        text += more
+    mounts = (tuple(line.split(b" ", 6)[:6]) for line in text.splitlines())
+    return {mount for mount in mounts if not any(name in mount[4] for name in _ENGINES)}
 
 
 def _spawn(program: str, argv: list[str], env: dict[str, str], files: list[int]) -> int:
@@ -674,7 +714,7 @@ def _spawn(program: str, argv: list[str], env: dict[str, str], files: list[int])
         if error.errno == errno.ENOEXEC:  # a script that does not say of what
             return _spawn("/bin/sh", ["sh", program, *argv[1:]], env, files)
         code = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
-        script = f'echo "$0: $1 (in the sandbox)" >&2; exit {code}'
+        script = f'echo "$0: $1, in the sandbox (see the setting sandbox_shows)" >&2; exit {code}'
         return _spawn("/bin/sh", ["sh", "-c", script, program, str(error.strerror)], {}, files)
 
 
@@ -726,8 +766,9 @@ def _make(keeper: socket.socket, changes: File, tell: int, *, network: bool) -> 
     """Be a maker, to the end."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        mounts = _mounts(changes)
         _call("no namespaces can be made", _libc.unshare, _CLONE_NEWNS | _CLONE_NEWIPC)
-        Maker(keeper, changes, network=network).run(lambda: os.write(tell, b"1"))
+        Maker(keeper, changes, mounts, network=network).run(lambda: os.write(tell, b"1"))
     except (NoSandboxError, OSError) as error:
         _refuse(keeper, str(error))
     except BaseException:  # a fault of ours: the keeper's log should have it

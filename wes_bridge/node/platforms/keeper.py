@@ -9,7 +9,7 @@ It listens on the socket that is its standard input. A connection is one questio
 - ``{"hold": true}``: answered ``held``. While such a connection is open, the keeper stays.
 - ``{"start": RECORD, "argv": ..., "env": ..., "cwd": ..., "program": ..., "cpus": ...}``, with descriptors
   for standard input, output and error. Answered ``running PID``, or ``failed ERRNO``.
-- ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox that an ``encloser`` makes, which is
+- ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox. An ``encloser`` makes it, which is
   started for the first. Answered ``running PID FIRST``, FIRST being process 1 of the sandbox, or
   ``failed ERRNO REASON``; ERRNO is 0 when there is no sandbox.
 - ``{"follow": RECORD}``: answered ``running PID``, or by the end of the connection when it does not run.

@@ -136,14 +136,14 @@ class ProcessPlatform(Kept):
         cwd = paths.host(job.tree.workdir)
         program = _find_command(argv[0], cwd, env["PATH"])
         network = executable.network is None or executable.network.access is not False
+        shows = [str(path) for path in self._config.sandbox_shows]
         around = None
         if self._encloses:
-            shows = [str(path) for path in self._config.sandbox_shows]
             around = sandbox.enclosure(job, self._state, shows, network=network)
         else:
             env[MARKER] = job.uuid
             if self._bwrap is not None:
-                argv = sandbox.wrap(self._bwrap, argv, job, self._state, network=network)
+                argv = sandbox.wrap(self._bwrap, argv, job, self._state, shows, network=network)
                 program = self._bwrap
         return Launch(program, argv, env, cwd, *self.streams(job), cpus=self.cpus(job), sandbox=around)
 

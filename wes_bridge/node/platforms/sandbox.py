@@ -18,7 +18,7 @@ from wes_bridge.node.staging.plan import Kind
 
 _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """What root inside may still do: treat files as root does, nothing to the machine."""
-_BASE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
+_BASE = ("--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
 _HIDDEN = (Path("/tmp"), Path("/dev"), Path("/proc"))  # noqa: S108
 
 
@@ -47,7 +47,7 @@ def bubblewrap() -> tuple[str | None, str]:
 
 def _tried(path: str) -> str | None:
     """Why it does not work here."""
-    probe = [path, *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
+    probe = [path, *_shown(["/"]), *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
     try:
         done = subprocess.run(probe, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -57,10 +57,10 @@ def _tried(path: str) -> str | None:
     return None
 
 
-def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool) -> list[str]:
+def wrap(bwrap: str, argv: list[str], job: Job, state: Path, shows: list[str], *, network: bool) -> list[str]:
     """The command line that runs ``argv`` in a sandbox.
 
-    Everything is read-only except the session's file system and what was asked for READWRITE in place;
+    What can be seen is read-only except the session's file system and what was asked for READWRITE in place;
     ``/tmp`` is private and empty; the node's other sessions and other processes cannot be seen.
 
     Args:
@@ -68,19 +68,20 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool) -
         argv: the command.
         job: of which session.
         state: the node's state directory, hidden.
+        shows: what can be seen of the machine.
         network: whether there is one.
     """
     tree, folder = job.tree, job.folder
-    words = [bwrap, *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
+    words = [bwrap, *_shown(shows), *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
     for entry in tree.ordered():
         if entry.kind is not Kind.LINK:
             continue
         source = str(entry.source)
         if entry.writable:
             words += ["--bind", source, source]
-        elif not _is_shown(entry.source, state, ["/"]):
+        elif not _is_shown(entry.source, state, shows):
             words += ["--ro-bind", source, source]
-    for tools in _tools(state, ["/"]):
+    for tools in _tools(state, shows):
         words += ["--ro-bind", tools, tools]
     words += [
         "--unshare-pid",
@@ -114,6 +115,17 @@ def enclosure(job: Job, state: Path, shows: list[str], *, network: bool) -> dict
             binds.append((str(entry.source), entry.writable))
     binds += [(tools, False) for tools in _tools(state, shows)]
     return {"shows": shows, "hides": [str(state)], "binds": binds, "network": network}
+
+
+def _shown(shows: list[str]) -> list[str]:
+    """For bubblewrap; links, as ``/bin`` is in many places, stay links."""
+    words: list[str] = []
+    for path in shows:
+        if Path(path).is_symlink():
+            words += ["--symlink", os.readlink(path), path]  # noqa: PTH115 - as it is written
+        else:
+            words += ["--ro-bind-try", path, path]
+    return words
 
 
 def failure(stderr: Path) -> str | None:
