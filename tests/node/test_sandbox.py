@@ -203,7 +203,7 @@ def test_another_session_at_the_same_time_is_not_seen(node: NodeProcess) -> None
     while not _runs("sleep 632"):
         assert time.monotonic() < deadline
     script = "ls /dev/pts; ls /tmp | grep other; cat /proc/[0-9]*/comm"
-    assert lines(node, shell(script)) == ["ptmx", "wb-sandbox", "sh", "cat"]
+    assert lines(node, shell(script)) == ["ptmx", "wb-sandbox", "sh"]
     node.update(other, "CANCELLED")
     node.end(other)
     assert not _runs("sleep 632")

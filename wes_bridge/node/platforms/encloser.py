@@ -174,7 +174,7 @@ def _restrict(mount: File, flags: int, *, below: bool = True) -> None:
 
 
 def _place(mount: File, path: str, made: list[str] | None = None) -> File:
-    """Put a mount where it belongs; what is made for that in the root's file system goes to ``made``."""
+    """Put a mount where it belongs; ``made`` gets what is made for that in the root's file system."""
     if not os.path.lexists(path):
         _make_room(path, [] if made is None else made, stat.S_ISDIR(os.fstat(mount.number).st_mode))
     _move(mount, path)
