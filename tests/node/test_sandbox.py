@@ -6,6 +6,7 @@ Each test asks a real node. What must fail is tried for real; what must not be t
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -152,6 +153,21 @@ def test_no_network_means_no_socket_of_the_machine(node: NodeProcess) -> None:
             "print('own')\n"
         )
         assert lines(node, python(text, network={"access": False})) == ["no", "no", "own"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the calls are x86-64's")
+def test_the_kernels_keys_are_no_place_to_leave_things(node: NodeProcess) -> None:
+    """The kernel keeps them for a user, and all sandboxes have the same."""
+    told = lines(
+        node,
+        python(
+            'tried("syscall", 248, b"user", b"left", b"x", 1, -4)\n'
+            'tried("syscall", 249, b"user", b"left", None, 0)\n'
+            'tried("syscall", 250, 0, -4, 1)\n'
+            'tried("syscall", 39)\n'
+        ),
+    )
+    assert told == ["syscall Operation not permitted"] * 3 + ["syscall done"]
 
 
 def test_nothing_is_left_for_the_next_command(start_node: Starter) -> None:

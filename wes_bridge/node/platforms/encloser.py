@@ -92,6 +92,16 @@ _OF_COMMAND = (
 
 _CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
 _CLONE_NEWPID, _CLONE_NEWNET, _CLONE_PARENT = 0x20000000, 0x40000000, 0x8000
+_KEY_CALLS = {  # by the kernel's name of the processor (``linux/audit.h``): add_key, request_key, keyctl
+    0xC000003E: (248, 249, 250, 0x400000F8, 0x400000F9, 0x400000FA),  # x86-64, and its x32
+    0x40000003: (286, 287, 288),  # i386
+    0xC00000B7: (217, 218, 219),  # ARM, 64 bit
+    0x40000028: (309, 310, 311),  # ARM
+    0xC00000F3: (217, 218, 219),  # RISC-V
+    0xC0000015: (269, 270, 271),  # POWER, little-endian
+    0x80000016: (278, 279, 280),  # s390x
+}
+"""Calls for keys, which the kernel keeps for a user and not for a sandbox: commands may not make them."""
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLONE3, _MOUNT_SETATTR = 435, 442
 """System calls; these have the same numbers on all processors."""
@@ -103,6 +113,7 @@ _MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
 _AT_FDCWD = -100
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 24, 38
+_PR_SET_SECCOMP = 22
 _CAPABILITIES_V3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -174,7 +185,7 @@ def _restrict(mount: File, flags: int, *, below: bool = True) -> None:
 
 
 def _place(mount: File, path: str, made: list[str] | None = None) -> File:
-    """Put a mount where it belongs; ``made`` gets what is made for that in the root's file system."""
+    """Put a mount where it belongs; ``made`` gets what is made for that in the root file system."""
     if not os.path.lexists(path):
         _make_room(path, [] if made is None else made, stat.S_ISDIR(os.fstat(mount.number).st_mode))
     _move(mount, path)
@@ -337,6 +348,25 @@ def _limit_rights() -> None:
             raise NoSandboxError(f"cannot limit rights: {os.strerror(ctypes.get_errno())}")
     _call("cannot give up new rights", _libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _call("cannot hide memory", _libc.prctl, _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    program = _no_keys()
+    text = ctypes.create_string_buffer(program, len(program))
+    filters = struct.pack("@HP", len(program) // 8, ctypes.addressof(text))
+    _call("cannot limit system calls", _libc.prctl, _PR_SET_SECCOMP, 2, filters, 0, 0)
+
+
+def _no_keys() -> bytes:
+    """A filter of system calls (``seccomp(2)``): those for keys fail with EPERM, all others are made."""
+    load, equal, answer = 0x20, 0x15, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    number, processor = 0, 4  # offsets in what is looked at
+    steps = list[tuple[int, int, int, int]]()
+    for kind, calls in _KEY_CALLS.items():
+        steps += [(load, 0, 0, processor), (equal, 0, 2 * len(calls) + 2, kind), (load, 0, 0, number)]
+        for call in calls:
+            steps += [(equal, 0, 1, call), (answer, 0, 0, refuse)]
+        steps.append((answer, 0, 0, allow))
+    steps.append((answer, 0, 0, allow))
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
 def _give_up_rights() -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, shows: list[str], *
             words += ["--bind", source, source]
         elif not _is_shown(entry.source, state, shows):
             words += ["--ro-bind", source, source]
-    for tools in _tools(state, shows):
+    for tools in _tools(os.environ.get("PATH", ""), state, tuple(shows)):
         words += ["--ro-bind", tools, tools]
     words += [
         "--unshare-pid",
@@ -113,7 +114,7 @@ def enclosure(job: Job, state: Path, shows: list[str], *, network: bool) -> dict
     for entry in job.tree.ordered():
         if entry.kind is Kind.LINK and (entry.writable or not _is_shown(entry.source, state, shows)):
             binds.append((str(entry.source), entry.writable))
-    binds += [(tools, False) for tools in _tools(state, shows)]
+    binds += [(tools, False) for tools in _tools(os.environ.get("PATH", ""), state, tuple(shows))]
     return {"shows": shows, "hides": [str(state)], "binds": binds, "network": network}
 
 
@@ -146,12 +147,13 @@ def failure(stderr: Path) -> str | None:
     return None if reason.startswith("execvp ") else reason
 
 
-def _tools(state: Path, shows: list[str]) -> list[str]:
+@lru_cache(maxsize=8)
+def _tools(path: str, state: Path, shows: tuple[str, ...]) -> list[str]:
     """Folders of programs on the node's own PATH that could not be seen: a virtual environment, for example.
 
     A command's PATH is what a step says: nothing is shown for that.
     """
-    folders = (Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry.startswith("/"))
+    folders = (Path(entry) for entry in path.split(os.pathsep) if entry.startswith("/"))
     there = [folder for folder in folders if not _is_shown(folder, state, shows) and folder.is_dir()]
     found = (folder.parent if folder.name == "bin" and len(folder.parts) > 3 else folder for folder in there)
     return [str(folder) for folder in dict.fromkeys(found) if not _touch(folder, state)]
@@ -161,7 +163,7 @@ def _touch(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _is_shown(path: Path, state: Path, shows: list[str]) -> bool:
+def _is_shown(path: Path, state: Path, shows: Sequence[str]) -> bool:
     return not _is_hidden(path, state) and any(path.is_relative_to(shown) for shown in shows)
 
 
