@@ -178,7 +178,7 @@ def _new(kind: str, flags: int, **options: str) -> File:
 
 
 def _restrict(mount: File, flags: int, *, below: bool = True) -> None:
-    """Set flags of a mount, and of all that is mounted below it; nothing comes to it from outside any more."""
+    """Set flags of a mount, and of all that is mounted below it; nothing comes to it from outside now."""
     attributes = struct.pack("=QQQQ", flags, 0, _MS_PRIVATE, 0)
     where = _EMPTY_PATH | (_RECURSIVE if below else 0)
     _syscall("cannot restrict a mount", _MOUNT_SETATTR, mount.number, b"", where, attributes, len(attributes))
