@@ -414,7 +414,7 @@ class Cell:
             if self.first == 0:
                 _be_first(its)
         finally:
-            _go_to(machine, _CLONE_NEWNS)
+            _come_back(machine)
         its.close()
         answer, files = _descriptors(self.control, 1000)
         if not files:
@@ -522,6 +522,17 @@ def _go_to(namespace: File, kind: int) -> None:
     _call("cannot enter a namespace", _libc.setns, namespace.number, kind)
 
 
+def _come_back(machine: File, memory: File | None = None) -> None:
+    """Be where the machine's files are; else what comes next would be taken from a sandbox."""
+    try:
+        _go_to(machine, _CLONE_NEWNS)
+        if memory is not None:
+            _go_to(memory, _CLONE_NEWIPC)
+    except NoSandboxError:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)  # and the holder ends all
+
+
 def _opened(path: str) -> File:
     return File(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
@@ -572,6 +583,7 @@ class Command:
     Attributes:
         name: like no other command's.
         handle: readable when it has ended.
+        outside: it, by its number on the machine.
         code: its exit code then, 128 + n when signal n ended it.
     """
 
@@ -580,6 +592,7 @@ class Command:
         self.cell = cell
         self.name = f"{os.getpid()}.{number}"
         self.handle = File(os.pidfd_open(pid))
+        self.outside = _outside(self.handle)
         self.code = 0
 
 
@@ -641,7 +654,7 @@ class Maker:
             return False
         try:
             command = self._start(json.loads(line), files)
-            answer = f"running {command.name} {_outside(command.handle)} {command.cell.outside}"
+            answer = f"running {command.name} {command.outside} {command.cell.outside}"
         except NoSandboxError as error:
             answer = f"failed 0 {error}"
         except OSError as error:
@@ -673,10 +686,15 @@ class Maker:
         finally:
             if allowed:
                 os.sched_setaffinity(0, allowed)
-            _go_to(self._machine, _CLONE_NEWNS)
-            _go_to(self._memory, _CLONE_NEWIPC)
+            _come_back(self._machine, self._memory)
         self._started += 1
-        command = Command(pid, cell, self._started)
+        try:
+            command = Command(pid, cell, self._started)
+        except OSError:  # too many open files
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._leave(cell)
+            raise
         self._running[command.handle.number] = command
         self._poll.register(command.handle.number, select.POLLIN)
         return command

@@ -240,8 +240,8 @@ class Keeper:
             return
         for words in said:
             if words[0] == b"ended":
-                question = encloser.running.pop(words[1])
-                _note_end(question.record, question.followers, int(words[2]))
+                ended = encloser.running.pop(words[1])
+                _note_end(ended.record, ended.followers, int(words[2]))
             elif encloser.asked is not None:
                 question, encloser.asked = encloser.asked, None
                 _note_answer(encloser, question, words)
