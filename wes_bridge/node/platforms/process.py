@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -80,8 +82,10 @@ class ProcessPlatform(Kept):
                 record, ["sh", "-c", ":"], {}, (null,) * 3, program="/bin/sh", cwd=Path("/"), sandbox=around
             )
             if not command.ends_within(_TRIED_FOR):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(command.pid, signal.SIGKILL)
                 command.close()
-                return "it does not end"
+                return "its command does not end"
             return None if command.code == 0 else f"its command ended with {command.code}"
         except NoSandboxError as error:
             return str(error)
