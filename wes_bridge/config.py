@@ -87,8 +87,11 @@ class NodeConfig(_Section):
     state_dir: Path | None = Field(None, description="sessions and database; default: below the service's")
     public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     platforms: list[str] = ["process", "container"]
-    sandbox: Literal["auto", "bwrap", "none"] = Field(
-        "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
+    sandbox: Literal["auto", "required", "bwrap", "none"] = Field(
+        "auto", description="isolation of plain processes: auto does without where none works"
+    )
+    sandbox_shows: list[Path] = Field(
+        [Path("/")], description="what a sandboxed process can see, read-only, besides its own files"
     )
     container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")
     pull_images: bool = Field(True, description="false: only images already here are offered")

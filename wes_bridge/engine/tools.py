@@ -163,6 +163,7 @@ class BridgeStep(WorkflowStep):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.embedded_tool: Process  # is shared with other steps
         defaults.locate(self.tool["inputs"])
         of_step = defaults.of_step(self.tool["inputs"], self.embedded_tool.inputs_record_schema["fields"])
         if of_step:

@@ -401,9 +401,9 @@ class Runner:
         while True:
             if run.halt.is_set():
                 raise PlatformError("stopped")
-            run.platform.start(job)
-            _tell(loop, self._set_running, run, job, Started.now())
             try:
+                run.platform.start(job)
+                _tell(loop, self._set_running, run, job, Started.now())
                 return run.platform.ends_within(job, QUICK)
             except NotBegunError as error:
                 if not pauses:
@@ -448,18 +448,18 @@ class Runner:
             late = message(messages.TIME_LIMIT, text, seconds=limit)
             timer = loop.call_later(max(0.0, left), self._exceed, run, late)
         ending = self._reservations.at_end(live, functools.partial(self._exceed, run))
-        pid = run.platform.watched(job)
+        roots = run.platform.watched(job)
         memory = live.session.compute.memory if live.session.compute else None
-        if pid is not None and memory is not None and memory.max_bytes:
-            self._watch.add(pid, memory.max_bytes, lambda used: self._too_big(run, used))
+        if roots is not None and memory is not None and memory.max_bytes:
+            self._watch.add(roots, memory.max_bytes, lambda used: self._too_big(run, used))
         try:
             return await run.platform.wait(job)
         finally:
             for handle in (timer, ending):
                 if handle is not None:
                     handle.cancel()
-            if pid is not None:
-                self._watch.remove(pid)
+            if roots is not None:
+                self._watch.remove(roots)
 
     def _too_big(self, run: _Run, used: int) -> None:
         memory = run.live.session.compute.memory if run.live.session.compute else None

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from wes_bridge.model.execution_broker import ExecutionRequest, Message, Session
 from wes_bridge.node.layout import SessionFolder
+from wes_bridge.node.platforms.processes import Roots
 from wes_bridge.node.staging.plan import Tree
 
 PAUSES = (0.02, 0.1, 0.3)
@@ -69,6 +70,7 @@ class Platform(Protocol):
         """Start the command. Runs in a thread.
 
         Raises:
+            NotBegunError: the platform could not begin it, but perhaps can when asked again.
             PlatformError, CommandNotFoundError: it cannot be started.
         """
 
@@ -88,8 +90,8 @@ class Platform(Protocol):
     async def find(self, uuid: str, folder: SessionFolder) -> bool:
         """Whether a session's command was ever started, perhaps by an earlier process of this node."""
 
-    def watched(self, job: Job) -> int | None:
-        """The root of the process tree whose memory the node must watch; None when the platform does."""
+    def watched(self, job: Job) -> Roots | None:
+        """The processes whose memory the node must watch; None when the platform does."""
 
     async def wait(self, job: Job) -> int | None:
         """Wait for the command's end.

@@ -22,7 +22,7 @@ from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
 from wes_bridge.node.platforms.images import Images, last_line, run
 from wes_bridge.node.platforms.kept import Kept, Launch
-from wes_bridge.node.platforms.processes import MARKER
+from wes_bridge.node.platforms.processes import MARKER, Roots
 from wes_bridge.node.staging.file import copy
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
 
@@ -117,7 +117,7 @@ class ContainerPlatform(Kept):
         words += [image, *(executable.command or [])]
         return Launch(self._engine, words, env, job.folder.root, stdin, out, err)
 
-    def watched(self, job: Job) -> int | None:
+    def watched(self, job: Job) -> Roots | None:
         """The engine limits memory itself."""
         return None
 

@@ -9,6 +9,9 @@ It listens on the socket that is its standard input. A connection is one questio
 - ``{"hold": true}``: answered ``held``. While such a connection is open, the keeper stays.
 - ``{"start": RECORD, "argv": ..., "env": ..., "cwd": ..., "program": ..., "cpus": ...}``, with descriptors
   for standard input, output and error. Answered ``running PID``, or ``failed ERRNO``.
+- ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox. An ``encloser`` makes it, which is
+  started for the first. Answered ``running PID FIRST``, FIRST being process 1 of the sandbox, or
+  ``failed ERRNO REASON``; ERRNO is 0 when there is no sandbox.
 - ``{"follow": RECORD}``: answered ``running PID``, or by the end of the connection when it does not run.
 
 When the command ends the connection says ``ended CODE`` and is closed. The record is made before the command
@@ -26,7 +29,9 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
+from collections import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes as long as the rest
@@ -49,6 +54,92 @@ _PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What keeps a command from being started that is not the command's fault."""
 
 
+class Enclosed:
+    """A question for the encloser.
+
+    Args:
+        connection: who asked.
+        ask: the question.
+        line: the same, as it came.
+        files: its descriptors, which are closed once they were sent.
+    """
+
+    def __init__(self, connection: socket.socket, ask: dict[str, Any], line: bytes, files: list[int]) -> None:
+        self.connection = connection
+        self.followers = [connection]
+        self.record = str(ask["enclose"])
+        self.line = line
+        self.files = files
+        self.answer = ""
+
+    def close(self) -> None:
+        """Close its descriptors."""
+        for file in self.files:
+            os.close(file)
+        self.files = []
+
+    def refuse(self, reason: str) -> None:
+        """Answer that nothing was begun."""
+        _tell(self.connection, reason)
+        self.connection.close()
+        self.close()
+
+
+class Encloser:
+    """The encloser of the commands that have network, or of those that have none.
+
+    It is asked one question at a time, and the others wait here: a file system that does not answer holds up
+    sandboxes only.
+    """
+
+    def __init__(self, *, network: bool) -> None:
+        self.socket, its = socket.socketpair()
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "encloser.py")
+        argv = [sys.executable, "-I", "-S", program, "yes" if network else "no"]
+        actions = [(os.POSIX_SPAWN_DUP2, its.fileno(), 0)]
+        with its:
+            os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
+        self.asked: Enclosed | None = None
+        self.waiting = deque[Enclosed]()
+        self.running: dict[bytes, Enclosed] = {}
+        self._heard = b""
+
+    def ask(self, question: Enclosed) -> None:
+        """Ask as soon as it has answered what was asked before."""
+        self.waiting.append(question)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Ask the next question."""
+        while self.asked is None and self.waiting:
+            question = self.waiting.popleft()
+            try:
+                if _is_gone(question.connection):
+                    continue
+                os.close(os.open(question.record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+                self.asked = question
+                sent = socket.send_fds(self.socket, [question.line], question.files)
+                self.socket.sendall(question.line[sent:])
+            except OSError as error:  # there is a record already, or the encloser has gone: that is heard
+                if self.asked is None:
+                    question.refuse(f"failed {error.errno} {error.strerror}")
+            finally:
+                question.close()
+                question.line = b""
+
+    def hear(self) -> list[list[bytes]]:
+        """What it has said since: lines, in words.
+
+        Raises:
+            OSError: it has gone.
+        """
+        text = self.socket.recv(1 << 16)
+        if not text:
+            raise ConnectionError
+        *lines, self._heard = (self._heard + text).split(b"\n")
+        return [line.split(b" ", 2 if line.startswith(b"failed") else -1) for line in lines]
+
+
 class Keeper:
     """Answers questions and reaps commands.
 
@@ -63,14 +154,16 @@ class Keeper:
         self._holders: dict[int, socket.socket] = {}
         self._pids: dict[str, int] = {}
         self._running: dict[int, tuple[str, list[socket.socket]]] = {}
+        self._enclosers: dict[bool, Encloser] = {}
+        self._poll = select.poll()
 
     def run(self) -> None:
         """Work until there is nothing to do."""
-        poll = select.poll()
+        poll = self._poll
         poll.register(self._listener, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
         while True:
-            idle = not self._running and not self._holders
+            idle = not self._running and not self._holders and not self._is_enclosing()
             events = poll.poll(LINGER if idle else None)
             if idle and not events:
                 return
@@ -83,6 +176,8 @@ class Keeper:
                     if holder is not None:
                         self._holders[holder.fileno()] = holder
                         poll.register(holder, select.POLLIN)
+                elif file not in self._holders:
+                    self._hear(file)
                 else:
                     poll.unregister(file)
                     self._holders.pop(file).close()
@@ -101,6 +196,9 @@ class Keeper:
             ask = _parse(line) if not _is_gone(connection) else {}
             if "start" in ask:
                 self._start(connection, ask, files)
+            elif "enclose" in ask:
+                self._enclose(Enclosed(connection, ask, line, files), network=bool(ask["sandbox"]["network"]))
+                files = []
             elif "follow" in ask:
                 self._follow(connection, ask["follow"])
             elif "hold" in ask:
@@ -111,11 +209,66 @@ class Keeper:
                 os.close(file)
         return None
 
+    def _is_enclosing(self) -> bool:
+        return any(encloser.running or encloser.asked for encloser in self._enclosers.values())
+
+    def _enclose(self, question: Enclosed, *, network: bool) -> None:
+        encloser = self._enclosers.get(network)
+        if encloser is None:
+            try:
+                encloser = Encloser(network=network)
+            except OSError as error:
+                question.refuse(f"failed {error.errno} {error.strerror}")
+                return
+            self._enclosers[network] = encloser
+            self._poll.register(encloser.socket, select.POLLIN)
+        encloser.ask(question)
+
+    def _hear(self, file: int) -> None:
+        """Listen to the encloser with that socket."""
+        network, encloser = next(
+            (item for item in self._enclosers.items() if item[1].socket.fileno() == file), (False, None)
+        )
+        if encloser is None:
+            return
+        try:
+            said = encloser.hear()
+        except OSError:
+            del self._enclosers[network]
+            self._poll.unregister(file)
+            self._lose(encloser)
+            return
+        for words in said:
+            if words[0] == b"ended":
+                ended = encloser.running.pop(words[1])
+                _note_end(ended.record, ended.followers, int(words[2]))
+            elif encloser.asked is not None:
+                question, encloser.asked = encloser.asked, None
+                _note_answer(encloser, question, words)
+        encloser.go_on()
+
+    @staticmethod
+    def _lose(encloser: Encloser) -> None:
+        """An encloser was killed, and all in its sandboxes: nobody will know how they ended."""
+        encloser.socket.close()
+        for question in encloser.running.values():
+            for connection in question.followers:
+                connection.close()
+        for question in encloser.waiting:  # nothing was begun
+            question.refuse("failed 0 the process that makes them was killed")
+        if encloser.asked is not None:  # perhaps
+            encloser.asked.connection.close()
+
     def _follow(self, connection: socket.socket, record: str) -> None:
         pid = self._pids.get(record)
         if pid is not None:
             self._running[pid][1].append(connection)
             _tell(connection, f"running {pid}")
+        for encloser in self._enclosers.values():
+            for question in encloser.running.values():
+                if question.record == record:
+                    question.followers.append(connection)
+                    _tell(connection, question.answer)
 
     def _start(self, connection: socket.socket, ask: dict[str, Any], files: list[int]) -> None:
         record = ask["start"]
@@ -146,13 +299,35 @@ class Keeper:
     def _ended(self, pid: int, code: int) -> None:
         record, connections = self._running.pop(pid)
         del self._pids[record]
-        with contextlib.suppress(OSError):
-            file = os.open(record, os.O_WRONLY | os.O_APPEND)
-            os.write(file, b"%d\n" % code)
-            os.close(file)
-        for connection in connections:
-            _tell(connection, f"ended {code}")
-            connection.close()
+        _note_end(record, connections, code)
+
+
+def _note_answer(encloser: Encloser, question: Enclosed, words: list[bytes]) -> None:
+    """An encloser has answered."""
+    if words[0] == b"failed":
+        with contextlib.suppress(OSError):  # nothing was begun
+            os.unlink(question.record)
+        question.refuse(b" ".join(words).decode())
+        return
+    encloser.running[words[1]] = question
+    _append(question.record, _beginning(int(words[2])))
+    question.answer = b" ".join([b"running", *words[2:]]).decode()
+    _tell(question.connection, question.answer)
+
+
+def _note_end(record: str, connections: list[socket.socket], code: int) -> None:
+    """A command has ended."""
+    _append(record, b"%d\n" % code)
+    for connection in connections:
+        _tell(connection, f"ended {code}")
+        connection.close()
+
+
+def _append(record: str, line: bytes) -> None:
+    with contextlib.suppress(OSError):
+        file = os.open(record, os.O_WRONLY | os.O_APPEND)
+        os.write(file, line)
+        os.close(file)
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
@@ -212,13 +387,18 @@ def _spawn(ask: dict[str, Any], files: list[int]) -> int:
         if allowed:
             os.sched_setaffinity(0, ask["cpus"])
         pid = _posix_spawn(ask["program"], ask["argv"], ask["env"], files)
-        os.write(record, f"{pid} {time.time():.3f} {time.monotonic():.3f}\n".encode())
+        os.write(record, _beginning(pid))
         return pid
     finally:
         os.close(record)
         os.chdir("/")
         if allowed:
             os.sched_setaffinity(0, allowed)
+
+
+def _beginning(pid: int) -> bytes:
+    """The first line of a record."""
+    return f"{pid} {time.time():.3f} {time.monotonic():.3f}\n".encode()
 
 
 def _posix_spawn(program: str, argv: list[str], env: dict[str, str], files: list[int]) -> int:

@@ -27,6 +27,8 @@ _PATIENCE = 30.0
 """Seconds a keeper may take to answer."""
 _LONGEST_ADDRESS = 107
 """Bytes of a socket's path (``unix(7)``)."""
+_LONGEST_ANSWER = 4096
+"""Bytes: a reason has a path in it."""
 _BACKLOG = 1024
 """Questions that may wait for it."""
 
@@ -40,12 +42,15 @@ class Command:
 
     Attributes:
         pid: process id of the command, which leads a session and a process group.
+        first: process 1 of its sandbox, which others than the command's own become children of; None when
+            it has none, or that is one of its own.
         code: its exit code once it is over (128 + n when signal n ended it); None when the keeper has died.
     """
 
     def __init__(self, connection: socket.socket, answer: bytes) -> None:
         first, _, rest = answer.partition(b"\n")
-        self.pid = int(first.split()[1])
+        self.pid, *others = (int(word) for word in first.split()[1:])
+        self.first = others[0] if others else None
         self.code: int | None = None
         self._connection: socket.socket | None = connection
         self._heard = rest
@@ -116,6 +121,10 @@ class Command:
             self.close()
 
 
+class NoSandboxError(Exception):
+    """A command was not begun, since no sandbox can be made for it; the text says why."""
+
+
 class Keeping:
     """The keeper of a node.
 
@@ -162,6 +171,7 @@ class Keeping:
         program: str,
         cwd: Path,
         cpus: frozenset[int] | None = None,
+        sandbox: Mapping[str, object] | None = None,
     ) -> Command:
         """Start a command.
 
@@ -173,12 +183,15 @@ class Keeping:
             program: path of what is run.
             cwd: where it starts.
             cpus: processors it may use; None for all.
+            sandbox: what is around it (``encloser``); None for nothing.
 
         Raises:
             OSError: it cannot be started.
+            NoSandboxError: there is no sandbox for it.
         """
         ask = {
-            "start": str(record),
+            "start" if sandbox is None else "enclose": str(record),  # else an old keeper started it without
+            "sandbox": sandbox,
             "argv": list(argv),
             "env": dict(env),
             "program": program,
@@ -217,7 +230,7 @@ class Keeping:
             sent = socket.send_fds(connection, [line], files) if files else 0
             if sent < len(line):
                 connection.sendall(line[sent:])
-            answer = connection.recv(64)
+            answer = connection.recv(_LONGEST_ANSWER)
         except BlockingIOError as error:
             connection.close()
             raise TimeoutError(errno.ETIMEDOUT, "the node's keeper does not answer") from error
@@ -228,7 +241,10 @@ class Keeping:
             return Command(connection, answer)
         connection.close()
         if answer:
-            raise _refusal(int(answer.split()[1]))
+            _, number, *reason = answer.decode().split(" ", 2)
+            if int(number) == 0:
+                raise NoSandboxError("".join(reason).strip())
+            raise _refusal(int(number))
         return None
 
     def _connect(self) -> socket.socket:

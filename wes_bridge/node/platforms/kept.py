@@ -6,16 +6,17 @@ import asyncio
 import functools
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from wes_bridge.model.execution_broker import Session
-from wes_bridge.node.errors import PlatformError
+from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder, clean_path
 from wes_bridge.node.platforms import processes
 from wes_bridge.node.platforms.base import Job
-from wes_bridge.node.platforms.keeping import Command, Keeping
+from wes_bridge.node.platforms.keeping import Command, Keeping, NoSandboxError
 from wes_bridge.node.staging.release import stream_path
 
 
@@ -30,6 +31,7 @@ class Launch:
         cwd: where it starts.
         stdin, stdout, stderr: its streams; ``/dev/null`` when stdin is None.
         cpus: processors it may use; None for all.
+        sandbox: what the keeper puts around it (``encloser``); None for nothing.
     """
 
     program: str
@@ -40,6 +42,7 @@ class Launch:
     stdout: Path
     stderr: Path
     cpus: frozenset[int] | None = None
+    sandbox: Mapping[str, object] | None = None
 
 
 class Kept(ABC):
@@ -72,10 +75,18 @@ class Kept(ABC):
         """Nothing to get ready."""
 
     def start(self, job: Job) -> None:
-        """Start the command."""
+        """Start the command.
+
+        Raises:
+            NotBegunError: there is no sandbox for it.
+            PlatformError: it cannot be started.
+        """
         launch = self.launch(job)
         try:
             self._commands[job.uuid] = _start(self._keeper, job.folder, launch)
+        except NoSandboxError as error:
+            self._unpin(job.uuid)
+            raise NotBegunError(f"the sandbox cannot be made: {error}") from error
         except OSError as error:
             self._unpin(job.uuid)
             name = f": {error.filename}" if error.filename else ""
@@ -88,10 +99,10 @@ class Kept(ABC):
             self._commands[uuid] = command
         return command is not None or processes.was_started(folder)
 
-    def watched(self, job: Job) -> int | None:
-        """The command."""
+    def watched(self, job: Job) -> processes.Roots | None:
+        """The command, and what its sandbox has adopted."""
         command = self._commands.get(job.uuid)
-        return command.pid if command is not None else None
+        return processes.Roots(command.pid, command.first) if command is not None else None
 
     async def wait(self, job: Job) -> int | None:
         """Wait for the command's end; if its keeper has died, for the end of what is left of it."""
@@ -195,6 +206,7 @@ def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
             program=launch.program,
             cwd=launch.cwd,
             cpus=launch.cpus,
+            sandbox=launch.sandbox,
         )
     finally:
         for file in opened:

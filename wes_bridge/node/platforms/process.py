@@ -1,11 +1,14 @@
-"""Plain processes, in a bubblewrap sandbox where that works."""
+"""Plain processes, in a sandbox where that works."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import logging
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -16,10 +19,15 @@ from wes_bridge.node.errors import CommandNotFoundError, NotBegunError, Platform
 from wes_bridge.node.layout import clean_path, is_below
 from wes_bridge.node.platforms import sandbox
 from wes_bridge.node.platforms.base import Job
+from wes_bridge.node.platforms.keeping import NoSandboxError
 from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.staging.plan import volume_path
 
+log = logging.getLogger(__name__)
+
+_TRIED_FOR = 10.0
+"""Seconds that the first command in a sandbox may take."""
 _FOUND_FOR = 5.0
 """Seconds after which a command is looked for again, at most; one that was not found is so each time."""
 
@@ -40,19 +48,60 @@ class ProcessPlatform(Kept):
         super().__init__(state)
         self._config = config
         self._state = state
+        self._encloses = False
         self._bwrap: str | None = None
         self._no_sandbox = "the sandbox is switched off"
 
     async def open(self) -> None:
-        """Find out once whether sandboxing works."""
+        """Find out once which sandbox works."""
         await super().open()
         if self._config.sandbox != "none":
-            loop = asyncio.get_running_loop()
-            self._bwrap, self._no_sandbox = await loop.run_in_executor(None, sandbox.bubblewrap)
+            await asyncio.get_running_loop().run_in_executor(None, self._find_sandbox)
+
+    def _find_sandbox(self) -> None:
+        reason = None
+        if self._config.sandbox != "bwrap":
+            reason = self._try_enclosing()
+            self._encloses = reason is None
+        if not self._encloses:
+            self._bwrap, self._no_sandbox = sandbox.bubblewrap()
+            if reason is not None:
+                self._no_sandbox = f"{reason}; {self._no_sandbox}"
+                log.warning("no sandbox of our own: %s; %s", reason, self._instead())
+
+    def _instead(self) -> str:
+        return "bubblewrap makes them" if self._bwrap is not None else "nor of bubblewrap's"
+
+    def _try_enclosing(self) -> str | None:
+        """Why the keeper makes no sandboxes; None when it does."""
+        record = self._state / f"sandbox-{os.getpid()}"
+        around = {"shows": ["/"], "hides": [str(self._state)], "binds": [], "network": False}
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            command = self._keeper.start(
+                record, ["sh", "-c", ":"], {}, (null,) * 3, program="/bin/sh", cwd=Path("/"), sandbox=around
+            )
+            if not command.ends_within(_TRIED_FOR):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(command.pid, signal.SIGKILL)
+                command.close()
+                return "its command does not end"
+            return None if command.code == 0 else f"its command ended with {command.code}"
+        except NoSandboxError as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or str(error)
+        finally:
+            os.close(null)
+            record.unlink(missing_ok=True)
+
+    @property
+    def _is_enforced(self) -> bool:
+        return self._encloses or self._bwrap is not None
 
     async def unavailable(self) -> str | None:
         """Always there, unless the configuration insists on a sandbox that does not work."""
-        if self._config.sandbox == "bwrap" and self._bwrap is None:
+        if self._config.sandbox in ("bwrap", "required") and not self._is_enforced:
             return self._no_sandbox
         return None
 
@@ -68,7 +117,7 @@ class ProcessPlatform(Kept):
             found.append(messages.message(messages.NOT_SUPPORTED, "a process has no entrypoint"))
         found += _check_paths(request)
         no_network = executable.network is not None and executable.network.access is False
-        if self._bwrap is None and no_network:
+        if no_network and not self._is_enforced:
             found.append(
                 messages.message(
                     messages.UNENFORCED,
@@ -90,12 +139,17 @@ class ProcessPlatform(Kept):
         env.setdefault("PATH", os.environ.get("PATH") or os.defpath)
         cwd = paths.host(job.tree.workdir)
         program = _find_command(argv[0], cwd, env["PATH"])
-        if self._bwrap is not None:
-            network = executable.network is None or executable.network.access is not False
-            argv = sandbox.wrap(self._bwrap, argv, job, self._state, network=network, path=env["PATH"])
-            program = self._bwrap
-        env[MARKER] = job.uuid
-        return Launch(program, argv, env, cwd, *self.streams(job), cpus=self.cpus(job))
+        network = executable.network is None or executable.network.access is not False
+        shows = [str(path) for path in self._config.sandbox_shows]
+        around = None
+        if self._encloses:
+            around = sandbox.enclosure(job, self._state, shows, network=network)
+        else:
+            env[MARKER] = job.uuid
+            if self._bwrap is not None:
+                argv = sandbox.wrap(self._bwrap, argv, job, self._state, shows, network=network)
+                program = self._bwrap
+        return Launch(program, argv, env, cwd, *self.streams(job), cpus=self.cpus(job), sandbox=around)
 
     def ends_within(self, job: Job, seconds: float) -> bool:
         """Wait a little for the command.

@@ -151,10 +151,24 @@ def marked(uuid: str) -> Iterable[int]:
                     yield int(folder.name)
 
 
-def memory_of(pid: int) -> int:
-    """Resident bytes of a process and all below it; pages that are shared count more than once."""
+@dataclass(frozen=True)
+class Roots:
+    """Where a command's processes are found.
+
+    Attributes:
+        command: its process id.
+        first: process 1 of its sandbox, which is the node's, but not its children; None when there is none.
+    """
+
+    command: int
+    first: int | None = None
+
+
+def memory_of(roots: Roots) -> int:
+    """Resident bytes of a command and all that it started; pages that are shared count more than once."""
     pages = 0
-    for process in (pid, *descendants(pid)):
+    adopted = descendants(roots.first) if roots.first is not None else []
+    for process in {roots.command, *descendants(roots.command), *adopted}:
         with contextlib.suppress(OSError, IndexError, ValueError):
             pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * _PAGE

@@ -1,4 +1,7 @@
-"""Bubblewrap around a plain process: what the command can see, write and reach."""
+"""The sandbox around a plain process: what the command can see, write and reach.
+
+It is made by the node's keeper itself (``encloser``), or by bubblewrap where that does not work.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from wes_bridge.node.staging.plan import Kind
 
 _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """What root inside may still do: treat files as root does, nothing to the machine."""
-_BASE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
+_BASE = ("--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
 _HIDDEN = (Path("/tmp"), Path("/dev"), Path("/proc"))  # noqa: S108
 
 
@@ -44,7 +48,7 @@ def bubblewrap() -> tuple[str | None, str]:
 
 def _tried(path: str) -> str | None:
     """Why it does not work here."""
-    probe = [path, *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
+    probe = [path, *_shown(["/"]), *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
     try:
         done = subprocess.run(probe, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -54,10 +58,10 @@ def _tried(path: str) -> str | None:
     return None
 
 
-def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, path: str) -> list[str]:
+def wrap(bwrap: str, argv: list[str], job: Job, state: Path, shows: list[str], *, network: bool) -> list[str]:
     """The command line that runs ``argv`` in a sandbox.
 
-    Everything is read-only except the session's file system and what was asked for READWRITE in place;
+    What can be seen is read-only except the session's file system and what was asked for READWRITE in place;
     ``/tmp`` is private and empty; the node's other sessions and other processes cannot be seen.
 
     Args:
@@ -65,20 +69,20 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, p
         argv: the command.
         job: of which session.
         state: the node's state directory, hidden.
+        shows: what can be seen of the machine.
         network: whether there is one.
-        path: the command's PATH.
     """
     tree, folder = job.tree, job.folder
-    words = [bwrap, *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
+    words = [bwrap, *_shown(shows), *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
     for entry in tree.ordered():
         if entry.kind is not Kind.LINK:
             continue
         source = str(entry.source)
         if entry.writable:
             words += ["--bind", source, source]
-        elif _is_hidden(entry.source, state):
+        elif not _is_shown(entry.source, state, shows):
             words += ["--ro-bind", source, source]
-    for tools in _tools(path, state):
+    for tools in _tools(os.environ.get("PATH", ""), state, tuple(shows)):
         words += ["--ro-bind", tools, tools]
     words += [
         "--unshare-pid",
@@ -95,6 +99,34 @@ def wrap(bwrap: str, argv: list[str], job: Job, state: Path, *, network: bool, p
         for capability in _KEPT:
             words += ["--cap-add", f"CAP_{capability}"]
     return [*words, "--", *argv]
+
+
+def enclosure(job: Job, state: Path, shows: list[str], *, network: bool) -> dict[str, object]:
+    """What an ``encloser`` is to put around a command; as :func:`wrap`.
+
+    Args:
+        job: of which session.
+        state: the node's state directory, hidden.
+        shows: what can be seen of the machine.
+        network: whether there is one.
+    """
+    binds = [(str(job.folder.fs), True)]
+    for entry in job.tree.ordered():
+        if entry.kind is Kind.LINK and (entry.writable or not _is_shown(entry.source, state, shows)):
+            binds.append((str(entry.source), entry.writable))
+    binds += [(tools, False) for tools in _tools(os.environ.get("PATH", ""), state, tuple(shows))]
+    return {"shows": shows, "hides": [str(state)], "binds": binds, "network": network}
+
+
+def _shown(shows: list[str]) -> list[str]:
+    """For bubblewrap; links, as ``/bin`` is in many places, stay links."""
+    words: list[str] = []
+    for path in shows:
+        if Path(path).is_symlink():
+            words += ["--symlink", os.readlink(path), path]  # noqa: PTH115 - as it is written
+        else:
+            words += ["--ro-bind-try", path, path]
+    return words
 
 
 def failure(stderr: Path) -> str | None:
@@ -115,12 +147,24 @@ def failure(stderr: Path) -> str | None:
     return None if reason.startswith("execvp ") else reason
 
 
-def _tools(path: str, state: Path) -> list[str]:
-    """Folders of programs that the private ``/tmp`` would hide: a virtual environment there, for example."""
+@lru_cache(maxsize=8)
+def _tools(path: str, state: Path, shows: tuple[str, ...]) -> list[str]:
+    """Folders of programs on the node's own PATH that could not be seen: a virtual environment, for example.
+
+    A command's PATH is what a step says: nothing is shown for that.
+    """
     folders = (Path(entry) for entry in path.split(os.pathsep) if entry.startswith("/"))
-    hidden = [folder for folder in folders if _is_hidden(folder, state) and folder.is_dir()]
-    found = (folder.parent if folder.name == "bin" and len(folder.parts) > 3 else folder for folder in hidden)
-    return [str(folder) for folder in dict.fromkeys(found)]
+    there = [folder for folder in folders if not _is_shown(folder, state, shows) and folder.is_dir()]
+    found = (folder.parent if folder.name == "bin" and len(folder.parts) > 3 else folder for folder in there)
+    return [str(folder) for folder in dict.fromkeys(found) if not _touch(folder, state)]
+
+
+def _touch(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _is_shown(path: Path, state: Path, shows: Sequence[str]) -> bool:
+    return not _is_hidden(path, state) and any(path.is_relative_to(shown) for shown in shows)
 
 
 def _is_hidden(path: Path, state: Path) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from wes_bridge.node.platforms.processes import memory_of
+from wes_bridge.node.platforms.processes import Roots, memory_of
 
 SHORTEST = 0.2
 """Seconds between samples when there is little to look at."""
@@ -18,24 +18,24 @@ class MemoryWatch:
     """Watches process trees and calls back when one uses more memory than it may."""
 
     def __init__(self) -> None:
-        self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
+        self._watched: dict[Roots, tuple[int, Callable[[int], None]]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, pid: int, limit: int, exceeded: Callable[[int], None]) -> None:
-        """Watch the tree below ``pid``.
+    def add(self, roots: Roots, limit: int, exceeded: Callable[[int], None]) -> None:
+        """Watch a command's processes.
 
         Args:
-            pid: its root.
+            roots: where they are found.
             limit: bytes.
             exceeded: called once with the bytes in use.
         """
-        self._watched[pid] = (limit, exceeded)
+        self._watched[roots] = (limit, exceeded)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def remove(self, pid: int) -> None:
-        """Stop watching ``pid``."""
-        self._watched.pop(pid, None)
+    def remove(self, roots: Roots) -> None:
+        """Stop watching them."""
+        self._watched.pop(roots, None)
 
     def close(self) -> None:
         """Stop watching everything."""
@@ -48,9 +48,9 @@ class MemoryWatch:
         while self._watched:
             await asyncio.sleep(pause)
             before = time.thread_time()
-            for pid, (limit, exceeded) in list(self._watched.items()):
-                used = memory_of(pid)
+            for roots, (limit, exceeded) in list(self._watched.items()):
+                used = memory_of(roots)
                 if used > limit:
-                    self._watched.pop(pid, None)
+                    self._watched.pop(roots, None)
                     exceeded(used)
             pause = max(SHORTEST, (time.thread_time() - before) / SHARE)
