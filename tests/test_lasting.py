@@ -123,7 +123,7 @@ def test_each_of_a_kind(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
 @pytest.fixture
 def told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Lasting:
     """The process's outage, on the test's clock."""
-    made = Lasting(logger, "no database", "it is back", clock)
+    made = Lasting(logger, "no database", "it is back", clock, traceback_once=False)
     monkeypatch.setattr(outage, "OUTAGE", made)
     return made
 
