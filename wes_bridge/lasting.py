@@ -57,6 +57,7 @@ class Lasting:
         what: str,
         ended: str = "",
         clock: Clock = time.monotonic,
+        *,
         settling: float = 0.0,
         traceback_once: bool = True,
     ) -> None:
