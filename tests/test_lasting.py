@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -123,7 +124,7 @@ def test_each_of_a_kind(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
 @pytest.fixture
 def told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Lasting:
     """The process's outage, on the test's clock."""
-    made = Lasting(logger, "no database", "it is back", clock)
+    made = Lasting(logger, "no database", "it is back", clock, traceback_once=False)
     monkeypatch.setattr(outage, "OUTAGE", made)
     return made
 
@@ -172,3 +173,25 @@ def test_what_libraries_log_of_it_is_counted_too(told: Lasting, caplog: pytest.L
         "something else",
     ]
     assert told.is_there
+
+
+def test_a_drivers_own_error_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The line about it passes the filter that takes such errors of libraries, in the same thread."""
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    done: list[bool] = []
+
+    def tell() -> None:
+        outage.OUTAGE.seen(sqlite3.OperationalError("database is locked"))
+        outage.OUTAGE.over()
+        done.append(True)
+
+    try:
+        tell_once()
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        thread.join(10)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert done
+    assert ["does not answer" in line for line in lines(caplog)] == [True, False]

@@ -48,6 +48,7 @@ class Lasting:
         ended: what is said at its end; by default that it is well again.
         clock: seconds, from any moment on.
         settling: seconds after its end in which others may still run into it: their attempts began before.
+        traceback_once: whether an error that no surroundings explain is told with its traceback.
     """
 
     def __init__(
@@ -56,14 +57,17 @@ class Lasting:
         what: str,
         ended: str = "",
         clock: Clock = time.monotonic,
+        *,
         settling: float = 0.0,
+        traceback_once: bool = True,
     ) -> None:
         self._logger = logger
         self._what = what
         self._ended = ended or f"no longer: {what}"
         self._clock = clock
         self._settling = settling
-        self._lock = threading.Lock()
+        self._traceback_once = traceback_once
+        self._lock = threading.RLock()  # a log handler may find out about the same fault
         self._begun: float | None = None
         self._over = float("-inf")
         self._last = self._told = 0.0
@@ -91,7 +95,10 @@ class Lasting:
             if self._begun is None:
                 self._begun = self._told = now
                 self._count, self._untold = 1, 0
-                cause = error if isinstance(error, Exception) and not _is_explained(error) else None
+                with_place = (
+                    self._traceback_once and isinstance(error, Exception) and not _is_explained(error)
+                )
+                cause = error if with_place and isinstance(error, Exception) else None
                 self._logger.log(level, "%s: %s", self._what, in_one_line(error), exc_info=cause)
                 return
             self._count += 1

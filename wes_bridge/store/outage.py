@@ -20,6 +20,7 @@ OUTAGE: Final = Lasting(
     "the database does not answer; writes wait for it, and what looks into it tries again",
     "the database answers again",
     settling=2.0,
+    traceback_once=False,  # its own line is not to be taken for a library's
 )
 
 
