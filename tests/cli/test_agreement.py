@@ -105,7 +105,7 @@ def test_inputs_are_checked_as_a_run_checks_them(tmp_path: Path, monkeypatch: py
 
 def test_skip_schemas_goes_with_the_run() -> None:
     call = runner.parse(["--skip-schemas", "--engine", "reuse=on", "w.cwl"])
-    assert runner._engine(call) == {"skip_schemas": "on", "reuse": "on"}
+    assert runner._engine_parameters(call) == {"skip_schemas": "on", "reuse": "on"}
     assert call.ignored == []
     assert run_options({"skip_schemas": "on"}).skip_schemas
     assert not run_options({}).skip_schemas

@@ -32,7 +32,7 @@ def test_a_mistake_of_ours(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("t.cwl").write_text(TOOL)
-    monkeypatch.setattr(checking, "_check_with_cwltool", fail)
+    monkeypatch.setattr(checking, "_check_as_runs_do", fail)
     assert command(words) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: internal error: KeyError (test_unforeseen.py, line ")

@@ -207,8 +207,7 @@ def test_a_place_whose_first_process_was_tampered_with_is_not_used_again(start_n
     while first != again:  # as above
         (first,) = lines(node, python(where))
         (again,) = lines(node, python(lower))
-    other, limit = lines(node, python(look))
-    assert other != again
+    _, limit = lines(node, python(look))  # the number of a namespace that has gone may be another's
     assert limit != "(9, 9)"
 
 

@@ -57,7 +57,7 @@ UNCOLLECTED = {
     "directory": (tool("mkdir cube", {"cube": file("cube")}), ["'cube'", "File", "Directory"]),
     "too-large": (
         tool("head -c 70000 /dev/zero >big", {"length": text_of("big")}),
-        ["'length'", "at most 64 KiB"],
+        ["'length'", "larger than 64 KiB"],
     ),
     "no-text": (
         tool("printf 'ab\\377' >raw", {"length": text_of("raw")}),
@@ -116,8 +116,11 @@ def test_a_scatter_over_no_array_names_step_and_input(
     run = _run(service, tmp_path, workflow, {"bands": given})
     (line,) = run["run_log"]["system_logs"]
     assert run["state"] == "EXECUTOR_ERROR"
-    assert "step 'calibrate' scatters over its input 'word', which comes from 'bands'," in line
-    assert ("null" if given is None else "'one'") in line
+    kind = "null" if given is None else "a string"
+    told = (
+        f"step 'calibrate' is scattered over its input 'word' (from 'bands'), which is {kind} and not a list"
+    )
+    assert line.startswith(f"[step calibrate] Cannot make job: {told}")
 
 
 def _run(service: Service, folder: Path, document: Document, params: Any = None) -> dict[str, Any]:

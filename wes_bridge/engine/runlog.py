@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import logging
 import os
+import re
 import time
 from io import FileIO
 from pathlib import Path
@@ -22,6 +23,8 @@ _OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", 
 """What cwltool says of fields that it has given to a File itself: no user can do anything about it."""
 _ANNOUNCING = ("Exception on step ", "Unexpected exception")
 """cwltool's words before it tells what went wrong, which it then does."""
+_SERIAL = re.compile(r"^(\[(?:step|workflow|job) [^\]#]*)#\d+\]")
+"""A number that cwltool's name of a step gets here, to be like no other: it means nothing to a user."""
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
 
 
@@ -50,7 +53,7 @@ class RunLog:
 
     def write(self, level: int, text: str) -> None:
         """Append one message; errors and warnings are remembered too, and a warning is not said twice."""
-        text = self.readable(text)
+        text = _SERIAL.sub(r"\1]", self.readable(text))
         if level >= logging.ERROR:
             self.errors.append(text)
         elif level >= logging.WARNING and not text.startswith(_OWN_FIELDS):

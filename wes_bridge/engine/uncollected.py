@@ -21,7 +21,6 @@ _SHOWN = 10
 _FIRST_WORDS = "Error validating output record. "
 _WHOLE_OUTPUT = re.compile(r"\n in [\[{n\"].*\Z", re.DOTALL)
 """What cwltool appends: the whole output object, with the service's paths."""
-_TOO_LARGE = re.compile(r"file is too large, loadContents limited to (\d+) bytes")
 _NOT_TEXT = re.compile(r"'utf-8' codec can't decode byte \S+ in position (\d+).*")
 _NO_GLOB = re.compile(r"Did not find output file with glob pattern: \[(.*?)\]\.")
 _MANY = "Multiple matches for output item that is a single file."
@@ -55,17 +54,12 @@ def _words(error: Exception) -> str:
     text = _WHOLE_OUTPUT.sub("", str(error)).removeprefix(_FIRST_WORDS)
     if text.startswith("is not a dict"):
         return f"{OUTPUT_OBJECT}, which the command wrote, is not a JSON object"
-    text = _TOO_LARGE.sub(_too_large, text)
     text = _NOT_TEXT.sub(r"loadContents reads text in UTF-8 only: byte \1 of the file is none", text)
     return _NO_GLOB.sub(r"no file matches the glob \1", text)
 
 
 def _is_told(error: Exception) -> bool:
     return isinstance(error, WorkflowException | ValidationException)
-
-
-def _too_large(found: re.Match[str]) -> str:
-    return f"the file is too large: loadContents reads at most {int(found[1]) // 1024} KiB"
 
 
 def _left_behind(folder: Path) -> str:
