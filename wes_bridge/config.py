@@ -87,8 +87,8 @@ class NodeConfig(_Section):
     state_dir: Path | None = Field(None, description="sessions and database; default: below the service's")
     public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     platforms: list[str] = ["process", "container"]
-    sandbox: Literal["auto", "required", "bwrap", "none"] = Field(
-        "auto", description="isolation of plain processes: auto does without where none works"
+    sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
+        "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
     )
     sandbox_shows: list[Path] = Field(
         [Path("/")], description="what a sandboxed process can see, read-only, besides its own files"

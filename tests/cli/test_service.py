@@ -77,7 +77,7 @@ def test_client_round_trip(client: WESClient, folder: Path) -> None:
     assert client.wait(run, timeout=60) == "COMPLETE"
     outputs = client.download(run, folder / "out")
     assert [Path(item["path"]).read_text() for item in outputs["files"]] == ["a\n", "b\n"]
-    assert [Path(item["path"]).name for item in outputs["files"]] == ["out.txt", "out.txt_2"]
+    assert [Path(item["path"]).name for item in outputs["files"]] == ["out.txt", "out.txt"]
     assert [item["run_id"] for item in client.runs(tag={"test": "round trip"}, state="COMPLETE")] == [run]
     tasks = list(client.tasks(run, page_size=1))
     assert [task["node"] for task in tasks] == ["here", "here"]

@@ -96,7 +96,8 @@ def _ended(job: BridgeJob, folder: Path) -> Finished:
     with (out / plan.stdout).open("w") as stdout:
         environment = plan.environment | {"PATH": os.environ["PATH"]}
         done = subprocess.run(plan.argv, check=False, stdout=stdout, cwd=out, env=environment)
-    return Finished(job, *job.collect(StepOutcome(exit_code=done.returncode, output_dir=file_url(out))))
+    collected = job.collect(StepOutcome(exit_code=done.returncode, output_dir=file_url(out)))
+    return Finished(job, collected.outputs, collected.status)
 
 
 def say(name: str, mark: str | None) -> Document:

@@ -342,6 +342,7 @@ class TestSandbox:
         for path in ("/etc/wb-test", "/usr/wb-test", str(node.state / "wb-test")):
             session = node.run(Request(shell(f"echo x > {path}")))
             assert not Path(path).exists(), session
+        assert session["phase"] == "COMPLETED"  # a private, empty place stands there
         session = node.run(Request(shell("mount -o remount,rw / && echo x > /etc/wb-test")))
         assert session["phase"] == "FAILED"
         assert not Path("/etc/wb-test").exists()
@@ -390,7 +391,7 @@ def test_streams_grow_at_their_destination(both: NodeProcess, tmp_path: Path) ->
     assert kept.read_text() == "first\n"
 
 
-@pytest.mark.parametrize("sandbox", ["required", pytest.param("bwrap", marks=pytest.mark.bwrap)])
+@pytest.mark.parametrize("sandbox", ["own", pytest.param("bwrap", marks=pytest.mark.bwrap)])
 def test_tools_of_an_environment_below_tmp_are_found_in_the_sandbox(
     start_node: Starter, sandbox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,7 +457,7 @@ def test_what_a_command_says_is_not_the_sandboxes_failure(node: NodeProcess, sai
 
 
 @pytest.mark.parametrize(
-    ("sandbox", "code"), [("required", 127), pytest.param("bwrap", 1, marks=pytest.mark.bwrap)]
+    ("sandbox", "code"), [("own", 127), pytest.param("bwrap", 1, marks=pytest.mark.bwrap)]
 )
 def test_a_script_without_its_interpreter_is_its_own_failure(
     start_node: Starter, sandbox: str, code: int, tmp_path: Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import shutil
 import signal
@@ -23,8 +22,6 @@ from wes_bridge.node.platforms.keeping import NoSandboxError
 from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.staging.plan import volume_path
-
-log = logging.getLogger(__name__)
 
 _TRIED_FOR = 10.0
 """Seconds that the first command in a sandbox may take."""
@@ -59,23 +56,19 @@ class ProcessPlatform(Kept):
             await asyncio.get_running_loop().run_in_executor(None, self._find_sandbox)
 
     def _find_sandbox(self) -> None:
-        reason = None
-        if self._config.sandbox != "bwrap":
+        if self._config.sandbox == "own":
             reason = self._try_enclosing()
             self._encloses = reason is None
-        if not self._encloses:
-            self._bwrap, self._no_sandbox = sandbox.bubblewrap()
-            if reason is not None:
-                self._no_sandbox = f"{reason}; {self._no_sandbox}"
-                log.warning("no sandbox of our own: %s; %s", reason, self._instead())
-
-    def _instead(self) -> str:
-        return "bubblewrap makes them" if self._bwrap is not None else "nor of bubblewrap's"
+            self._no_sandbox = f"no sandbox of the node's own: {reason}"
+        else:
+            shows = tuple(str(path) for path in self._config.sandbox_shows)
+            self._bwrap, self._no_sandbox = sandbox.bubblewrap(shows)
 
     def _try_enclosing(self) -> str | None:
         """Why the keeper makes no sandboxes; None when it does."""
         record = self._state / f"sandbox-{os.getpid()}"
-        around = {"shows": ["/"], "hides": [str(self._state)], "binds": [], "network": False}
+        shows = [str(path) for path in self._config.sandbox_shows]
+        around = {"shows": shows, "hides": [str(self._state)], "binds": [], "network": False}
         null = os.open(os.devnull, os.O_RDWR)
         try:
             command = self._keeper.start(
@@ -101,7 +94,7 @@ class ProcessPlatform(Kept):
 
     async def unavailable(self) -> str | None:
         """Always there, unless the configuration insists on a sandbox that does not work."""
-        if self._config.sandbox in ("bwrap", "required") and not self._is_enforced:
+        if self._config.sandbox in ("bwrap", "own") and not self._is_enforced:
             return self._no_sandbox
         return None
 

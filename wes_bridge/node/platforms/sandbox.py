@@ -1,6 +1,6 @@
 """The sandbox around a plain process: what the command can see, write and reach.
 
-It is made by the node's keeper itself (``encloser``), or by bubblewrap where that does not work.
+It is made by bubblewrap, or, where the site says ``sandbox: own``, by the node's keeper itself (``encloser``).
 """
 
 from __future__ import annotations
@@ -31,24 +31,28 @@ _LONGEST_EXCUSE = 2000
 """Bytes."""
 
 
-@lru_cache(maxsize=1)
-def bubblewrap() -> tuple[str | None, str]:
-    """The path of a bubblewrap that works here, and otherwise None and why not. Found out once, in 10 ms."""
+@lru_cache(maxsize=8)
+def bubblewrap(shows: tuple[str, ...] = ("/",)) -> tuple[str | None, str]:
+    """The path of a bubblewrap that works here, and otherwise None and why not. Found out once, in 10 ms.
+
+    Args:
+        shows: what can be seen of the machine: too little, and no command can be started.
+    """
     path = shutil.which("bwrap")
     if path is None:
         return None, "bubblewrap (bwrap) is not installed"
-    reason = _tried(path)
+    reason = _tried(path, shows)
     for pause in PAUSES:
         if reason is None or not reason.endswith(_PASSING):
             break
         time.sleep(pause)
-        reason = _tried(path)
+        reason = _tried(path, shows)
     return (path, "") if reason is None else (None, reason)
 
 
-def _tried(path: str) -> str | None:
+def _tried(path: str, shows: tuple[str, ...]) -> str | None:
     """Why it does not work here."""
-    probe = [path, *_shown(["/"]), *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
+    probe = [path, *_shown(shows), *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
     try:
         done = subprocess.run(probe, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -118,7 +122,7 @@ def enclosure(job: Job, state: Path, shows: list[str], *, network: bool) -> dict
     return {"shows": shows, "hides": [str(state)], "binds": binds, "network": network}
 
 
-def _shown(shows: list[str]) -> list[str]:
+def _shown(shows: Sequence[str]) -> list[str]:
     """For bubblewrap; links, as ``/bin`` is in many places, stay links."""
     words: list[str] = []
     for path in shows:
