@@ -1,6 +1,6 @@
 """The sandbox around a plain process: what the command can see, write and reach.
 
-It is made by bubblewrap, or, where the site says ``sandbox: own``, by the node's keeper itself (``encloser``).
+It is made by bubblewrap, or, with ``sandbox: own``, by the node's keeper itself (``encloser``).
 """
 
 from __future__ import annotations
