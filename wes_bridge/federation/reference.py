@@ -489,8 +489,8 @@ def _no_ending(session: Session, box: Box) -> str:
     if "executable" in failed:
         return (
             f"the broker cannot use the image {_image(session)}: its name or tag may be misspelt, its"
-            " registry may want a login or be out of the broker's reach, its digest may be another, or it"
-            f" may be made for another kind of machine{said}"
+            " registry may want a login or be out of the broker's reach, its digest may be another, it may be"
+            f" made for another kind of machine, or the broker's container engine may be down{said}"
         )
     if failed and failed != ["compute"]:
         return f"{session.phase}: its {' and '.join(failed)} failed{said}"
