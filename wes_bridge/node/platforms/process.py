@@ -56,18 +56,24 @@ class ProcessPlatform(Kept):
             await asyncio.get_running_loop().run_in_executor(None, self._find_sandbox)
 
     def _find_sandbox(self) -> None:
+        shows = [str(path) for path in self._config.sandbox_shows]
         if self._config.sandbox == "own":
-            reason = self._try_enclosing()
+            reason = self._try_enclosing(shows)
             self._encloses = reason is None
+            works = reason is not None and self._try_enclosing(["/"]) is None
             self._no_sandbox = f"no sandbox of the node's own: {reason}"
         else:
-            shows = tuple(str(path) for path in self._config.sandbox_shows)
-            self._bwrap, self._no_sandbox = sandbox.bubblewrap(shows)
+            self._bwrap, self._no_sandbox = sandbox.bubblewrap(tuple(shows))
+            works = self._bwrap is None and sandbox.bubblewrap()[0] is not None
+        if works:
+            self._no_sandbox = (
+                f"the setting sandbox_shows shows too little ({', '.join(shows) or 'nothing'}):"
+                " /bin/sh cannot be started; list the folders of /bin/sh and its libraries, too"
+            )
 
-    def _try_enclosing(self) -> str | None:
+    def _try_enclosing(self, shows: list[str]) -> str | None:
         """Why the keeper makes no sandboxes; None when it does."""
         record = self._state / f"sandbox-{os.getpid()}"
-        shows = [str(path) for path in self._config.sandbox_shows]
         around = {"shows": shows, "hides": [str(self._state)], "binds": [], "network": False}
         null = os.open(os.devnull, os.O_RDWR)
         try:
