@@ -297,7 +297,9 @@ def test_only_what_is_to_be_seen_is(
     assert node.stream(after).split()[-1] == "no"
 
 
-@pytest.mark.parametrize("sandbox", ["own", pytest.param("bwrap", marks=pytest.mark.bwrap)])
+@pytest.mark.parametrize(
+    "sandbox", ["own", *(pytest.param(s, marks=pytest.mark.bwrap) for s in ("bwrap", "auto"))]
+)
 def test_a_list_that_shows_too_little_is_named(start_node: Starter, sandbox: str, tmp_path: Path) -> None:
     node = start_node(sandbox=sandbox, platforms=["process"], sandbox_shows=[str(tmp_path)])
     (reason,) = node.refused(Request(shell("echo ran")))

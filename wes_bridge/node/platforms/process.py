@@ -48,6 +48,7 @@ class ProcessPlatform(Kept):
         self._encloses = False
         self._bwrap: str | None = None
         self._no_sandbox = "the sandbox is switched off"
+        self._shows_too_little = False
 
     async def open(self) -> None:
         """Find out once which sandbox works."""
@@ -60,12 +61,12 @@ class ProcessPlatform(Kept):
         if self._config.sandbox == "own":
             reason = self._try_enclosing(shows)
             self._encloses = reason is None
-            works = reason is not None and self._try_enclosing(["/"]) is None
+            self._shows_too_little = reason is not None and self._try_enclosing(["/"]) is None
             self._no_sandbox = f"no sandbox of the node's own: {reason}"
         else:
             self._bwrap, self._no_sandbox = sandbox.bubblewrap(tuple(shows))
-            works = self._bwrap is None and sandbox.bubblewrap()[0] is not None
-        if works:
+            self._shows_too_little = self._bwrap is None and sandbox.bubblewrap()[0] is not None
+        if self._shows_too_little:
             self._no_sandbox = (
                 f"the setting sandbox_shows shows too little ({', '.join(shows) or 'nothing'}):"
                 " /bin/sh cannot be started; list the folders of /bin/sh and its libraries, too"
@@ -99,8 +100,12 @@ class ProcessPlatform(Kept):
         return self._encloses or self._bwrap is not None
 
     async def unavailable(self) -> str | None:
-        """Always there, unless the configuration insists on a sandbox that does not work."""
-        if self._config.sandbox in ("bwrap", "own") and not self._is_enforced:
+        """Always there, unless the configuration insists on a sandbox that does not work.
+
+        It does with a list of what to show, too: where a sandbox can be made, a command never sees more.
+        """
+        insists = self._config.sandbox in ("bwrap", "own") or self._shows_too_little
+        if insists and not self._is_enforced:
             return self._no_sandbox
         return None
 
