@@ -15,7 +15,15 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.preferences import Preferences
@@ -25,6 +33,15 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Period = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=3660))]
 """An ISO 8601 duration (PT15M), or seconds."""
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 _SOCKET_FOLDER = 70
 """Bytes of a folder's path that leave room for the names of sockets in it."""
 
@@ -90,7 +107,7 @@ class NodeConfig(_Section):
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
         "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
     )
-    sandbox_shows: list[Path] = Field(
+    sandbox_shows: list[AbsolutePath] = Field(
         [Path("/")], description="what a sandboxed process can see, read-only, besides its own files"
     )
     container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")

@@ -82,3 +82,21 @@ def test_something_that_is_no_node(url: str) -> None:
     code, output = run("status", url + "/health")
     assert code == 1
     assert "/health/status" in output
+
+
+@pytest.mark.parametrize("command", ["status", "drain", "open"])
+def test_an_aggregator_is_no_node(url: str, tmp_path: Path, command: str) -> None:
+    config = {"name": "site", "brokers": [{"name": "jbo", "url": url}]}
+    words = [sys.executable, "-m", "wes_bridge.aggregator.main", "--config-json", json.dumps(config)]
+    words += ["--state-dir", str(tmp_path / "site")]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ) as site:
+        assert site.stdout is not None
+        address = site.stdout.readline().split()[-1]
+        code, output = run(command, address)
+        site.terminate()
+    assert code == 1
+    assert f"{address} is no wes-bridge node" in output
+    assert "an aggregator" in output
+    assert "the address of one of its nodes" in output

@@ -141,6 +141,45 @@ def test_mistakes_in_a_file(tmp_path: Path, text: str, message: str) -> None:
     assert any(message in problem for problem in found), found
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "engine: {default_duration: 2h}",
+            "engine.default_duration: must be an ISO 8601 duration such as PT2H",
+        ),
+        ("engine: {default_duration: 2h}", ", not '2h'"),
+        ("engine: {default_duration: [1]}", "must be an ISO 8601 duration such as PT2H"),
+        ("engine: {default_duration: PT0S}", "must be greater than or equal to 1 second, not 'PT0S'"),
+        ("engine: {default_duration: -PT1H}", "must be greater than or equal to 1 second, not '-PT1H'"),
+        ("engine: {default_duration: P9999D}", "must be less than or equal to 3660 days, not 'P9999D'"),
+        ("engine: {default_duration: 0}", "must be greater than or equal to 1 second, not 0"),
+        ("engine: {webhook_give_up: PT0S}", "no setting 'webhook_give_up'"),
+        (
+            "events: {webhook_give_up: PT0S}",
+            "webhook_give_up: must be greater than or equal to 1 second, not 'PT0S'",
+        ),
+        ("nodes: [{booking: {slot: x}}]", "nodes[0].booking.slot: must be an ISO 8601 duration such as PT2H"),
+        ("nodes: [{sandbox_shows: [~]}]", "nodes[0].sandbox_shows[0]: must be a path, not null"),
+        ("one_cpu: ~", "not null"),
+    ],
+)
+def test_values_are_told_as_they_are_written(tmp_path: Path, text: str, message: str) -> None:
+    (found,) = problems(write(tmp_path / "c.yaml", text))
+    assert message in found
+    assert not any(word in found for word in ("timedelta", "pathlib", "None", "identifier")), found
+
+
+@pytest.mark.parametrize("shows", ["usr,/etc", '["usr"]'])
+def test_what_a_sandbox_shows_is_named_by_absolute_paths(shows: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        node_config(None, {}, {"WES_BRIDGE_NODE_SANDBOX_SHOWS": shows})
+    (problem,) = map(str, caught.value.problems)
+    assert problem.startswith("WES_BRIDGE_NODE_SANDBOX_SHOWS: sandbox_shows[0]: must be an absolute path")
+    assert "not 'usr'" in problem
+    assert "Posix" not in problem
+
+
 def test_deep_state_folders_have_short_socket_paths(tmp_path: Path) -> None:
     config = ServiceConfig(state_dir=tmp_path / ("x" * 120))
     assert len(str(config.wakeup_dir)) <= 80

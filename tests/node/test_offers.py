@@ -141,6 +141,30 @@ def test_yaml_both_ways(node: NodeProcess) -> None:
         (b'{"data": [{"location": "data:,x"}]}', "application/json", 400, "data[0].kind"),
         (b'{"schedule": {"requested": {"duration": "P1Y"}}}', "application/json", 400, "P1Y"),
         (b'{"schedule": {"requested": {"start": "yesterday"}}}', "application/json", 400, "yesterday"),
+        (
+            b'{"schedule": {"requested": {"duration": "P99999999999D"}}}',
+            "application/json",
+            400,
+            "schedule.requested: the duration is too long: 'P99999999999D'",
+        ),
+        (
+            b'{"schedule": {"requested": {"start": "9999-12-31T23:59:59Z/PT1H"}}}',
+            "application/json",
+            400,
+            "schedule.requested: the interval ends after the year 9999: '9999-12-31T23:59:59Z/PT1H'",
+        ),
+        (
+            b'{"schedule": {"requested": {"start": "P9D/0001-01-01T00:00:00Z"}}}',
+            "application/json",
+            400,
+            "schedule.requested: the interval begins before the year 1: 'P9D/0001-01-01T00:00:00Z'",
+        ),
+        (
+            b'{"schedule": {"requested": {"start": "now/PT1H"}}}',
+            "application/json",
+            400,
+            "schedule.requested: not an ISO 8601 instant: 'now'",
+        ),
     ],
 )
 def test_bad_bodies(node: NodeProcess, content: bytes, kind: str, status: int, says: str) -> None:
@@ -299,6 +323,23 @@ def test_reasons_for_no(node: NodeProcess, tmp_path: Path) -> None:
     request = Request(process("true"))
     request.body["schedule"] = past
     assert kinds(node.refused(request)) == {"urn:wes-bridge:no-slot"}
+
+
+@pytest.mark.parametrize("limit", [-1, 0])
+def test_a_time_limit_is_positive(node: NodeProcess, limit: int) -> None:
+    (reason,) = node.refused(Request(process("true", timeLimit=limit)))
+    assert reason["kind"] == "urn:invalid-value"
+    assert (
+        reason["message"]
+        == f"executable.timeLimit: it must be 1 s or more, not {limit}; leave it out for none"
+    )
+
+
+@pytest.mark.parametrize("most", [{"max": 0}, {"maxBytes": 0}, {"max": -1}])
+def test_nothing_runs_in_no_memory(node: NodeProcess, most: dict[str, int]) -> None:
+    (reason,) = node.refused(Request(process("true"), memory=most))
+    assert reason["kind"] == "urn:invalid-value"
+    assert "compute.memory: the maximum must be 1 or more" in reason["message"]
 
 
 def test_no_is_kept(node: NodeProcess) -> None:

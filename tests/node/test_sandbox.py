@@ -297,6 +297,17 @@ def test_only_what_is_to_be_seen_is(
     assert node.stream(after).split()[-1] == "no"
 
 
+@pytest.mark.parametrize(
+    "sandbox", ["own", *(pytest.param(s, marks=pytest.mark.bwrap) for s in ("bwrap", "auto"))]
+)
+def test_a_list_that_shows_too_little_is_named(start_node: Starter, sandbox: str, tmp_path: Path) -> None:
+    node = start_node(sandbox=sandbox, platforms=["process"], sandbox_shows=[str(tmp_path)])
+    (reason,) = node.refused(Request(shell("echo ran")))
+    assert "the setting sandbox_shows" in reason["message"]
+    assert str(tmp_path) in reason["message"]
+    assert "/bin/sh" in reason["message"]
+
+
 def test_where_there_is_none_the_node_says_why(
     start_node: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

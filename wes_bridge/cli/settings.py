@@ -263,13 +263,34 @@ def _explain(model: type[BaseModel], settings: Settings, error: dict[str, Any]) 
         return Problem(where, _unknown_setting(model, key))
     if error["type"] == "missing":
         return Problem(where, f"{dotted}: is missing and must be given{_help(model, key)}")
-    message = str(error["msg"])
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    if error["type"] == "string_pattern_mismatch":
-        message = "must be of letters, digits, '.', '_' and '-', and begin with a letter or digit"
-    shown = re.sub(r"//[^/@\s]*@", "//...@", repr(error.get("input")))  # no passwords in URLs
+    message = _wrong(error)
+    shown = re.sub(r"//[^/@\s]*@", "//...@", _written(settings, error))  # no passwords in URLs
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return Problem(where, f"{dotted}: {message[:1].lower() + message[1:]}, not {shown}{_help(model, key)}")
+
+
+def _wrong(error: dict[str, Any]) -> str:
+    """What a value must be, in words."""
+    kind = error["type"]
+    if kind in ("time_delta_parsing", "time_delta_type"):
+        return "must be an ISO 8601 duration such as PT2H, or a number of seconds"
+    if kind == "path_type":
+        return "must be a path"
+    if kind == "string_pattern_mismatch":
+        return "must be of letters, digits, '.', '_' and '-', and begin with a letter or digit"
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def _written(settings: Settings, error: dict[str, Any]) -> str:
+    """A value as it was given, and not as it was understood: ``PT0S``, ``null``."""
+    value: Any = settings.values
+    for part in error["loc"]:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):  # a default, or the error is of something inside
+            value = error.get("input")
+            break
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _unknown_setting(model: type[BaseModel], key: Key) -> str:

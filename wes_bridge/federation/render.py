@@ -71,7 +71,7 @@ def _executable(plan: StepPlan, image: Image | None) -> Executable:
         root=plan.root,
         rewrite=plan.rewrite,
         streams=streams,
-        time_limit=plan.time_limit,
+        time_limit=plan.time_limit or None,
         success_codes=plan.success_codes,
     )
 

@@ -282,7 +282,7 @@ class Executable(Component):
             in the environment and in ``data:`` literals, and back in the files named by ``rewrite``.
         rewrite: paths, relative to ``workdir``, of files written by the command that may mention paths.
         streams: standard streams.
-        time_limit: seconds the command may run, 0 or absent for no limit.
+        time_limit: seconds the command may run, 1 or more; absent for no limit.
         success_codes: exit codes that mean success; 0 when absent.
         exit_code, started, finished: told by the node.
         image_required: false when the image is only a hint.

@@ -45,7 +45,10 @@ def parse_instant(text: str) -> datetime:
     Raises:
         ValueError: the text is not an instant.
     """
-    when = datetime.fromisoformat(text)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"not an ISO 8601 instant: {text!r}") from error
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
@@ -62,7 +65,10 @@ def parse_duration(text: str) -> timedelta:
     if not match:
         raise ValueError(f"not an ISO 8601 duration of days and time: {text!r}")
     parts = {name: float(value) for name, value in match.groupdict().items() if value and name != "sign"}
-    length = timedelta(**parts)
+    try:
+        length = timedelta(**parts)
+    except OverflowError:
+        raise ValueError(f"the duration is too long: {text!r}") from None
     return -length if match["sign"] else length
 
 
@@ -117,11 +123,20 @@ def parse_interval(text: str) -> tuple[datetime, datetime]:
         raise ValueError(f"not an ISO 8601 interval (no '/'): {text!r}")
     if first.lstrip("-").startswith("P"):
         end = parse_instant(second)
-        return end - parse_duration(first), end
+        return _moved(end, -parse_duration(first), text), end
     start = parse_instant(first)
     if second.lstrip("-").startswith("P"):
-        return start, start + parse_duration(second)
+        return start, _moved(start, parse_duration(second), text)
     return start, parse_instant(second)
+
+
+def _moved(when: datetime, length: timedelta, text: str) -> datetime:
+    """The other end of an interval."""
+    try:
+        return when + length
+    except OverflowError:
+        over = "ends after the year 9999" if length > timedelta() else "begins before the year 1"
+        raise ValueError(f"the interval {over}: {text!r}") from None
 
 
 def gib_ceil(size: float) -> int:

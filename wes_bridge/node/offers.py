@@ -168,15 +168,24 @@ def _check_ranges(request: eb.ExecutionRequest) -> list[eb.Message]:
     compute = request.compute or eb.Compute()
     sizes = [("compute.memory", compute.memory)]
     sizes += [(f"storage[{index}].size", item.size) for index, item in enumerate(request.storage or ())]
-    found = []
+    found = _check_time_limit(request.executable)
     for what, size, one in [("compute.cores", compute.cores, 1), ("compute.gpus", compute.gpus, 0)]:
         if size is not None:
             found += _check_range(what, size.min, size.max, one, "")
     for what, size in sizes:
         if size is not None:
-            coarse = _check_range(what, size.min, size.max, 0, " GiB")
-            found += coarse or _check_range(what, *_bytes(size), 0, " bytes")
+            lowest = 1 if what == "compute.memory" else 0
+            coarse = _check_range(what, size.min, size.max, lowest, " GiB")
+            found += coarse or _check_range(what, *_bytes(size), lowest, " bytes")
     return found
+
+
+def _check_time_limit(executable: eb.Executable | None) -> list[eb.Message]:
+    limit = executable.time_limit if executable else None
+    if limit is None or limit > 0:
+        return []
+    text = "executable.timeLimit: it must be 1 s or more, not {limit}; leave it out for none"
+    return [message(messages.INVALID_VALUE, text, limit=limit)]
 
 
 def _check_range(what: str, least: int | None, most: int | None, lowest: int, unit: str) -> list[eb.Message]:

@@ -36,7 +36,7 @@ def drain(url: str | None, name: str | None, state: Path | None, cancel_booked: 
       wes-bridge node drain http://127.0.0.1:8081
       wes-bridge node drain --name jbo --cancel-booked
     """
-    answer = _call("POST", _url(url, name, state) + "/admin/drain", {"cancelBooked": cancel_booked})
+    answer = _call("POST", _url(url, name, state), "/admin/drain", {"cancelBooked": cancel_booked})
     cancelled = f", {answer.get('cancelled', 0)} cancelled" if cancel_booked else ""
     left = answer["sessions"]["accepted"]
     click.echo(f"{answer['name']} is draining: {left} sessions to go{cancelled}")
@@ -46,7 +46,7 @@ def drain(url: str | None, name: str | None, state: Path | None, cancel_booked: 
 @_which
 def open_node(url: str | None, name: str | None, state: Path | None) -> None:
     """Let a drained node take new sessions again. Run it on the node's own machine."""
-    answer = _call("POST", _url(url, name, state) + "/admin/open")
+    answer = _call("POST", _url(url, name, state), "/admin/open")
     click.echo(f"{answer['name']} is open")
 
 
@@ -54,7 +54,7 @@ def open_node(url: str | None, name: str | None, state: Path | None) -> None:
 @_which
 def status(url: str | None, name: str | None, state: Path | None) -> None:
     """Print whether a node takes new sessions, and what of its quota is in use."""
-    answer = _call("GET", _url(url, name, state) + "/status")
+    answer = _call("GET", _url(url, name, state), "/status")
     since = f" since {answer['since']}" if "since" in answer else ""
     sessions = answer["sessions"]
     click.echo(f"{answer['name']} is {answer['state']}{since}")
@@ -83,9 +83,10 @@ def _url(url: str | None, name: str | None, state: Path | None) -> str:
     raise click.UsageError(f"no node has run in {looked}; give --state, or the node's URL")
 
 
-def _call(method: str, url: str, body: object = None) -> Any:
+def _call(method: str, node: str, path: str, body: object = None) -> Any:
     import requests  # noqa: PLC0415
 
+    url = node + path
     try:
         answer = requests.request(method, url, json=body, timeout=_TIMEOUT)
     except requests.RequestException as error:
@@ -97,6 +98,11 @@ def _call(method: str, url: str, body: object = None) -> Any:
         found = None
     if answer.ok and isinstance(found, dict) and "quota" in found:
         return found
+    if answer.status_code == requests.codes.not_found:
+        raise click.ClickException(
+            f"{url} is not there, so {node} is no wes-bridge node; if it is an aggregator or a service,"
+            " give the address of one of its nodes"
+        )
     told = found.get("message") if isinstance(found, dict) else None
     raise click.ClickException(
         f"{url}: {told or f'answered {answer.status_code}; is that a wes-bridge node?'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ REMEMBER_FAILURE = 120.0
 INSPECT_TIMEOUT = 30.0
 PULL_TIMEOUT = 3600.0
 
+_DIGEST = re.compile(r"(sha256:)?|(sha256:[0-9a-f]{64})|(sha512:[0-9a-f]{128})|[0-9a-f]{12,128}")
+"""What a content can be called: nothing, as registries call it, or an engine's id or its beginning."""
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -71,6 +74,12 @@ class Images:
         if wanted and wanted != here:
             text = "images for {wanted} do not run here, this machine is {here}"
             return [message(messages.NOT_SUPPORTED, text, wanted=wanted, here=here)]
+        if not _DIGEST.fullmatch(image.digest or ""):
+            text = (
+                "executable.image.digest: {digest} is no digest, which is sha256: and 64 hexadecimal digits"
+                " in lower case"
+            )
+            return [message(messages.INVALID_VALUE, text, digest=image.digest)]
         reasons: list[Message] = []
         for name in self._local_names(image):
             if _is_option(name):

@@ -48,6 +48,7 @@ class ProcessPlatform(Kept):
         self._encloses = False
         self._bwrap: str | None = None
         self._no_sandbox = "the sandbox is switched off"
+        self._shows_too_little = False
 
     async def open(self) -> None:
         """Find out once which sandbox works."""
@@ -56,18 +57,24 @@ class ProcessPlatform(Kept):
             await asyncio.get_running_loop().run_in_executor(None, self._find_sandbox)
 
     def _find_sandbox(self) -> None:
+        shows = [str(path) for path in self._config.sandbox_shows]
         if self._config.sandbox == "own":
-            reason = self._try_enclosing()
+            reason = self._try_enclosing(shows)
             self._encloses = reason is None
+            self._shows_too_little = reason is not None and self._try_enclosing(["/"]) is None
             self._no_sandbox = f"no sandbox of the node's own: {reason}"
         else:
-            shows = tuple(str(path) for path in self._config.sandbox_shows)
-            self._bwrap, self._no_sandbox = sandbox.bubblewrap(shows)
+            self._bwrap, self._no_sandbox = sandbox.bubblewrap(tuple(shows))
+            self._shows_too_little = self._bwrap is None and sandbox.bubblewrap()[0] is not None
+        if self._shows_too_little:
+            self._no_sandbox = (
+                f"the setting sandbox_shows shows too little ({', '.join(shows) or 'nothing'}):"
+                " /bin/sh cannot be started; list the folders of /bin/sh and its libraries, too"
+            )
 
-    def _try_enclosing(self) -> str | None:
+    def _try_enclosing(self, shows: list[str]) -> str | None:
         """Why the keeper makes no sandboxes; None when it does."""
         record = self._state / f"sandbox-{os.getpid()}"
-        shows = [str(path) for path in self._config.sandbox_shows]
         around = {"shows": shows, "hides": [str(self._state)], "binds": [], "network": False}
         null = os.open(os.devnull, os.O_RDWR)
         try:
@@ -93,8 +100,12 @@ class ProcessPlatform(Kept):
         return self._encloses or self._bwrap is not None
 
     async def unavailable(self) -> str | None:
-        """Always there, unless the configuration insists on a sandbox that does not work."""
-        if self._config.sandbox in ("bwrap", "own") and not self._is_enforced:
+        """Always there, unless the configuration insists on a sandbox that does not work.
+
+        It does with a list of what to show, too: where a sandbox can be made, a command never sees more.
+        """
+        insists = self._config.sandbox in ("bwrap", "own") or self._shows_too_little
+        if insists and not self._is_enforced:
             return self._no_sandbox
         return None
 
