@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,16 @@ def test_an_input_and_an_output_of_one_name_are_no_warning(tmp_path: Path) -> No
     (tmp_path / "w.cwl").write_text(SAME_NAME)
     checked = check(str(tmp_path / "w.cwl"))
     assert (checked.problems, checked.warnings) == ([], [])
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs"])
+def test_two_inputs_of_one_name_are_a_warning(tmp_path: Path, field: str) -> None:
+    document = {"cwlVersion": "v1.2", "class": "CommandLineTool", "baseCommand": "cat", "inputs": []}
+    two = [{"id": "x", "type": "int?", **extra} for extra in ({}, {"doc": "again"})]
+    (tmp_path / "w.cwl").write_text(json.dumps(document | {"outputs": []} | {field: two}))
+    checked = check(str(tmp_path / "w.cwl"))
+    assert len(checked.warnings) == 1
+    assert f"two of the {field} have the name 'x'" in checked.warnings[0]
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from schema_salad.exceptions import ValidationException
 from wes_bridge.engine import defaults, placing, shared_tools
 from wes_bridge.engine.contents import note_version
 from wes_bridge.engine.context import StepContext
-from wes_bridge.engine.document_checks import building
+from wes_bridge.engine.document_checks import building, warn_of_doubles
 from wes_bridge.engine.errors import unexpected
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.jobs import BridgeJob
@@ -235,6 +235,7 @@ def make_process(document: Any, context: LoadingContext) -> Process:
     """cwltool's ``construct_tool_object``: our classes for tools and workflows, its own for the rest."""
     with building(document):
         process = _process_of(document, context)
+        warn_of_doubles(process)
         defaults.locate(process.tool["inputs"])
         return process
 
