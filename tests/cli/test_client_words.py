@@ -79,6 +79,22 @@ def test_an_input_and_an_output_of_one_name_are_no_warning(tmp_path: Path) -> No
     assert (checked.problems, checked.warnings) == ([], [])
 
 
+@pytest.mark.parametrize("kind", ["CommandLineTool", "Workflow"])
+def test_a_missing_secondary_file_is_told_in_a_sentence(tmp_path: Path, kind: str) -> None:
+    port = {"type": "File", "secondaryFiles": [".wcs"]}
+    document = {"cwlVersion": "v1.2", "class": kind, "inputs": {"image": port}, "outputs": []}
+    body = {"baseCommand": "true"} if kind == "CommandLineTool" else {"steps": []}
+    (tmp_path / "w.cwl").write_text(json.dumps(document | body))
+    (tmp_path / "job.yml").write_text("image: {class: File, path: sky.fits}\n")
+    (tmp_path / "sky.fits").touch()
+    problems = check(str(tmp_path / "w.cwl"), str(tmp_path / "job.yml")).problems
+    assert len(problems) == 1
+    assert "Missing required secondary file 'sky.fits.wcs' of the file 'sky.fits': put it" in problems[0]
+    assert "\n" not in problems[0]
+    (tmp_path / "sky.fits.wcs").touch()
+    assert not check(str(tmp_path / "w.cwl"), str(tmp_path / "job.yml")).problems
+
+
 @pytest.mark.parametrize("field", ["inputs", "outputs"])
 def test_two_inputs_of_one_name_are_a_warning(tmp_path: Path, field: str) -> None:
     document = {"cwlVersion": "v1.2", "class": "CommandLineTool", "baseCommand": "cat", "inputs": []}
