@@ -162,7 +162,9 @@ def test_numbers_that_json_does_not_have(site: Site, tmp_path: Path) -> None:
         json.dumps(ECHO | {"baseCommand": ["sh", "-c", script], "inputs": {}, "outputs": {"flux": "float"}})
     )
     run_id = site.service.client.submit(tool, {})
-    assert site.service.client.wait(run_id, timeout=60) == "COMPLETE"
+    assert site.service.client.wait(run_id, timeout=60) == "EXECUTOR_ERROR"
+    log = site.service.client.run(run_id)["run_log"]
+    assert "output flux: a number in it is nan" in log["system_logs"][0]
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["stopped", "hangs"])

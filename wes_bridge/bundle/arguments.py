@@ -81,7 +81,9 @@ class _Reader:
         """Take one input off the front of ``words``."""
         word = words.pop(0)
         if not word.startswith("-") or word == "-":
-            self.problems.append(f"unexpected argument {word!r} (inputs are given as --name value)")
+            is_job = word.endswith((".yml", ".yaml", ".json"))
+            hint = "; a job file comes directly after the workflow" if is_job else ""
+            self.problems.append(f"unexpected argument {word!r} (inputs are given as --name value{hint})")
             return
         name, equals, value = word.lstrip("-").partition("=")
         if name not in self.kinds:

@@ -159,7 +159,8 @@ def locate(workflow: str | Path, folder: Path | None = None) -> Place:
         return Place(plain)
     path, fragment = find_local(text, folder), text.partition("#")[2]
     if path is None or not path.exists():
-        raise BundleError(f"{text}: no such file")
+        hint = "; the workflow comes first, and its inputs after it" if text.startswith("-") else ""
+        raise BundleError(f"{text}: no such file{hint}")
     if path.is_dir():
         raise BundleError(f"{text}: is a folder; give the workflow's file")
     return Place(path, fragment=fragment)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 from wes_bridge.cli.exit_codes import code_of_refusal
 from wes_bridge.cli.flow import credentials
 from wes_bridge.client import WESClient, WESError
+from wes_bridge.model.finite import finite_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +65,7 @@ def connected(url: str) -> Iterator[WESClient]:
 
 def put_json(value: Any) -> None:
     """Print JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(finite_json(value, indent=2, ensure_ascii=False))
 
 
 def put_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

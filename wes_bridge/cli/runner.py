@@ -5,7 +5,6 @@ Everything here is made to start fast: no click, no pydantic, nothing imported t
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from wes_bridge.cli.exit_codes import (
     code_of_refusal,
 )
 from wes_bridge.model.containers import CONTAINERS, PARAMETER
+from wes_bridge.model.finite import finite_json
 
 HELP = """\
 usage: wes-bridge-runner [options] WORKFLOW [JOB] [--input value ...]
@@ -275,7 +275,7 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
         for line in reasons(client, run) if code != SUCCESS else remarks(run):
             (_say if code != SUCCESS else tell)(line)
         if code == SUCCESS or outputs:
-            sys.stdout.write(json.dumps(outputs, indent=4, ensure_ascii=False) + "\n")
+            sys.stdout.write(finite_json(outputs, indent=4, ensure_ascii=False) + "\n")
             sys.stdout.flush()
         status = {SUCCESS: "success", UNSUPPORTED: "unsupported"}.get(code, "permanentFail")
         (tell if code == SUCCESS else _say)(f"Final process status is {status}")

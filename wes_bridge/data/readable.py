@@ -16,6 +16,16 @@ _SOURCE_LINE = re.compile(r"(?<![^\s'\"(\[,])[^\s'\"(\[,:]+(?=:\d+:\d+)")
 """The path before a line and a column."""
 
 
+_NO_SECONDARY_BEGINS = "Missing required secondary file"
+_NO_SECONDARY = re.compile(
+    _NO_SECONDARY_BEGINS + r" '([^\n]*?)' from file object: \{"
+    r".*?\n(?:\S+:\d+:\d+: )? {4}\"basename\": \"([^\"\n]*)\""
+    r".*?\n(?:\S+:\d+:\d+: )?\}",
+    re.DOTALL,
+)
+"""cwltool shows the whole File object."""
+
+
 class Readable:
     """Makes messages readable.
 
@@ -33,11 +43,19 @@ class Readable:
 
     def __call__(self, text: str) -> str:
         """A message with the paths that its reader knows."""
+        text = _NO_SECONDARY.sub(_secondary, text) if _NO_SECONDARY_BEGINS in text else text
         if "/" not in text and "%" not in text:
             return text
         text = _URL.sub(lambda found: unquote(found[1]), text)
         text = _SOURCE_LINE.sub(lambda found: _plain(found[0]), text)
         return self._prefix.sub("", text) if self._prefix else text
+
+
+def _secondary(found: re.Match[str]) -> str:
+    return (
+        f"Missing required secondary file {found[1]!r} of the file {found[2]!r}: put it beside that file,"
+        " or name it in the file's secondaryFiles, or end its pattern with a question mark if it is optional"
+    )
 
 
 def _plain(path: str) -> str:

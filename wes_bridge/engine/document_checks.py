@@ -27,6 +27,8 @@ from schema_salad.sourceline import SourceLine
 from wes_bridge.engine.errors import InvalidWorkflowError
 
 _LOG = logging.getLogger(__name__)
+_TO_USER = logging.getLogger("cwltool")
+"""What is said here is in the run's log."""
 _PREFIX = re.compile(r"^(?:cwl:|https://w3id.org/cwl/cwl#)")
 _NEWER = re.compile(r"v1\.(?:[3-9]|\d\d)(?:\D.*)?\Z")
 _OLDER = re.compile(r"(?:sbg:)?draft-")
@@ -127,6 +129,21 @@ def building(document: Any) -> Iterator[None]:
         raise ValidationException(SourceLine(document, None, str).makeError(what)) from error
     finally:
         _building.reset(token)
+
+
+def warn_of_doubles(process: Process) -> None:
+    """Warn of two inputs, outputs or steps of one name; an input and an output may share theirs."""
+    for field in ("inputs", "outputs", "steps"):
+        seen: set[str] = set()
+        for item in process.tool.get(field) or ():
+            name = str(item.get("id", ""))
+            if name and name in seen:
+                where = str(process.tool.get("id", "")).partition("#")[0]
+                text = (
+                    f"{where}: two of the {field} have the name {shortname(name)!r}; give each its own name"
+                )
+                _TO_USER.warning("%s", text)
+            seen.add(name)
 
 
 def _circle(document: Any, names: tuple[str, ...]) -> str:

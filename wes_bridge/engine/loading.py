@@ -37,6 +37,7 @@ from schema_salad.validate import validate_ex
 
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine import schemas
+from wes_bridge.engine.context import run_context
 from wes_bridge.engine.document_checks import TOLD, fetch_document, invalid, refuse_operations
 from wes_bridge.engine.documents import attached_instead
 from wes_bridge.engine.errors import InvalidWorkflowError
@@ -132,6 +133,7 @@ def validate(
                 logger=_logger,
                 vocab=INPUT_OBJ_VOCAB,
             )
+            _find_secondary_files(loaded, files)
             return []
         with LOADING:
             schemas.preload_kept()
@@ -145,6 +147,14 @@ def validate(
         raise
     except Exception as error:
         raise _readable(invalid(error, workflow_url), workflow_url) from error
+
+
+def _find_secondary_files(loaded: LoadedRun, files: RunFsAccess) -> None:
+    """Refuse inputs without the secondary files that they must have, as a walk does when it begins."""
+    folders = {name: "/nonexistent" for name in ("outdir", "tmpdir", "stagedir")}
+    context = run_context("", lambda _: files, folders, checksums=False).at_tool(loaded.process.tool["id"])
+    if loaded.process.tool["class"] != "ExpressionTool":
+        loaded.process._init_job(loaded.job_order, context)
 
 
 def _members(graph: list[Any]) -> list[str]:

@@ -3,12 +3,13 @@
 Files are hard-linked where they can be (no bytes are copied within a workspace) and links are followed. Names
 stay as they are; of two outputs of one name the second goes into a folder of its own
 (:mod:`wes_bridge.model.output_places`). What cannot be handed out (pipes, links that lead nowhere, names that
-are no text) is told as a problem, and the rest is gathered all the same.
+are no text, numbers that JSON does not have) is told as a problem, and the rest is gathered all the same.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import stat
@@ -72,6 +73,12 @@ class OutputFolder:
     def _value(self, value: Any, places: OutputPlaces) -> Any:
         if isinstance(value, list):
             return [self._value(item, places) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            self._add_problem(
+                f"output {self._output}: a number in it is {value}, which JSON cannot hold, so it is null;"
+                " the workflow should give null, or a text, for such a number"
+            )
+            return None
         if not isinstance(value, dict):
             return value
         if value.get("class") in ("File", "Directory"):
@@ -219,11 +226,14 @@ class OutputFolder:
         return "", None
 
     def _problem(self, shown: str, what: str) -> None:
-        if len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(
-                f"output {self._output}: {readable(shown)} {what}, so it cannot be handed out;"
-                " the tool should remove it, or the output's glob leave it out"
-            )
+        self._add_problem(
+            f"output {self._output}: {readable(shown)} {what}, so it cannot be handed out;"
+            " the tool should remove it, or the output's glob leave it out"
+        )
+
+    def _add_problem(self, text: str) -> None:
+        if len(self.problems) < _MOST_PROBLEMS and text not in self.problems:
+            self.problems.append(text)
 
 
 def _members(item: CwlObject) -> list[CwlObject]:

@@ -21,6 +21,9 @@ from wes_bridge.engine.errors import unexpected
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
 _OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", "nameext", "dirname"))
 """What cwltool says of fields that it has given to a File itself: no user can do anything about it."""
+_SAME_NAME = re.compile(r"object id '?\S+ previously defined")
+"""What schema-salad says of an input and an output, or a step, of one name: CWL has nothing against it.
+Two inputs of one name are told by :mod:`wes_bridge.engine.document_checks`."""
 _ANNOUNCING = ("Exception on step ", "Unexpected exception")
 """cwltool's words before it tells what went wrong, which it then does."""
 _SERIAL = re.compile(r"^(\[(?:step|workflow|job) [^\]#]*)#\d+\]")
@@ -56,7 +59,7 @@ class RunLog:
         text = _SERIAL.sub(r"\1]", self.readable(text))
         if level >= logging.ERROR:
             self.errors.append(text)
-        elif level >= logging.WARNING and not text.startswith(_OWN_FIELDS):
+        elif level >= logging.WARNING and not (text.startswith(_OWN_FIELDS) or _SAME_NAME.search(text)):
             if text in self._told:  # of a schema that cannot be had, by each document that names it
                 return
             self._told.add(text)

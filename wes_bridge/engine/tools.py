@@ -19,10 +19,10 @@ from cwltool.workflow import Workflow, WorkflowStep, default_make_tool
 from cwltool.workflow_job import ReceiveScatterOutput, WorkflowJobLoopStep
 from schema_salad.exceptions import ValidationException
 
-from wes_bridge.engine import defaults, shared_tools
+from wes_bridge.engine import defaults, placing, shared_tools
 from wes_bridge.engine.contents import note_version
 from wes_bridge.engine.context import StepContext
-from wes_bridge.engine.document_checks import building
+from wes_bridge.engine.document_checks import building, warn_of_doubles
 from wes_bridge.engine.errors import unexpected
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.jobs import BridgeJob
@@ -53,9 +53,21 @@ class BridgeTool(CommandLineTool):
 
     def _initialworkdir(self, j: Any, builder: Builder) -> None:
         """As cwltool, with copies: cwltool writes into what it places, and that may be an object of the
-        document, which the tool's next job is given as well, or of an input that is placed twice."""
+        document, which the tool's next job is given as well, or of an input that is placed twice. What
+        expressions place is checked, for cwltool takes it to be right."""
         evaluate = builder.do_eval
-        builder.do_eval = lambda *args, **kwargs: _copied(evaluate(*args, **kwargs))
+        made_by = (self.get_requirement("InitialWorkDirRequirement")[0] or {}).get("listing") or []
+        expressions = (
+            [made_by] if isinstance(made_by, str) else [one for one in made_by if isinstance(one, str)]
+        )
+
+        def evaluated(expression: Any, *args: Any, **kwargs: Any) -> Any:
+            value = _copied(evaluate(expression, *args, **kwargs))
+            if any(expression is one for one in expressions):
+                return placing.entries(value, builder.cwlVersion)
+            return value
+
+        builder.do_eval = evaluated
         try:
             super()._initialworkdir(j, builder)
         finally:
@@ -223,6 +235,7 @@ def make_process(document: Any, context: LoadingContext) -> Process:
     """cwltool's ``construct_tool_object``: our classes for tools and workflows, its own for the rest."""
     with building(document):
         process = _process_of(document, context)
+        warn_of_doubles(process)
         defaults.locate(process.tool["inputs"])
         return process
 

@@ -23,6 +23,11 @@ _WHOLE_OUTPUT = re.compile(r"\n in [\[{n\"].*\Z", re.DOTALL)
 """What cwltool appends: the whole output object, with the service's paths."""
 _NOT_TEXT = re.compile(r"'utf-8' codec can't decode byte \S+ in position (\d+).*")
 _NO_GLOB = re.compile(r"Did not find output file with glob pattern: \[(.*?)\]\.")
+_OUTSIDE = re.compile(
+    r"Output file path (.*?) must be within designated output directory \(.*?\)"
+    r" or an input file pass through\.",
+    re.DOTALL,
+)
 _MANY = "Multiple matches for output item that is a single file."
 _ABOUT_FILES = ("no file matches", _MANY, "Missing required secondary file", "Does not exist or is not a")
 OUTPUT_OBJECT = "cwl.output.json"
@@ -36,12 +41,23 @@ def why_not_collected(error: Exception, folder: Path, root: str) -> str:
         folder: what the command left behind.
         root: the step's root in its session, which is no path that anybody knows.
     """
-    words = _words(error).replace(f"{root}/out/", "")
+    words = _OUTSIDE.sub(lambda found: _outside(found[1], root), _words(error)).replace(f"{root}/out/", "")
     for place in (f"{file_url(folder)}/", f"{folder}/"):
         words = words.replace(place, "")
     if any(sign in words for sign in _ABOUT_FILES):
         words = f"{words.rstrip('.')}; {_left_behind(folder)}"
     return words
+
+
+def _outside(path: str, root: str) -> str:
+    """Words for an output that is neither in the output directory nor an input with a location."""
+    if not path.startswith(f"{root}/in/"):
+        return f"{path} is not in the command's output directory; the command must copy it there"
+    name = path.removeprefix(f"{root}/in/").partition("/")[2]
+    return (
+        f"{name} is an input that is given by its contents or its listing, and such an input cannot be an"
+        " output as it is; the command must copy it into its output directory"
+    )
 
 
 def _words(error: Exception) -> str:

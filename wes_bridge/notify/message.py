@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from wes_bridge.data.public_outputs import public_outputs
+from wes_bridge.model.finite import finite_json
 from wes_bridge.model.states import State
 from wes_bridge.model.units import format_second
 from wes_bridge.model.webhooks import signature
@@ -75,7 +75,7 @@ def headers(delivery: Any, content: bytes, now: int) -> dict[str, str]:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return finite_json(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _instant(seconds: float | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from wes_bridge.auth.private import bearer, private_token
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.attachments import remove_stale
 from wes_bridge.data.workspace import Workspace
+from wes_bridge.model.finite import finite_json
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.changes import Changes
@@ -132,7 +132,7 @@ class Service:
 
 def json_response(content: Any) -> Response:
     """A 200 with compact JSON."""
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    body = finite_json(content, ensure_ascii=False, separators=(",", ":"))
     return Response(body, media_type="application/json")
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from wes_bridge.model.finite import finite_json
 from wes_bridge.model.states import State
 from wes_bridge.model.units import format_second
 from wes_bridge.store.changes import Changes, Delta, Position
@@ -256,7 +256,7 @@ def position_of(event_id: str | None) -> Position:
 
 def _event(kind: str, event_id: str | None, data: dict[str, Any]) -> bytes:
     known = {name: value for name, value in data.items() if value is not None}
-    text = json.dumps(known, separators=(",", ":"))  # ASCII, one line
+    text = finite_json(known, separators=(",", ":"))  # ASCII, one line
     number = f"id: {event_id}\n" if event_id else ""
     return f"event: {kind}\n{number}data: {text}\n\n".encode()
 

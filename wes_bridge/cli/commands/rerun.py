@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from wes_bridge.cli import exit_codes, flow
 from wes_bridge.cli.flags import containers_option, pairs
 from wes_bridge.cli.remote import connected, wes_option
 
@@ -56,6 +57,10 @@ def rerun(run_id: str, wes: str, wait: bool, **given: Any) -> None:
             return
         state = client.wait(new_id)
         click.echo(f"{new_id} {state}")
+        log = client.run(new_id)
+        code = flow.exit_code(log)
+        for line in flow.reasons(client, log) if code != exit_codes.SUCCESS else flow.remarks(log):
+            click.echo(line, err=True)
     raise SystemExit(0 if state == "COMPLETE" else 1)
 
 
@@ -64,6 +69,26 @@ def _value(name: str, text: str) -> Any:
     from wes_bridge.bundle.yaml12 import parse  # noqa: PLC0415
 
     try:
-        return parse(text, name)[0]
+        value = parse(text, name)[0]
+        _refuse_local(name, value)
+        return value
     except BundleError as error:
         raise click.BadParameter("; ".join(error.problems), param_hint="--set-input") from error
+
+
+def _refuse_local(name: str, value: Any) -> None:
+    """Refuse a File or Directory by a path of this machine: a rerun sends no files."""
+    if isinstance(value, list):
+        for item in value:
+            _refuse_local(name, item)
+    elif isinstance(value, dict):
+        place = value.get("path") or value.get("location")
+        local = isinstance(place, str) and (place.startswith(("/", "./", "../", "~")) or "path" in value)
+        if value.get("class") in ("File", "Directory") and local and "://" not in str(place):
+            raise click.BadParameter(
+                f"{name}: {place} is a path of this machine, and a rerun sends no files: give the file's URL"
+                " as its location, or submit the workflow anew with wes-bridge run",
+                param_hint="--set-input",
+            )
+        for item in value.values():
+            _refuse_local(name, item)
