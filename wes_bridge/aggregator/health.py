@@ -18,7 +18,7 @@ from wes_bridge.federation.exchange import Answer
 DEADLINE = 2.0
 """Seconds a broker has to answer."""
 KEPT = 1.0
-"""Seconds a look is told again."""
+"""Seconds for which the result of a look is kept."""
 _SERVER_ERROR = 500
 
 
