@@ -14,6 +14,7 @@ from tests.federation.fake_broker import FakeBroker
 from tests.node.conftest import NodeProcess
 from tests.node.conftest import Starter as NodeStarter
 from tests.service.conftest import Service, start_service
+from tests.waiting import until
 from wes_bridge.cli.ports import free_port
 
 __all__ = ["start_service"]
@@ -41,6 +42,7 @@ def test_health_names_the_brokers_that_are_away(
         },
     )
     node.http.post(f"{node.url}/admin/drain", json={})
+    until(lambda: "n1" in health(site)[1]["away"])  # a look is kept for a second
     outer = start_aggregator(site, name="outer")
     status, told = health(outer)
     assert (status, told["status"]) == (503, "failing")

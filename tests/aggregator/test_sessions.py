@@ -11,19 +11,13 @@ from typing import Any
 from tests.aggregator.conftest import AggregatorProcess, AggregatorStarter, check_urls
 from tests.federation.fake_broker import FakeBroker
 from tests.node.conftest import NodeProcess, Request, Starter, process, shell, texts
+from tests.waiting import until
 
 
 def phases(site: AggregatorProcess, offers: dict[str, Any]) -> list[str]:
     answer = site.http.get(offers["meta"]["url"])
     assert answer.status_code == 200, answer.text
     return [offer["phase"] for offer in answer.json()["offers"]]
-
-
-def until(condition: Any, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_a_session_from_offer_to_outputs(

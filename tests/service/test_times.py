@@ -14,6 +14,7 @@ import pytest
 from tests.node.conftest import NodeProcess
 from tests.service.conftest import Service, Starter
 from tests.service.test_choosing import TOOL, tasks_of
+from tests.waiting import until
 
 
 def moment(text: str) -> float:
@@ -41,13 +42,6 @@ def two_steps(first: str, second: str) -> dict[str, Any]:
 
 def times(task: dict[str, Any]) -> dict[str, float]:
     return {name: moment(text) for name, text in task["placement"]["times"].items()}
-
-
-def until(condition: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
