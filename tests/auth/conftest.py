@@ -62,7 +62,7 @@ def ask_as(prefix: Sequence[str], *requests: Asked) -> list[tuple[int, str]]:
         requests: method, URL, headers and body of each.
     """
     command = [*prefix, "/usr/bin/python3", "-I", "-c", _ASK, json.dumps(requests)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/")
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd="/")
     assert done.returncode == 0, done.stderr
     return [(status, text) for status, text in json.loads(done.stdout)]
 

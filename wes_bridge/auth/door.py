@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.middleware.cors import CORSMiddleware
+
 from wes_bridge.auth.authenticator import Authenticator
 from wes_bridge.auth.guard import Guard
 from wes_bridge.auth.local import SameUser, Secrets
@@ -20,6 +22,9 @@ from wes_bridge.model.access import AuthenticationConfig
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+_ASKED = ["Authorization", "Content-Type", "If-None-Match", "Last-Event-ID", "Prefer", "Range"]
+_TOLD = ["Content-Disposition", "Content-Range", "ETag", "Location", "Preference-Applied", "Retry-After"]
+"""Headers that pages of other origins may send and see, where the configuration lets them in."""
 _PRIVATE = "this service is private: only the command that started it may use it"
 
 
@@ -50,6 +55,19 @@ def guarded(app: ASGIApp, config: AuthenticationConfig, place: Place) -> ASGIApp
         OSError: a file with a secret cannot be read, or the state folder not be written to.
     """
     names = Names(_names(config, place), config.cors_origins, place.public_url)
+    door = _door(app, config, place, names)
+    if not config.cors_origins:
+        return door
+    return CORSMiddleware(
+        door,
+        allow_origins=[origin.rstrip("/") for origin in config.cors_origins],
+        allow_methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_headers=_ASKED,
+        expose_headers=_TOLD,
+    )
+
+
+def _door(app: ASGIApp, config: AuthenticationConfig, place: Place, names: Names) -> Guard:
     if private := private_token():
         return Guard(app, names, [Secrets({private: LOCAL})], _PRIVATE)
     token = place.state / TOKEN
