@@ -69,7 +69,7 @@ def guarded(app: ASGIApp, config: AuthenticationConfig, place: Place) -> ASGIApp
 
 def _door(app: ASGIApp, config: AuthenticationConfig, place: Place, names: Names) -> Guard:
     if private := private_token():
-        return Guard(app, names, [Secrets({private: LOCAL})], _PRIVATE)
+        return Guard(app, names, [Secrets({private: LOCAL})], _PRIVATE, frozenset())
     token = place.state / TOKEN
     known: dict[str, Principal] = {kept_secret(token): LOCAL}
     known |= _services(config)

@@ -27,7 +27,7 @@ ON_BEHALF_OF = "On-Behalf-Of"
 """Header by which a service names the user for whom it asks; percent-encoded."""
 CONNECTION = "wes_bridge.connection"
 """Where our HTTP protocol leaves the connection in the scope of ASGI."""
-_HEALTH = "/health"
+HEALTH = "/health"
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
 _ONCE = frozenset({b"host", b"origin", b"authorization", b"on-behalf-of"})
 _FETCH = frozenset({b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
@@ -52,6 +52,7 @@ class Guard:
         names: of the server, and pages that may use it.
         authenticators: asked in this order.
         hint: what to do for those who are not known.
+        public: paths that strangers may read; of how the server is they learn only whether it is well.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Guard:
         names: Names,
         authenticators: Sequence[Authenticator],
         hint: str,
+        public: frozenset[str] = frozenset({HEALTH}),
     ) -> None:
         self._app = app
         self._names = names
         self._authenticators = list(authenticators)
         self._hint = hint
+        self._public = public
         self._acting: dict[tuple[Principal, str], Principal] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,9 +92,10 @@ class Guard:
             self._check_way(scope, told)
             principal = await self._known(scope, told)
             if principal is None:
-                if scope["path"] != _HEALTH or scope["method"] not in ("GET", "HEAD"):
+                if scope["path"] not in self._public or scope["method"] not in ("GET", "HEAD"):
                     raise self._stranger(b"authorization" in told)
-                principal, send = NOBODY, _shortly(send)
+                principal = NOBODY
+                send = _shortly(send) if scope["path"] == HEALTH else send
         except _Refusal as refusal:
             await _refuse(refusal, send)
             return
