@@ -31,7 +31,7 @@ def token_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def credentials(url: str | None = None) -> dict[str, Any]:
-    """For the client: a token of a file or of ``WES_BRIDGE_TOKEN``, or ``WES_BRIDGE_AUTH`` (``user:password``).
+    """For the client: a token of a file or of WES_BRIDGE_TOKEN, or WES_BRIDGE_AUTH (``user:password``).
 
     Args:
         url: of the service.
@@ -58,7 +58,8 @@ def _note(_context: click.Context, _option: click.Parameter, value: str | None) 
 def _local_token(url: str) -> str | None:
     """What opens a service of another user on this machine to who may read its state folder: root, mostly.
 
-    The folder says at which URL its service answers, and is locked as long as it does: nobody else can be there.
+    The folder says at which URL its service answers, and is locked as long as it does: nobody else can be
+    there.
     """
     if urlsplit(url).hostname not in _HERE:
         return None

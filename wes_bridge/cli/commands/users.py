@@ -45,7 +45,7 @@ def add(name: str, file: Path) -> None:
     known = _read(file)
     stdin = click.get_text_stream("stdin")
     if stdin.isatty():
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = stdin.readline().rstrip("\n")
     if len(password) < 8:
