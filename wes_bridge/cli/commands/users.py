@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,10 @@ def add(name: str, file: Path) -> None:
     if NAME.fullmatch(name) is None or name in RESERVED:
         raise click.BadParameter("a name has letters, digits, '.', '_', '@' and '-'", param_hint="NAME")
     known = _read(file)
-    stdin = click.get_text_stream("stdin")
-    if stdin.isatty():
-        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
-        password = stdin.readline().rstrip("\n")
+        password = sys.stdin.readline().rstrip("\n")
     if len(password) < 8:
         raise click.ClickException("a password has at least 8 characters")
     _write(file, known | {name: hashed(password)})
