@@ -385,6 +385,9 @@ class RetentionConfig(_Section):
     every: Seconds = Field(3600.0, description="seconds between two looks")
 
 
+Sharing = Literal["none", "chosen", "groups"]
+
+
 class ServiceConfig(_Section):
     """``wes-bridge serve``."""
 
@@ -402,6 +405,11 @@ class ServiceConfig(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
+    sharing: Sharing = Field(
+        "chosen",
+        description="whether groups may look at runs: none; chosen: those that a run names in share_with;"
+        " groups: all groups of whoever submits it",
+    )
     fetch: FetchConfig = FetchConfig()
     engine: EngineConfig = EngineConfig()
     events: EventsConfig = EventsConfig()

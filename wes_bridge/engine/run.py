@@ -21,6 +21,7 @@ from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.process import Process, shortname
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.auth.acting import act_for
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
@@ -171,6 +172,7 @@ class Run:
         Cancelling the calling task leaves the run where it is, and so does a database that is gone.
         """
         self._log.activate()
+        act_for(self._owner)
         stop_with(self._expressions)
         try:
             ending = await self._ending()

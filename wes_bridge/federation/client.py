@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from wes_bridge.auth import acting
 from wes_bridge.data.resolving import OwnThreads
 from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
@@ -221,6 +222,8 @@ class Broker:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
+        if self.is_own(url) and self.dialect is NATIVE:  # others would not know what to do with a name
+            sent |= acting.headers()
         credentials = self._credentials if self.is_own(url) else None
         send = partial(exchange, self._http, method, url, deadline, MAX_BODY, body=body)
         try:

@@ -8,6 +8,7 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from wes_bridge.auth import acting
 from wes_bridge.wes.errors import UpstreamError
 from wes_bridge.wes.sending import nothing_there, send_nothing
 
@@ -23,16 +24,23 @@ _ANSWER = (
 )
 
 
-async def pass_through(request: Request, url: str, client: httpx.AsyncClient) -> Response:
+async def pass_through(request: Request, url: str, client: httpx.AsyncClient, owner: str) -> Response:
     """What ``url`` answers, with the range and conditions of our request.
 
     A node that does not have the stream yet is answered for with empty text.
+
+    Args:
+        request: the client's.
+        url: at the node.
+        client: what asks it.
+        owner: of the run, on whose behalf the session was made and is asked for, whoever the caller is.
 
     Raises:
         UpstreamError: the node cannot be reached, or fails.
         NoSuchRangeError: nothing there yet.
     """
     headers = {name: request.headers[name] for name in _ASK if name in request.headers}
+    headers |= acting.headers(owner)
     headers["accept-encoding"] = "identity"  # a range is of the text, not of its compressed form
     try:
         answer = await client.send(client.build_request(request.method, url, headers=headers), stream=True)

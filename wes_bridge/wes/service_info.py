@@ -9,11 +9,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.client_host import EVENTS_TAG, SHARED_FILES_TAG, host_id
 from wes_bridge.config import ServiceConfig
 from wes_bridge.model.containers import PARAMETER as CONTAINERS
 from wes_bridge.model.preferences import PREFIX, Preferences
-from wes_bridge.model.run_options import SKIP_SCHEMAS
+from wes_bridge.model.run_options import SHARE_WITH, SKIP_SCHEMAS
 from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import SECRET, STATES, URL
 from wes_bridge.wes.brokers import BrokerHandlers
@@ -31,9 +32,11 @@ class ServiceInfoHandlers:
 
     async def get(self, request: Request) -> Response:
         """GetServiceInfo."""
-        counts = await self._service.threads.sql(self._service.totals.by_state)
+        principal = principal_of(request)
+        whose = None if principal.is_admin else principal.name
+        counts = await self._service.threads.sql(self._service.totals.by_state, whose)
         info = self._fixed | {
-            "brokers": await self._brokers.health(),
+            "brokers": await self._brokers.health(for_admin=principal.is_admin),
             "system_state_counts": {state.value: counts.get(state, 0) for state in State},
         }
         root = self._service.links(request).base
@@ -71,6 +74,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": SECRET, "type": "string", "default_value": ""},
             {"name": STATES, "type": "string", "default_value": ",".join(config.events.webhook_states)},
             {"name": "reuse", "type": "string", "default_value": config.engine.reuse},
+            {"name": SHARE_WITH, "type": "string", "default_value": ""},
             {"name": SKIP_SCHEMAS, "type": "string", "default_value": "off"},
         ],
         "tags": _shared_files(config)
