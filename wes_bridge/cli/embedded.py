@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO
 
 from wes_bridge.auth.private import VARIABLE
+from wes_bridge.private_files import private_file, private_folder
 
 READY = "wes-bridge is ready at "
 STOP_TIMEOUT = 15.0
@@ -68,7 +69,8 @@ class EmbeddedService:
         """Begin to start it."""
         if self._state is None:
             self._state = Path(tempfile.mkdtemp(prefix="wes-bridge-"))
-        self._state.mkdir(parents=True, exist_ok=True)
+        private_folder(self._state)
+        private_file(self._state / "serve.log")
         self._log = (self._state / "serve.log").open("w+", encoding="utf-8", errors="replace")
         arguments = [
             sys.executable,

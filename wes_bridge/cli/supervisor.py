@@ -35,6 +35,7 @@ from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.model.access import ServiceKeyConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.private_files import private_file, private_folder
 from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
@@ -165,7 +166,7 @@ def _stop_signals(exit_with_parent: bool) -> asyncio.Future[str]:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        private_folder(path)
     except OSError as error:
         raise ServeError(f"cannot make the state folder {path}: {error.strerror}") from error
 
@@ -174,6 +175,7 @@ def _make_folder(path: Path) -> None:
 def _locked(state_dir: Path) -> Any:
     """One service a state folder: two would hand the same port and sockets to their nodes."""
     path = state_dir / "serve.lock"
+    private_file(path)
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
