@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -40,14 +41,12 @@ class Raw:
     def connect(self, seconds: float = 20) -> socket.socket:
         return socket.create_connection(self.address, seconds)
 
-    def say(self, data: bytes, seconds: float = 20) -> bytes:
-        """All that is answered to these bytes, until the server closes or goes silent."""
-        with self.connect(seconds) as connection:
-            try:
+    def say(self, data: bytes, quiet: float = 20) -> bytes:
+        """All that is answered to these bytes, until the server closes or is quiet for so long."""
+        with self.connect() as connection:
+            with contextlib.suppress(OSError):  # it has answered before it had all
                 connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # it has answered before it had all
+            connection.settimeout(quiet)
             return everything(connection)
 
     def health(self) -> int:

@@ -108,7 +108,7 @@ def test_a_slow_upload_goes_on(node: Raw) -> None:
 
 def test_a_long_poll_goes_on(node: Raw) -> None:
     body = json.dumps(Request(shell("sleep 2")).body).encode()
-    head = b"POST /direct HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /direct HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with node.connect() as connection:
         connection.sendall(head % len(body) + body)
         answer = connection.recv(65536)
@@ -117,7 +117,7 @@ def test_a_long_poll_goes_on(node: Raw) -> None:
         begun = time.monotonic()
         for _ in range(8):  # it changes a few times before it runs
             connection.sendall(
-                b"GET /sessions/%b HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=20\r\nIf-None-Match: %b\r\n\r\n"
+                b"GET /sessions/%b HTTP/1.1\r\nHost: x\r\nPrefer: wait=20\r\nIf-None-Match: %b\r\n\r\n"
                 % (session.encode(), etag)
             )
             answer = connection.recv(65536)
