@@ -328,7 +328,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
-        from wes_bridge.surface.one_write import OneWriteProtocol  # noqa: PLC0415
+        from wes_bridge.surface.patient import PatientProtocol  # noqa: PLC0415
         from wes_bridge.wes.app import create_app  # noqa: PLC0415
 
     tell_once()
@@ -352,7 +352,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         app,
         log_config=None,
         access_log=config.log_level == "debug",
-        http=OneWriteProtocol,
+        http=PatientProtocol,
         lifespan="on",
         ws="none",
         server_header=False,

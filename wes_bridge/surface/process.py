@@ -19,7 +19,7 @@ import uvicorn
 
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.surface.asgi import AsgiApp
-from wes_bridge.surface.one_write import OneWriteProtocol
+from wes_bridge.surface.patient import PatientProtocol
 
 _PR_SET_PDEATHSIG = 1
 
@@ -60,7 +60,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="auto",
-        http=OneWriteProtocol,
+        http=PatientProtocol,
         ws="none",
         access_log=False,
         proxy_headers=False,
