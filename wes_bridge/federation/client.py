@@ -15,13 +15,13 @@ from urllib.parse import urljoin
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from wes_bridge.data.resolving import OwnThreads
 from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.exchange import Answer, TooLongError, exchange
 from wes_bridge.federation.health import Health
 from wes_bridge.federation.pace import Crowd
 from wes_bridge.federation.profile import Profile
+from wes_bridge.fetching.loops import OwnThreads
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
 
