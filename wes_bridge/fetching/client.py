@@ -180,7 +180,7 @@ class Fetcher:
             httpcore.URL(
                 scheme=url.scheme.encode(),
                 host=url.host.encode(),
-                port=url.port,
+                port=None if url.has_usual_port else url.port,
                 target=url.target.encode(),
             ),
             headers=headers,

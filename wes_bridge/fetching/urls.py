@@ -59,7 +59,12 @@ class WebUrl:
     def authority(self) -> str:
         """Host and port, the port only where it is not the usual one: a ``Host`` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.has_usual_port else f"{host}:{self.port}"
+
+    @property
+    def has_usual_port(self) -> bool:
+        """Whether the port is the scheme's own."""
+        return self.port == DEFAULT_PORTS[self.scheme]
 
     def __str__(self) -> str:
         """The URL without user and password."""
