@@ -27,6 +27,10 @@ class TooSlowError(FetchError):
     """The server sends too little for too long."""
 
 
+class DeadlineError(TooSlowError):
+    """All of its time is over."""
+
+
 class TooLargeError(FetchError):
     """There is more than was allowed."""
 

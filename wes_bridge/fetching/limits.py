@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wes_bridge.fetching.errors import TooSlowError
+from wes_bridge.fetching.errors import DeadlineError, TooSlowError
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ class Budget:
         """Seconds until the next look at it.
 
         Raises:
-            TooSlowError: there are none.
+            DeadlineError: there are none at all.
+            TooSlowError: too little came or went since the last look.
         """
         now, limits = self._clock(), self._limits
         if now >= self._end:
-            raise TooSlowError(f"it takes longer than {limits.deadline:g} s (fetch.deadline)")
+            raise DeadlineError(f"it takes longer than {limits.deadline:g} s (fetch.deadline)")
         if now >= self._look:
             if self._moved < max(1.0, limits.least_rate * limits.timeout):
                 raise TooSlowError(

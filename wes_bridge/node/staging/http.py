@@ -16,7 +16,14 @@ from urllib.parse import quote
 from wes_bridge.config import NodeConfig, NodeFetchConfig
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
-from wes_bridge.fetching.errors import FetchError, RefusedError, StatusError, TooLargeError, UrlError
+from wes_bridge.fetching.errors import (
+    DeadlineError,
+    FetchError,
+    RefusedError,
+    StatusError,
+    TooLargeError,
+    UrlError,
+)
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
 from wes_bridge.fetching.urls import parse_url
@@ -121,7 +128,7 @@ class HttpScheme:
 def _is_worth_retrying(error: FetchError) -> bool:
     if isinstance(error, StatusError):
         return error.status in _WORTH_RETRYING
-    return not isinstance(error, RefusedError | TooLargeError)
+    return not isinstance(error, DeadlineError | RefusedError | TooLargeError)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
