@@ -250,13 +250,27 @@ class Broker:
         if answer.status not in codes:
             raise BrokerError(f"{self.name} answered {answer.status}: {answer.excerpt}", answer.status)
         try:
-            return model.model_validate_json(answer.content)
+            found = model.model_validate_json(answer.content)
+            self._drop_foreign(found)
+            return found
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
             raise BrokerError(
                 f"{self.name} sent something that is not a {model.__name__}: {where}: {problem['msg']}"
             ) from error
+
+    def _drop_foreign(self, found: BaseModel) -> None:
+        """Forget where a broker says that streams are, unless they are on hosts that may be asked for it: our
+        service fetches them for its users."""
+        sessions = [found] if isinstance(found, Session) else []
+        if isinstance(found, OfferSet):
+            sessions = found.offers or []
+        for session in sessions:
+            streams = session.executable.streams if session.executable else None
+            for stream in (streams.stdout, streams.stderr) if streams else ():
+                if stream is not None and stream.locations:
+                    stream.locations = [url for url in stream.locations if self.may_use(url)]
 
     def _turned_away(self, answer: Answer) -> str:
         """What a broker says that does not let us in, and what the site can do about it."""
