@@ -96,6 +96,25 @@ class BookingConfig(_Section):
         return self
 
 
+class NodeFetchConfig(_Section):
+    """Where a node's inputs may come from and its outputs may be sent over HTTP, and how slow that may be."""
+
+    private_hosts: list[str] = Field(
+        default_factory=list,
+        description="host names, addresses or networks (CIDR) that may be contacted though they are private,"
+        " with :port too; 'any' lifts the guard; hosts that data names are allowed already",
+    )
+    timeout: Seconds = Field(30.0, description="seconds without progress until a transfer is given up")
+    deadline: Seconds = Field(86400.0, description="seconds one transfer may take in all")
+    least_rate: float = Field(
+        1024.0, ge=0, description="bytes a second, averaged over timeout, that a transfer must keep"
+    )
+    max_bytes: int | None = Field(None, gt=0, description="of one input; default: no limit")
+    ca_file: AbsolutePath | None = Field(
+        None, description="certificates (PEM) of authorities that are believed beside the public ones"
+    )
+
+
 class NodeConfig(_Section):
     """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
 
@@ -130,6 +149,9 @@ class NodeConfig(_Section):
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
+    fetch: NodeFetchConfig | None = Field(
+        None, description="private hosts and limits of HTTP transfers; default: in serve, the service's"
+    )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
     one_cpu: bool = Field(True, description=_ONE_CPU)
@@ -307,11 +329,28 @@ class FetchConfig(_Section):
     )
     private_hosts: list[str] = Field(
         default_factory=list,
-        description="host names or networks (CIDR) that may be fetched from though they are private;"
-        " 'any' lifts the guard",
+        description="host names or networks (CIDR) that may be fetched from though they are private,"
+        " with :port too; 'any' lifts the guard",
     )
-    timeout: Seconds = 30.0
+    timeout: Seconds = Field(30.0, description="seconds without progress until a fetch is given up")
+    deadline: Seconds = Field(600.0, description="seconds one fetch may take in all, redirects included")
+    least_rate: float = Field(
+        1024.0, ge=0, description="bytes a second, averaged over timeout, that a fetch must keep"
+    )
     max_bytes: int = Field(256 * 1024**2, gt=0, description="of one fetched CWL document or input")
+    ca_file: AbsolutePath | None = Field(
+        None, description="certificates (PEM) of authorities that are believed beside the public ones"
+    )
+
+    @property
+    def for_nodes(self) -> NodeFetchConfig:
+        """What embedded nodes do that have no such section of their own."""
+        return NodeFetchConfig(
+            private_hosts=self.private_hosts,
+            timeout=self.timeout,
+            least_rate=self.least_rate,
+            ca_file=self.ca_file,
+        )
 
 
 class EventsConfig(_Section):

@@ -269,7 +269,8 @@ def _aggregator(config: AggregatorConfig, state: Path, one_cpu: bool) -> Child:
 
 def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
     """Start an embedded node."""
-    settings = node.model_copy(update={"one_cpu": node.one_cpu and config.one_cpu}).model_dump_json()
+    ours = {"one_cpu": node.one_cpu and config.one_cpu, "fetch": node.fetch or config.fetch.for_nodes}
+    settings = node.model_copy(update=ours).model_dump_json()
     arguments = ["--config-json", settings, "--exit-with-parent"]
     if end_sessions:
         arguments.append("--end-sessions-on-exit")

@@ -154,7 +154,7 @@ class Node:
         self.reservations = reservations(config, self.capacity, self.queue, self._save_soon)
         self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
         self.door = Door()
-        self.schemes = default_schemes()
+        self.schemes = default_schemes(config)
         self.closing = False
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
