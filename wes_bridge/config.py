@@ -387,6 +387,13 @@ class EngineConfig(_Section):
     expression_timeout: Seconds = Field(
         20.0, description="seconds of processor time one JavaScript expression may take"
     )
+    load_timeout: Seconds = Field(60.0, description="seconds of processor time that loading a run may take")
+    load_wall: Seconds = Field(
+        600.0, description="seconds that loading a run may take, what it fetches included"
+    )
+    load_memory_gib: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="GiB of memory that loading a run may take"
+    )
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")
     default_image: str | None = Field(None, description="container for tools without one, where needed")
