@@ -7,7 +7,6 @@ Workflows are untrusted input. Every document, ``$include`` and local file acces
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,15 +18,14 @@ from schema_salad.fetcher import DefaultFetcher
 from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
+from wes_bridge.data.beneath import real_path
 from wes_bridge.data.hosts import PrivateHosts
 from wes_bridge.engine.document_checks import not_text, refuse_archive
+from wes_bridge.engine.local_files import LocalFiles
 from wes_bridge.engine.turn import LOADING
 from wes_bridge.model.preferences import NAMESPACE
 
 _MAX_REDIRECTS = 5
-_NAME_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
-_GONE = " (deleted)"
-"""What Linux appends to the name of a file that was removed."""
 
 
 class Policy:
@@ -36,52 +34,31 @@ class Policy:
     Args:
         config: the site's rules.
         folders: folders of the run itself, always allowed.
+
+    Attributes:
+        files: which files of this machine.
     """
 
     def __init__(self, config: FetchConfig, folders: Iterable[Path]) -> None:
         self.config = config
+        self.files = LocalFiles(folders, config.files, only_named=config.only_named)
         self._hosts = PrivateHosts(config.private_hosts)
-        folders = [folder.resolve() for folder in (*folders, *config.files)]
-        # texts, with a slash at the end: they are compared several times for every file
-        self._folders = tuple(f"{folder}/".replace("//", "/") for folder in folders)
 
     def check(self, url: str) -> None:
-        """Refuse a URL that must not be read.
+        """Refuse a URL that must not be read as a document, or as a part of one.
 
         Raises:
             ValidationException: with the reason.
         """
         split = urlsplit(url)
         if split.scheme == "file":
-            self.check_path(Path(unquote(split.path)))
+            path = unquote(split.path)
+            if not self.files.allows_document(real_path(path)):
+                raise self.files.refusal(path)
         elif split.scheme in ("http", "https"):
             self._check_host(url, split.hostname)
         else:
             raise ValidationException(f"Cannot read {url}: scheme {split.scheme!r} is not supported")
-
-    def check_path(self, path: Path) -> str:
-        """Refuse a local path outside the allowed folders, symbolic links followed.
-
-        Returns:
-            The path with links followed.
-
-        Raises:
-            ValidationException: with the reason.
-        """
-        real = _real(path)
-        if not self._allows(real):
-            raise ValidationException(
-                f"{path} is outside the folders this service lets workflows read"
-                " (attach the file, or ask the site to add its folder to fetch.files)"
-            )
-        return real
-
-    def allows_path(self, path: Path) -> bool:
-        """Whether a local path, symbolic links followed, is inside an allowed folder."""
-        return self._allows(_real(path))
-
-    def _allows(self, real: str) -> bool:
-        return f"{real}/".startswith(self._folders)
 
     def _check_host(self, url: str, host: str | None) -> None:
         if not host:
@@ -99,21 +76,6 @@ class Policy:
                     f"Cannot read {url}: {host} is a private address of this site ({ip});"
                     " the site can allow it in fetch.private_hosts"
                 )
-
-
-def _real(path: Path) -> str:
-    """A path with links followed, by the kernel: three calls, where Python makes one for each folder."""
-    try:
-        found = os.open(path, _NAME_ONLY)
-    except OSError:  # as far as it is there
-        return os.path.realpath(path)
-    try:
-        real = os.readlink(f"/proc/self/fd/{found}")  # noqa: PTH115 - texts, for each file of a wide scatter
-    except OSError:  # not Linux
-        return os.path.realpath(path)
-    finally:
-        os.close(found)
-    return real if not real.endswith(_GONE) else os.path.realpath(path)
 
 
 class GuardedFetcher(DefaultFetcher):
