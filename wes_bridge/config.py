@@ -327,6 +327,11 @@ class FetchConfig(_Section):
     files: list[Path] = Field(
         default_factory=list, description="folders of this machine that file:// URLs may point into"
     )
+    only_named: bool = Field(
+        False,
+        description="of files, only what the job or a document names, not what expressions make up: for a"
+        " private service",
+    )
     private_hosts: list[str] = Field(
         default_factory=list,
         description="host names or networks (CIDR) that may be fetched from though they are private,"

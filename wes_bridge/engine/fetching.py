@@ -6,7 +6,6 @@ Workflows are untrusted input. Every document, ``$include`` and local file acces
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,9 @@ from schema_salad.fetcher import DefaultFetcher
 from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
+from wes_bridge.data.beneath import real_path
 from wes_bridge.engine.document_checks import not_text, refuse_archive
+from wes_bridge.engine.local_files import LocalFiles
 from wes_bridge.engine.turn import LOADING
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
@@ -28,10 +29,6 @@ from wes_bridge.fetching.limits import Limits
 from wes_bridge.model.preferences import NAMESPACE
 from wes_bridge.redaction import redacted
 
-_NAME_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
-_GONE = " (deleted)"
-"""What Linux appends to the name of a file that was removed."""
-
 
 class Policy:
     """Which URLs one run may read.
@@ -39,51 +36,30 @@ class Policy:
     Args:
         config: the site's rules.
         folders: folders of the run itself, always allowed.
+
+    Attributes:
+        files: which files of this machine.
     """
 
     def __init__(self, config: FetchConfig, folders: Iterable[Path]) -> None:
         self.config = config
-        folders = [folder.resolve() for folder in (*folders, *config.files)]
-        # texts, with a slash at the end: they are compared several times for every file
-        self._folders = tuple(f"{folder}/".replace("//", "/") for folder in folders)
+        self.files = LocalFiles(folders, config.files, only_named=config.only_named)
 
     def check(self, url: str) -> None:
-        """Refuse a URL that must not be read.
+        """Refuse a URL that must not be read as a document, or as a part of one.
 
         Raises:
             ValidationException: with the reason.
         """
         split = urlsplit(url)
         if split.scheme == "file":
-            self.check_path(Path(unquote(split.path)))
+            path = unquote(split.path)
+            if not self.files.allows_document(real_path(path)):
+                raise self.files.refusal(path)
         elif split.scheme in ("http", "https"):
             self._check_web(url)
         else:
             raise ValidationException(f"Cannot read {url}: scheme {split.scheme!r} is not supported")
-
-    def check_path(self, path: Path) -> str:
-        """Refuse a local path outside the allowed folders, symbolic links followed.
-
-        Returns:
-            The path with links followed.
-
-        Raises:
-            ValidationException: with the reason.
-        """
-        real = _real(path)
-        if not self._allows(real):
-            raise ValidationException(
-                f"{path} is outside the folders this service lets workflows read"
-                " (attach the file, or ask the site to add its folder to fetch.files)"
-            )
-        return real
-
-    def allows_path(self, path: Path) -> bool:
-        """Whether a local path, symbolic links followed, is inside an allowed folder."""
-        return self._allows(_real(path))
-
-    def _allows(self, real: str) -> bool:
-        return f"{real}/".startswith(self._folders)
 
     def _check_web(self, url: str) -> None:
         try:
@@ -98,21 +74,6 @@ class Policy:
         limits = Limits(config.timeout, config.deadline, config.least_rate, config.max_bytes)
         guard = Guard(PrivateHosts(config.private_hosts))
         return Fetcher(guard, limits, ca_file=config.ca_file, keeps=False)
-
-
-def _real(path: Path) -> str:
-    """A path with links followed, by the kernel: three calls, where Python makes one for each folder."""
-    try:
-        found = os.open(path, _NAME_ONLY)
-    except OSError:  # as far as it is there
-        return os.path.realpath(path)
-    try:
-        real = os.readlink(f"/proc/self/fd/{found}")  # noqa: PTH115 - texts, for each file of a wide scatter
-    except OSError:  # not Linux
-        return os.path.realpath(path)
-    finally:
-        os.close(found)
-    return real if not real.endswith(_GONE) else os.path.realpath(path)
 
 
 class GuardedFetcher(DefaultFetcher):
