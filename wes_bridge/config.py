@@ -42,6 +42,14 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+SHOWN_SYSTEM = "system"
+"""The word in ``sandbox_shows`` for the system's programs and libraries."""
+
+
+def _shown(path: Path) -> Path:
+    return path if str(path) == SHOWN_SYSTEM else _absolute(path)
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 _SOCKET_FOLDER = 70
 """Bytes of a folder's path that leave room for the names of sockets in it."""
@@ -127,8 +135,10 @@ class NodeConfig(_Section):
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
         "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
     )
-    sandbox_shows: list[AbsolutePath] = Field(
-        [Path("/")], description="what a sandboxed process can see, read-only, besides its own files"
+    sandbox_shows: list[Annotated[Path, AfterValidator(_shown)]] = Field(
+        [Path(SHOWN_SYSTEM)],
+        description="what a sandboxed process can see, read-only, besides its own files and the programs on"
+        " the node's PATH: paths, and the word system for the system's programs and libraries",
     )
     container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")
     pull_images: bool = Field(True, description="false: only images already here are offered")

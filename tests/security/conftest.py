@@ -1,5 +1,7 @@
-"""The nodes of tests/node, for what hostile requests do to them."""
+"""Hostile steps on real nodes: the fixtures of the node's own tests."""
 
-from tests.node.conftest import start_node
+from __future__ import annotations
 
-__all__ = ["start_node"]
+from tests.node.conftest import node, start_node
+
+__all__ = ["node", "start_node"]

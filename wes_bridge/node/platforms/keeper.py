@@ -11,7 +11,8 @@ gives a restarted service new ones. A connection is one question, a line of JSON
 
 - ``{"hold": true}``: answered ``held``. While such a connection is open, the keeper stays.
 - ``{"start": RECORD, "argv": ..., "env": ..., "cwd": ..., "program": ..., "cpus": ...}``, with descriptors
-  for standard input, output and error. Answered ``running PID``, or ``failed ERRNO``.
+  for standard input, output and error, and others that the command has as 3 and 4. Answered ``running PID``,
+  or ``failed ERRNO``.
 - ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox. An ``encloser`` makes it, which is
   started for the first. Answered ``running PID FIRST``, FIRST being process 1 of the sandbox, or
   ``failed ERRNO REASON``; ERRNO is 0 when there is no sandbox.
@@ -53,6 +54,8 @@ _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RESTORED = (*_IGNORED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, or were where the node was started in the background of a shell, and that
 programs expect not to be ignored."""
+_DESCRIPTORS = 5
+"""At most, that come with a question."""
 _PR_SET_CHILD_SUBREAPER = 36
 """``prctl(2)``."""
 _PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -393,7 +396,7 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """The question and its descriptors; what did not come whole has no end of line."""
     line, files = b"", list[int]()
     try:
-        line, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+        line, files, _, _ = socket.recv_fds(connection, 1 << 16, _DESCRIPTORS)
         for file in files:
             os.set_inheritable(file, False)
         while not line.endswith(b"\n"):
@@ -436,7 +439,7 @@ def _spawn(ask: dict[str, Any], files: list[int]) -> int:
     Raises:
         OSError: there is a record already, or no process can be made.
     """
-    if len(files) != 3:
+    if len(files) < 3:
         raise OSError(errno.EMFILE, "descriptors were lost")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
     record = os.open(ask["start"], flags, 0o600)

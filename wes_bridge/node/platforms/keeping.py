@@ -171,7 +171,7 @@ class Keeping:
         record: Path,
         argv: Sequence[str],
         env: Mapping[str, str],
-        files: tuple[int, int, int],
+        files: tuple[int, ...],
         *,
         program: str,
         cwd: Path,
@@ -184,7 +184,7 @@ class Keeping:
             record: file that will say what became of it, and that is not there yet.
             argv: the command.
             env: its whole environment.
-            files: standard input, output and error.
+            files: standard input, output and error, and what it has as 3 and 4.
             program: path of what is run.
             cwd: where it starts.
             cpus: processors it may use; None for all.
