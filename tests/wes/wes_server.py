@@ -6,13 +6,14 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import requests
 import uvicorn
 from sqlalchemy import Connection
+from starlette.types import ASGIApp
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url
@@ -113,14 +114,14 @@ class Engine:
         self.state(run_id, State.COMPLETE, end_time=now, exit_code=0, outputs=outputs or {})
 
 
-def start(config: ServiceConfig) -> Iterator[Server]:
-    """Serve ``config`` in a thread."""
+def start(config: ServiceConfig, wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[Server]:
+    """Serve ``config`` in a thread; ``wrap`` puts something in front of the application."""
     database = Database(config.database_url, SERVICE)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     made = Server(f"http://127.0.0.1:{port}", database, Workspace(config.workspace_dir), config)
     app = create_app(config, database, lambda: made.woken.append(time.time()))
-    settings = uvicorn.Config(app, log_level="warning", access_log=False)
+    settings = uvicorn.Config(wrap(app), log_level="warning", access_log=False)
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

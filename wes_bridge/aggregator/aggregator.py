@@ -92,13 +92,14 @@ class Aggregator:
             away = await self._look.away(way.onward(self._id, self.config.name))
         return report(self.config.name, [broker.name for broker in self.config.brokers], away)
 
-    async def offer(self, request: Json, way: Way, patience: float) -> Record:
+    async def offer(self, request: Json, way: Way, patience: float, owner: str) -> Record:
         """Ask all brokers, and store what they offer, or why they do not.
 
         Args:
             request: checked.
             way: the aggregators it has come through.
             patience: seconds the client is prepared to wait, 0 when it did not say.
+            owner: whose the offer set is.
         """
         deadline = min(self.config.deadline, patience or self.config.deadline)
         problem = way.problem(self._id, self.config.max_hops)
@@ -110,7 +111,7 @@ class Aggregator:
             via = way.onward(self._id, self.config.name)
             answers = await self._asker.ask(request, deadline, via)
         try:
-            record = await self.book.add(self.config.name, answers)
+            record = await self.book.add(self.config.name, answers, owner)
         except BaseException:
             self.chooser.reject(answers.offers)
             raise
@@ -118,13 +119,15 @@ class Aggregator:
             self.chooser.reject(answers.surplus)
         return record
 
-    async def direct(self, request: Json, way: Way, base: str) -> tuple[Record, Item | None, Told | None]:
+    async def direct(
+        self, request: Json, way: Way, base: str, owner: str
+    ) -> tuple[Record, Item | None, Told | None]:
         """Ask, and accept the best offer that can be.
 
         Returns:
             The offer set, and the session if there is one.
         """
-        record = await self.offer(request, way, 0)
+        record = await self.offer(request, way, 0, owner)
         for item in record.items.values():
             with contextlib.suppress(BrokerError):
                 update = dump(phase_update(Phase.ACCEPTED))

@@ -19,6 +19,8 @@ from wes_bridge.aggregator.hops import Way
 from wes_bridge.aggregator.messages import Json
 from wes_bridge.aggregator.sessions import RefusedError, Told
 from wes_bridge.aggregator.upstream import LateError
+from wes_bridge.auth.acting import act_for, may_see, owner_key, person_of
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.federation.client import BrokerError, SessionGoneError
 from wes_bridge.model.execution_broker import SCHEDULED_SESSION, ExecutionRequest, Update
 from wes_bridge.model.states import Phase
@@ -53,7 +55,8 @@ class Api:
     async def request_offers(self, request: Request) -> Response:
         """``POST /requests``: 303 to the merged offer set, which is also the body."""
         wanted = await http.read_object(request, ExecutionRequest, self._limit)
-        record = await self._aggregator.offer(wanted, _way(request), http.wait_preference(request))
+        owner = _acting(request)
+        record = await self._aggregator.offer(wanted, _way(request), http.wait_preference(request), owner)
         base = self._proxies.base(request)
         told = await self._aggregator.tell_made(record, base)
         return http.answer(request, _json(told), 303, {"Location": told["meta"]["url"]})
@@ -62,7 +65,8 @@ class Api:
         """``POST /direct``: 303 to the accepted session; 400 with a FAILED session that says why not."""
         wanted = await http.read_object(request, ExecutionRequest, self._limit)
         base = self._proxies.base(request)
-        record, item, told = await self._aggregator.direct(wanted, _way(request), base)
+        owner = _acting(request)
+        record, item, told = await self._aggregator.direct(wanted, _way(request), base, owner)
         if item is None or told is None:
             return http.answer(request, _json(_refusal(wanted, record)), 400)
         headers = {"Location": f"{base}/sessions/{item.uuid}"} | _etag(told)
@@ -72,7 +76,7 @@ class Api:
         """``GET /offersets/{uuid}``."""
         uuid = _uuid(request)
         record = await self._aggregator.book.record(uuid)
-        if record is None:
+        if record is None or not _is_own(request, record):
             raise BadRequestError(f"no offer set {uuid}", 404)
         told = await self._aggregator.tell_now(record, self._proxies.base(request))
         return http.answer(request, _json(told))
@@ -117,9 +121,9 @@ class Api:
         """``GET /links/{uuid}``: something a broker linked to; JSON with its URLs rewritten, too."""
         uuid = _uuid(request)
         found = await self._aggregator.book.link(uuid)
-        if found is None:
+        if found is None or not _is_own(request, found[0]):
             raise BadRequestError(f"no link {uuid}", 404)
-        item, url = found
+        _, item, url = found
         with _broker_errors():
             answer = await self._aggregator.sessions.link(item, url, request.method, _conditions(request))
             is_json = answer.status == 200 and answer.content_type in (http.JSON, "text/json")
@@ -144,7 +148,7 @@ class Api:
     async def _session(self, request: Request) -> tuple[Record, Item]:
         uuid = _uuid(request)
         found = await self._aggregator.book.item(uuid)
-        if found is None:
+        if found is None or not _is_own(request, found[0]):
             raise BadRequestError(f"no session {uuid}", 404)
         return found
 
@@ -158,8 +162,8 @@ class Api:
         headers = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
         if "content-encoding" in answer.headers:
             headers.pop("content-length", None)
-        headers["X-Content-Type-Options"] = "nosniff"
         kind = answer.content_type if answer.content_type in _PLAIN else _BYTES
+        headers["Content-Disposition"] = "attachment" if kind == _BYTES else "inline"
         return StreamingResponse(_chunks(answer), answer.status, headers, kind)
 
 
@@ -204,6 +208,19 @@ def _uuid(request: Request) -> str:
         return str(UUID(text))
     except ValueError:
         raise BadRequestError(f"not a UUID: {text[:80]!r}") from None
+
+
+def _acting(request: Request) -> str:
+    """Whose what this request makes is; brokers are asked on their behalf from here on."""
+    owner = owner_key(principal_of(request))
+    act_for(person_of(owner))
+    return owner
+
+
+def _is_own(request: Request, record: Record) -> bool:
+    """Whether the caller may see an offer set and its sessions; brokers are asked on its owner's behalf."""
+    act_for(person_of(record.owner))
+    return may_see(principal_of(request), record.owner)
 
 
 def _way(request: Request) -> Way:

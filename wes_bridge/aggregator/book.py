@@ -19,6 +19,7 @@ from uuid import UUID, uuid4, uuid5
 from wes_bridge.aggregator.asking import Answers, Offer
 from wes_bridge.aggregator.messages import Json
 from wes_bridge.model.units import format_instant, utcnow
+from wes_bridge.private_files import private_folder
 from wes_bridge.store import aggregator as store
 from wes_bridge.store.database import Database
 from wes_bridge.store.writer import Writer
@@ -62,6 +63,7 @@ class Record:
         accepted: our name of the offer that was, or is being, accepted.
         lost: offers whose acceptance was tried with no known end, then another was.
         choosing: held while one is being accepted.
+        owner: whose it is.
     """
 
     uuid: str
@@ -72,6 +74,7 @@ class Record:
     accepted: str | None = None
     lost: set[str] = field(default_factory=set)
     choosing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    owner: str = ""
 
 
 class Book:
@@ -82,7 +85,7 @@ class Book:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self._database = Database(f"sqlite:///{folder.absolute() / 'aggregator.db'}", store.AGGREGATOR)
         self._writer = Writer(self._database, "aggregator-writer")
         self._records: OrderedDict[str, Record] = OrderedDict()
@@ -93,12 +96,13 @@ class Book:
         self._writer.close()
         self._database.close()
 
-    async def add(self, name: str, answers: Answers) -> Record:
+    async def add(self, name: str, answers: Answers, owner: str) -> Record:
         """Store a merged offer set.
 
         Args:
             name: the aggregator's.
             answers: what is in it.
+            owner: whose it is.
         """
         uuid, now = str(uuid4()), time.time()
         meta: Json = {"uuid": uuid, "name": name, "created": format_instant(utcnow())}
@@ -106,13 +110,13 @@ class Book:
             meta["messages"] = answers.reasons
         body = {"meta": meta, "result": "YES" if answers.offers else "NO"}
         items = [_item(UUID(uuid), offer) for offer in answers.offers]
-        row = store.OfferSetRow(uuid, now, now, "open", None, json.dumps(body))
+        row = store.OfferSetRow(uuid, now, now, "open", None, json.dumps(body), owner)
         rows = [
             store.SessionRow(item.uuid, uuid, place, item.broker, item.url, json.dumps(item.notes), item.body)
             for place, item in enumerate(items)
         ]
         await self._writer(lambda connection: store.add_offerset(connection, row, rows))
-        record = Record(uuid, body, {item.uuid: item for item in items}, now)
+        record = Record(uuid, body, {item.uuid: item for item in items}, now, owner=owner)
         self._remember(record)
         return record
 
@@ -148,11 +152,11 @@ class Book:
             await self._writer(lambda connection: store.add_links(connection, item.uuid, new))
             item.links |= set(new)
 
-    async def link(self, uuid: str) -> tuple[Item, str] | None:
-        """Session and URL of a link; None when unknown."""
+    async def link(self, uuid: str) -> tuple[Record, Item, str] | None:
+        """Offer set, session and URL of a link; None when unknown."""
         found = await _in_thread(store.get_link, self._database, uuid)
-        owner = await self.item(found[0]) if found else None
-        return (owner[1], found[1]) if found and owner else None
+        session = await self.item(found[0]) if found else None
+        return (*session, found[1]) if found and session else None
 
     async def unsettled(self) -> list[str]:
         """Offer sets of which an offer was, or was being, accepted, the others not being rejected yet."""
@@ -199,7 +203,9 @@ def _from_rows(row: store.OfferSetRow, rows: list[store.SessionRow]) -> Record:
     items = [Item(item.uuid, item.broker, item.url, json.loads(item.notes), item.body) for item in rows]
     state: Any = row.state
     body = json.loads(row.body)
-    return Record(row.uuid, body, {item.uuid: item for item in items}, row.seen, state, row.accepted)
+    return Record(
+        row.uuid, body, {item.uuid: item for item in items}, row.seen, state, row.accepted, owner=row.owner
+    )
 
 
 async def _in_thread(work: Any, *arguments: Any) -> Any:

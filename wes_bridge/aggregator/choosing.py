@@ -15,6 +15,7 @@ from wes_bridge.aggregator.asking import Offer
 from wes_bridge.aggregator.book import Book, Item, Record
 from wes_bridge.aggregator.messages import TAKEN, Json, add_messages, message
 from wes_bridge.aggregator.sessions import Sessions, Told
+from wes_bridge.auth.acting import act_for, person_of
 from wes_bridge.federation.client import BrokerError, SessionGoneError
 from wes_bridge.lasting import LastingOfEach
 from wes_bridge.model.execution_broker import ENUM_UPDATE, dump, phase_update
@@ -144,6 +145,7 @@ class Chooser:
         chosen = record.items.get(record.accepted or "") if record else None
         if record is None or chosen is None:
             return
+        act_for(person_of(record.owner))
         for pause in (*PAUSES, None):
             try:
                 told = await self._sessions.read(chosen, "")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from wes_bridge.aggregator.rewriting import offerset_base, scrub
+from wes_bridge.auth import acting
 from wes_bridge.federation.client import BrokerError
 from wes_bridge.federation.credentials import CredentialsError
 from wes_bridge.federation.exchange import Answer, TooLongError, exchange
@@ -96,7 +97,7 @@ class Upstream:
     async def _exchange(
         self, method: str, url: str, deadline: float, body: bytes | None, headers: Mapping[str, str] | None
     ) -> Answer:
-        sent = {"Accept": "application/json", **(headers or {}), **self._secret()}
+        sent = {"Accept": "application/json", **(headers or {}), **acting.headers(), **self._secret()}
         if body is not None:
             sent["Content-Type"] = "application/json"
         within = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
@@ -121,7 +122,7 @@ class Upstream:
             SilentError: not reachable.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
-        sent = {"Accept-Encoding": "identity", **headers, **self._secret()}
+        sent = {"Accept-Encoding": "identity", **headers, **acting.headers(), **self._secret()}
         try:
             return await self._http.request(method, url, headers=sent, allow_redirects=False, timeout=timeout)
         except TimeoutError as error:

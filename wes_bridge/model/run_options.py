@@ -24,12 +24,15 @@ RESOURCES = "resources."
 SKIP_SCHEMAS = "skip_schemas"
 SET = f"{RERUN}set"
 """Of a rerun: the names of the inputs that it was given anew, with commas."""
+SHARE_WITH = "share_with"
+"""Names of groups, with commas, whose members may look at the run."""
 KNOWN = (
     "policy",
     "on_error",
     "reuse",
     "containers",
     SKIP_SCHEMAS,
+    SHARE_WITH,
     "webhook",
     "webhook_secret",
     "webhook_states",

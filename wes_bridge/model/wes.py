@@ -59,12 +59,13 @@ class RunStatus(_Model):
 
 
 class RunSummary(RunStatus):
-    """``RunSummary``. ``workflow_name`` is an addition."""
+    """``RunSummary``. ``workflow_name`` is an addition, and so is ``owner``, in lists of others' runs."""
 
     start_time: str | None = None
     end_time: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     workflow_name: str | None = None
+    owner: str | None = None
 
 
 class RunListResponse(_Model):

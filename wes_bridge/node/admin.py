@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wes_bridge.auth.acting import may_see
 from wes_bridge.auth.identity import principal_of
 from wes_bridge.model.execution_broker import Instant
 from wes_bridge.model.states import Phase
@@ -78,16 +79,23 @@ class Admin:
     async def get_bookings(self, request: Request) -> Response:
         """``GET /bookings``: all that is booked or runs, by start.
 
-        Whose they are, and what they are called, is for administrators.
+        Of other people's it is told that they keep the node busy, and until when.
         """
         found = []
+        principal = principal_of(request)
+        own: set[str] = set()
         for index, live in enumerate(self._node.runner.sessions):
             found.append(booking_of(self._node, live))
+            if may_see(principal, live.owner):
+                own.add(live.uuid)
             if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # ten thousand take a second, in which others want answers
         found.sort(key=lambda booking: (booking.start, booking.session))
-        hidden = None if principal_of(request).is_admin else {"session", "name"}
-        texts = [item.model_dump_json(exclude_none=True, exclude=hidden) for item in found]
+        hidden = {"session", "name"}
+        texts = [
+            item.model_dump_json(exclude_none=True, exclude=None if item.session in own else hidden)
+            for item in found
+        ]
         return http.answer(request, f"[{','.join(texts)}]".encode())
 
     async def drain(self, request: Request) -> Response:

@@ -8,6 +8,8 @@ import json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wes_bridge.auth.acting import may_see, owner_key
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.model.execution_broker import ExecutionRequest, Session, Update
 from wes_bridge.model.states import Phase
 from wes_bridge.node.admin import Admin
@@ -39,7 +41,7 @@ class Api(Admin):
     async def request_offers(self, request: Request) -> Response:
         """``POST /requests``: 303 to the offer set, which is also the body."""
         wanted = await http.read_model(request, ExecutionRequest, self._limit)
-        offerset = await self._node.offer(wanted)
+        offerset = await self._node.offer(wanted, owner_key(principal_of(request)))
         base = self._base(request)
         headers = {"Location": f"{base}/offersets/{offerset.uuid}"}
         return http.answer(request, offerset.encode(base), 303, headers)
@@ -47,7 +49,7 @@ class Api(Admin):
     async def run_directly(self, request: Request) -> Response:
         """``POST /direct``: 303 to the accepted session; 400 with a FAILED session that says why not."""
         wanted = await http.read_model(request, ExecutionRequest, self._limit)
-        offerset, live = await self._node.direct(wanted)
+        offerset, live = await self._node.direct(wanted, owner_key(principal_of(request)))
         base = self._base(request)
         if live is None:
             return http.answer(request, _refusal(wanted, offerset), 400)
@@ -58,7 +60,7 @@ class Api(Admin):
         """``GET /offersets/{uuid}``."""
         uuid = _uuid(request)
         offerset = await self._node.offerset(uuid)
-        if offerset is None:
+        if offerset is None or not may_see(principal_of(request), offerset.owner):
             raise BadRequestError(f"no offer set {uuid}", 404)
         return http.answer(request, offerset.encode(self._base(request)))
 
@@ -113,7 +115,7 @@ class Api(Admin):
     async def _session(self, request: Request) -> LiveSession:
         uuid = _uuid(request)
         live = await self._node.session(uuid)
-        if live is None:
+        if live is None or not may_see(principal_of(request), live.owner):
             raise BadRequestError(f"no session {uuid}", 404)
         return live
 

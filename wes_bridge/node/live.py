@@ -25,6 +25,7 @@ class LiveSession:
         session: the model; changed only through this object.
         offerset: UUID of the set it was offered in.
         boot: names the node's process; part of the version, so that one of an earlier process differs.
+        owner: whose it is.
 
     Attributes:
         uuid: the session's.
@@ -39,18 +40,20 @@ class LiveSession:
         "boot",
         "expires",
         "offerset",
+        "owner",
         "session",
         "stop",
         "uuid",
     )
 
-    def __init__(self, session: Session, offerset: str, boot: str) -> None:
+    def __init__(self, session: Session, offerset: str, boot: str, owner: str = "") -> None:
         if session.meta.uuid is None:
             raise ValueError("a session has a uuid")
         self.uuid = str(session.meta.uuid)
         self.session = session
         self.offerset = offerset
         self.boot = boot
+        self.owner = owner
         self.expires = session.expires.timestamp() if session.expires else None
         self.stop: Phase | None = None
         self._released = False

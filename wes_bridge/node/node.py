@@ -50,6 +50,7 @@ from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
 from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import stream_file
+from wes_bridge.private_files import private_folder
 from wes_bridge.store import node_sessions as store
 from wes_bridge.store.database import Database
 from wes_bridge.store.outage import Trouble
@@ -69,13 +70,15 @@ class LiveOfferSet:
     Args:
         model: without its offers.
         offers: they.
+        owner: whose it is.
     """
 
-    __slots__ = ("model", "offers")
+    __slots__ = ("model", "offers", "owner")
 
-    def __init__(self, model: OfferSet, offers: list[LiveSession]) -> None:
+    def __init__(self, model: OfferSet, offers: list[LiveSession], owner: str = "") -> None:
         self.model = model
         self.offers = offers
+        self.owner = owner
 
     @property
     def uuid(self) -> str:
@@ -109,10 +112,11 @@ def _rows(offerset: LiveOfferSet) -> tuple[store.OfferSetRow, list[store.Session
             live.expires,
             live.body(),
             ended=time.time() if live.phase.is_final else None,
+            owner=live.owner,
         )
         for index, live in enumerate(offerset.offers)
     ]
-    return store.OfferSetRow(offerset.uuid, created, body), rows
+    return store.OfferSetRow(offerset.uuid, created, body, offerset.owner), rows
 
 
 def _accepted_rows(
@@ -150,7 +154,7 @@ class Node:
         self.reservations = reservations(config, self.capacity, self.queue, self._save_soon)
         self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
         self.door = Door()
-        self.schemes = default_schemes()
+        self.schemes = default_schemes(config)
         self.closing = False
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
@@ -164,7 +168,7 @@ class Node:
 
     async def start(self) -> None:
         """Open the database, find what was running, and be ready."""
-        self.state.mkdir(parents=True, exist_ok=True)
+        private_folder(self.state)
         self.state = self.state.resolve()
         self._folder = self.state / "sessions"
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -235,7 +239,7 @@ class Node:
                 await self._restore_set(row.offerset)
 
     def _restore(self, row: store.SessionRow) -> LiveSession:
-        live = LiveSession(decode(row.body, row.phase), row.offerset, self.boot)
+        live = LiveSession(decode(row.body, row.phase), row.offerset, self.boot, row.owner)
         self._sessions[live.uuid] = live
         return live
 
@@ -245,14 +249,14 @@ class Node:
         if found is None:
             return
         offers = [self._sessions.get(row.uuid) or self._restore(row) for row in found[1]]
-        offerset = LiveOfferSet(OfferSet.model_validate_json(found[0].body), offers)
+        offerset = LiveOfferSet(OfferSet.model_validate_json(found[0].body), offers, found[0].owner)
         self._sets[uuid] = offerset
         self._await_expiry(offerset)
 
     # ---- requests ----------------------------------------------------------------------------------
 
-    async def offer(self, request: ExecutionRequest) -> LiveOfferSet:
-        """Answer a request: YES with offers, or NO with reasons. Kept either way.
+    async def offer(self, request: ExecutionRequest, owner: str) -> LiveOfferSet:
+        """Answer a request: YES with offers, or NO with reasons. Kept either way, as ``owner``'s.
 
         Raises:
             BadRequestError: the request makes no sense to any node.
@@ -264,15 +268,15 @@ class Node:
         offers: list[Session] = []
         if not reasons:
             offers, reasons = self.offers.make(request, found)
-        return self._keep(offers, reasons)
+        return self._keep(offers, reasons, owner)
 
-    async def direct(self, request: ExecutionRequest) -> tuple[LiveOfferSet, LiveSession | None]:
+    async def direct(self, request: ExecutionRequest, owner: str) -> tuple[LiveOfferSet, LiveSession | None]:
         """Accept the first offer at once; None, and the reasons in the set, when there is none.
 
         Raises:
             BadRequestError: as :meth:`offer`.
         """
-        offerset = await self.offer(request)
+        offerset = await self.offer(request, owner)
         if not offerset.offers:
             return offerset, None
         await self._accept(offerset.offers[0])
@@ -309,13 +313,13 @@ class Node:
         text = "storage: {asked} GiB asked for at least, {here} GiB are free here"
         return [message(messages.RESOURCE_LIMIT, text, asked=asked, here=free)]
 
-    def _keep(self, offers: list[Session], reasons: list[Message]) -> LiveOfferSet:
+    def _keep(self, offers: list[Session], reasons: list[Message], owner: str) -> LiveOfferSet:
         uuid = new_uuid()
         now = utcnow()
         result: Literal["YES", "NO"] = "YES" if offers else "NO"
         meta = Meta(uuid=uuid, name=self.config.name, created=now, messages=reasons or None)
-        lives = [LiveSession(session, str(uuid), self.boot) for session in offers]
-        offerset = LiveOfferSet(OfferSet(meta=meta, result=result), lives)
+        lives = [LiveSession(session, str(uuid), self.boot, owner) for session in offers]
+        offerset = LiveOfferSet(OfferSet(meta=meta, result=result), lives, owner)
         self._unwritten[str(uuid)] = offerset
         asyncio.get_running_loop().call_later(OFFERS_WRITTEN_AFTER, self._write_offers, str(uuid))
         if lives:
@@ -346,7 +350,7 @@ class Node:
         row = await loop.run_in_executor(None, store.get_session, self.database, uuid)
         if row is None:
             return self._sessions.get(uuid)
-        return LiveSession(decode(row.body, row.phase), row.offerset, self.boot)
+        return LiveSession(decode(row.body, row.phase), row.offerset, self.boot, row.owner)
 
     async def offerset(self, uuid: str) -> LiveOfferSet | None:
         """An offer set with its offers as they are now; None when unknown."""
@@ -358,10 +362,11 @@ class Node:
         if stored is None:
             return self._sets.get(uuid)
         offers = [
-            self._sessions.get(row.uuid) or LiveSession(decode(row.body, row.phase), uuid, self.boot)
+            self._sessions.get(row.uuid)
+            or LiveSession(decode(row.body, row.phase), uuid, self.boot, row.owner)
             for row in stored[1]
         ]
-        return LiveOfferSet(OfferSet.model_validate_json(stored[0].body), offers)
+        return LiveOfferSet(OfferSet.model_validate_json(stored[0].body), offers, stored[0].owner)
 
     async def stream(self, live: LiveSession, name: str) -> Path | None:
         """The file that holds a session's stream; None when nothing was written yet."""

@@ -39,6 +39,7 @@ offersets = Table(
     Column("state", String(10), nullable=False),
     Column("accepted", String(36)),
     Column("body", Text, nullable=False),
+    Column("owner", Text, nullable=False, default="", server_default=""),
     Index("offersets_by_seen", "seen"),
     Index("offersets_by_state", "state"),
 )
@@ -65,7 +66,7 @@ links = Table(
     Index("links_by_session", "session"),
 )
 
-AGGREGATOR = Schema(metadata=metadata, migrations="aggregator", head="0001")
+AGGREGATOR = Schema(metadata=metadata, migrations="aggregator", head="0002")
 """An aggregator's schema."""
 
 
@@ -78,6 +79,7 @@ class OfferSetRow:
             the others are still to be rejected; ``settled``: they have been.
         body: the offer set without offers, as JSON.
         seen: when it, or a session of it, was last asked for, to the hour.
+        owner: whose it is, and its sessions are (see :func:`wes_bridge.auth.acting.owner_key`).
     """
 
     uuid: str
@@ -86,6 +88,7 @@ class OfferSetRow:
     state: str
     accepted: str | None
     body: str
+    owner: str = ""
 
 
 @dataclass(frozen=True)

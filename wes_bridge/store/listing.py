@@ -18,9 +18,10 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select, unio
 
 from wes_bridge.model.states import State
 from wes_bridge.store.database import Database
+from wes_bridge.store.sharing import Viewer, visible
 from wes_bridge.store.tables import HEAD, run_tags, runs
 
-_SHOWN = ("seq", "run_id", "state", "start_time", "end_time", "tags", "workflow_name")
+_SHOWN = ("seq", "run_id", "owner", "state", "start_time", "end_time", "tags", "workflow_name")
 MANY = 5000
 """Runs in the database, of anybody, from which on counts are remembered."""
 _SHARE = 20
@@ -33,18 +34,33 @@ _FILTERS = 200
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs a list shows. Tags are ANDed; an empty value matches any value of that key."""
+    """Which runs a list shows. Tags are ANDed; an empty value matches any value of that key.
 
-    owner: str
+    ``owner`` is whose runs, None: anybody's. Where ``viewer`` is given only what they may see is shown.
+    """
+
+    owner: str | None
     states: tuple[State, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
     workflow_name: str | None = None
+    viewer: Viewer | None = None
 
 
-def newest_seq(database: Database) -> int:
-    """The sequence number of the newest run, 0 when there is none: what a first page is frozen at."""
+def newest_seq(database: Database, which: RunFilter | None = None) -> int:
+    """The sequence number of the newest run, 0 when there is none: what a first page is frozen at.
+
+    Where a filter is given, of the newest it could show: pages say nothing of what others submit.
+    """
+    query = select(func.max(runs.c.seq)).where(*(_whose(runs.c, which) if which else ()))
     with database.read() as connection:
-        return connection.execute(select(func.max(runs.c.seq))).scalar() or 0
+        return connection.execute(query).scalar() or 0
+
+
+def _whose(columns: Any, which: RunFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [] if which.owner is None else [columns.owner == which.owner]
+    if which.viewer is not None:
+        found.append(visible(columns, which.viewer))
+    return found
 
 
 def list_runs(
@@ -60,7 +76,7 @@ def list_runs(
         limit: at most this many.
 
     Returns:
-        Rows of seq, run_id, state, start_time, end_time, tags, workflow_name.
+        Rows of seq, run_id, owner, state, start_time, end_time, tags, workflow_name.
     """
     last = newest if before is None else min(newest, before - 1)  # one bound: indexes use only one
     query = page_query(which, last, limit)
@@ -77,7 +93,7 @@ def page_query(which: RunFilter, last: int, limit: int) -> Select[Any]:
     # Several states: the newest of each, from the index, rather than all of them sorted.
     newest = [
         select(runs.c.seq)
-        .where(runs.c.owner == which.owner, runs.c.state == state.value, runs.c.seq <= last)
+        .where(*_whose(runs.c, which), runs.c.state == state.value, runs.c.seq <= last)
         .order_by(runs.c.seq.desc())
         .limit(limit)
         .subquery()
@@ -96,10 +112,13 @@ def count_runs(database: Database, which: RunFilter, newest: int, above: int = 0
         return int(connection.execute(query).scalar_one())
 
 
-def count_by_state(database: Database) -> dict[State, int]:
-    """How many runs are in each state, all owners together (WES ``system_state_counts``)."""
+def count_by_state(database: Database, owner: str | None = None) -> dict[State, int]:
+    """How many runs of an owner are in each state (WES ``system_state_counts``); None: of all."""
+    query = select(runs.c.state, func.count()).group_by(runs.c.state)
+    if owner is not None:
+        query = query.where(runs.c.owner == owner)
     with database.read() as connection:
-        rows = connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state)).all()
+        rows = connection.execute(query).all()
     return {State(state): count for state, count in rows}
 
 
@@ -109,13 +128,13 @@ def _matching(
     """The query for runs that match, and the column that orders them: of the table that is read first."""
     if which.tags:
         return _tagged(query, which, is_count)
-    query = query.select_from(runs).where(runs.c.owner == which.owner, *_plain(which))
+    query = query.select_from(runs).where(*_whose(runs.c, which), *_plain(which))
     return query, runs.c.seq
 
 
 def _tagged(query: Select[Any], which: RunFilter, is_count: bool) -> tuple[Select[Any], ColumnElement[int]]:
     first, *others = sorted(which.tags, key=lambda tag: not tag[1])  # one with a value matches fewer runs
-    query = query.where(run_tags.c.owner == which.owner, _is_tag(run_tags.c, *first))
+    query = query.where(*_whose(run_tags.c, which), _is_tag(run_tags.c, *first))
     for key, value in others:
         other = run_tags.alias()
         query = query.where(
@@ -176,7 +195,7 @@ class Totals:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: OrderedDict[RunFilter, _Total] = OrderedDict()
-        self._states: tuple[dict[State, int], float] = ({}, 0.0)
+        self._states: OrderedDict[str | None, tuple[dict[State, int], float]] = OrderedDict()
 
     def count(self, which: RunFilter, newest: int) -> int:
         """How many runs match, among those submitted up to ``newest``. Blocks."""
@@ -199,17 +218,20 @@ class Totals:
     def _between(self, which: RunFilter, above: int, newest: int) -> int:
         return count_runs(self._database, which, newest, above) if newest > above else 0
 
-    def by_state(self) -> dict[State, int]:
-        """How many runs are in each state, all owners together. Blocks."""
+    def by_state(self, owner: str | None = None) -> dict[State, int]:
+        """How many runs of an owner are in each state; None: all owners' together. Blocks."""
         begun = self._clock()
         with self._lock:
-            counts, until = self._states
+            counts, until = self._states.get(owner, ({}, 0.0))
         if begun < until:
             return counts
-        counts = count_by_state(self._database)
+        counts = count_by_state(self._database, owner)
         if sum(counts.values()) >= self._many:
             with self._lock:
-                self._states = counts, self._until(begun)
+                self._states[owner] = counts, self._until(begun)
+                self._states.move_to_end(owner)
+                if len(self._states) > _FILTERS:
+                    self._states.popitem(last=False)
         return counts
 
     def _until(self, begun: float) -> float:

@@ -12,6 +12,7 @@ from sqlalchemy import Select, bindparam, select
 
 from wes_bridge.model.states import State
 from wes_bridge.store.database import Database
+from wes_bridge.store.sharing import Viewer, find_run
 from wes_bridge.store.tables import runs
 
 
@@ -55,9 +56,18 @@ class StateLookup:
     """The state of a run: what clients ask for all the time."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._lookup = Lookup(database, state_query())
 
-    def __call__(self, run_id: str, owner: str) -> State | None:
-        """The state; None when unknown or not ``owner``'s. Blocks: call it in a thread."""
-        row = self._lookup(run_id=run_id, owner=owner)
-        return State(row[0]) if row else None
+    def __call__(self, run_id: str, viewer: Viewer) -> tuple[State, str] | None:
+        """The state and the owner; None when unknown or not to be seen. Blocks: call it in a thread.
+
+        Whoever may see more than their own is looked up again, the same way for a run that is not there.
+        """
+        row = self._lookup(run_id=run_id, owner=viewer.name)
+        if row is not None:
+            return State(row[0]), viewer.name
+        if not (viewer.is_admin or viewer.groups):
+            return None
+        found = find_run(self._database, run_id, viewer)
+        return (State(found.state), str(found.owner)) if found is not None else None

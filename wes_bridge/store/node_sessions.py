@@ -38,6 +38,7 @@ offersets = Table(
     Column("uuid", String(36), primary_key=True),
     Column("created", Float, nullable=False),
     Column("body", Text, nullable=False),
+    Column("owner", Text, nullable=False, default="", server_default=""),
     Index("offersets_by_age", "created"),
 )
 
@@ -52,6 +53,7 @@ sessions = Table(
     Column("ended", Float),
     Column("stop", String(20)),
     Column("body", Text, nullable=False),
+    Column("owner", Text, nullable=False, default="", server_default=""),
     Index("sessions_by_offerset", "offerset"),
     Index("sessions_by_phase", "phase", "created"),
     Index("sessions_by_end", "ended"),
@@ -65,13 +67,14 @@ notes = Table(
 )
 """What the node must remember about itself: that it is being drained."""
 
-NODE = Schema(metadata=metadata, migrations="node", head="0002")
+NODE = Schema(metadata=metadata, migrations="node", head="0003")
 """A node's schema."""
 
 
 @dataclass(frozen=True)
 class SessionRow:
-    """One stored session. ``stop`` is the final phase a client asked for, once it has."""
+    """One stored session. ``stop`` is the final phase a client asked for, once it has; ``owner`` is whose
+    it is (see :func:`wes_bridge.auth.acting.owner_key`)."""
 
     uuid: str
     offerset: str
@@ -81,6 +84,7 @@ class SessionRow:
     body: str
     ended: float | None = None
     stop: str | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class OfferSetRow:
     uuid: str
     created: float
     body: str
+    owner: str = ""
 
 
 _INSERT_SET = insert(offersets)
@@ -112,7 +117,7 @@ _STOP = update(sessions).where(sessions.c.uuid == bindparam("key")).values(stop=
 
 def add_offerset(connection: Connection, row: OfferSetRow, offers: Sequence[SessionRow]) -> None:
     """Store an offer set and its offers."""
-    connection.execute(_INSERT_SET, {"uuid": row.uuid, "created": row.created, "body": row.body})
+    connection.execute(_INSERT_SET, asdict(row))
     if offers:
         connection.execute(_INSERT_SESSION, [asdict(offer) for offer in offers])
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, cast, select, update
+from sqlalchemy import Connection, Row, Text, cast, or_, select, update
 
 from wes_bridge.model.run_urls import stored_url
 from wes_bridge.model.states import FINAL_STATES, State
 from wes_bridge.store.database import Database
 from wes_bridge.store.runs import delete_run, state_for_update
-from wes_bridge.store.tables import runs, tasks
+from wes_bridge.store.tables import run_groups, runs, tasks
 
 INTERMEDIATES, LOGS = 1, 2
 """Bits of ``runs.cleaned``."""
@@ -22,9 +23,11 @@ _FINAL = [state.value for state in FINAL_STATES]
 class InUseError(Exception):
     """A run cannot be deleted: it is in ``state``, or the run ``user`` still reads its files."""
 
-    def __init__(self, run_id: str, state: State | None = None, user: str | None = None) -> None:
+    def __init__(
+        self, run_id: str, state: State | None = None, user: str | None = None, *, is_same_owner: bool = True
+    ) -> None:
         super().__init__(run_id)
-        self.run_id, self.state, self.user = run_id, state, user
+        self.run_id, self.state, self.user, self.is_same_owner = run_id, state, user, is_same_owner
 
 
 def delete_ended(connection: Connection, run_id: str) -> None:
@@ -38,19 +41,36 @@ def delete_ended(connection: Connection, run_id: str) -> None:
         raise InUseError(run_id, state=state)
     user = user_of(connection, run_id)
     if user is not None:
-        raise InUseError(run_id, user=user)
+        raise InUseError(run_id, user=user.run_id, is_same_owner=user.is_same_owner)
     delete_run(connection, run_id)
 
 
-def user_of(connection: Connection, run_id: str) -> str | None:
-    """A run that has not ended and whose inputs are files of this run, by URL; None when there is none."""
-    query = select(runs.c.run_id, runs.c.request).where(
-        runs.c.state.not_in(_FINAL), runs.c.run_id != run_id, cast(runs.c.request, Text).contains(run_id)
+@dataclass(frozen=True)
+class User:
+    """A run that reads another's files, and whether both have the same owner."""
+
+    run_id: str
+    is_same_owner: bool
+
+
+def user_of(connection: Connection, run_id: str) -> User | None:
+    """A run that has not ended and whose inputs are files of this run, by URL; None when there is none.
+
+    Whoever may not read the files cannot hold them by naming them: only runs of the same owner count, and
+    where the run is shared those of others.
+    """
+    owner = select(runs.c.owner).where(runs.c.run_id == run_id).scalar_subquery()
+    shared = select(run_groups.c.run_id).where(run_groups.c.run_id == run_id).exists()
+    query = select(runs.c.run_id, (runs.c.owner == owner).label("is_same_owner"), runs.c.request).where(
+        runs.c.state.not_in(_FINAL),
+        runs.c.run_id != run_id,
+        or_(runs.c.owner == owner, shared),
+        cast(runs.c.request, Text).contains(run_id),
     )
     for row in connection.execute(query):
         named = json.dumps([row.request.get("workflow_params"), row.request.get("workflow_url")])
         if run_id in named:
-            return str(row.run_id)
+            return User(str(row.run_id), bool(row.is_same_owner))
     return None
 
 

@@ -35,7 +35,8 @@ from sqlalchemy import (
 from wes_bridge.model.run_urls import stored_url, to_store
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
-from wes_bridge.store.tables import HEAD, run_tags, runs, tasks
+from wes_bridge.store.sharing import share_run
+from wes_bridge.store.tables import HEAD, delegations, run_groups, run_tags, runs, tasks
 from wes_bridge.store.webhooks import carry_webhook, queue_delivery
 
 _FINAL = [state.value for state in FINAL_STATES]
@@ -49,13 +50,14 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run to be stored. ``request`` is the RunRequest as plain JSON."""
+    """A run to be stored. ``request`` is the RunRequest as plain JSON; ``groups`` may look at it."""
 
     run_id: str
     owner: str
     request: dict[str, Any]
     tags: dict[str, str]
     workflow_name: str
+    groups: tuple[str, ...] = ()
 
 
 @dataclass
@@ -109,6 +111,7 @@ def create_run(connection: Connection, run: NewRun) -> None:
     if run.tags:
         (seq,) = done.inserted_primary_key or (0,)
         connection.execute(insert(run_tags), tag_rows(run.run_id, run.owner, seq, run.tags))
+    share_run(connection, run.run_id, run.groups)
 
 
 def tag_rows(run_id: str, owner: str, seq: int, tags: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -183,8 +186,8 @@ def state_for_update(connection: Connection, run_id: str) -> State | None:
 
 
 def delete_run(connection: Connection, run_id: str) -> None:
-    """Forget a run, its tags and its tasks."""
-    for table in (tasks, run_tags, runs):
+    """Forget a run and all that belongs to it."""
+    for table in (tasks, run_tags, run_groups, delegations, runs):
         connection.execute(delete(table).where(table.c.run_id == run_id))
 
 

@@ -78,6 +78,25 @@ run_tags = Table(
 """``owner`` and ``seq`` are the run's, repeated for the indexes; ``head`` is how ``value`` begins, since an
 index of PostgreSQL takes no long texts."""
 
+run_groups = Table(
+    "run_groups",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Index("run_groups_by_name", "name", "run_id"),
+)
+"""Groups whose members may look at a run."""
+
+delegations = Table(
+    "delegations",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, nullable=False, default=1),
+    Column("sealed", Text, nullable=False),
+    Column("changed", Float, nullable=False),
+)
+"""The tokens that a run acts with, encrypted; a new version comes with each that is handed in or renewed."""
+
 tasks = Table(
     "tasks",
     metadata,
@@ -150,5 +169,5 @@ reuse = Table(
 )
 """Results of steps kept for other runs; ``key`` names their folder, ``size`` is in bytes."""
 
-SERVICE = Schema(metadata=metadata, migrations="service", head="0006")
+SERVICE = Schema(metadata=metadata, migrations="service", head="0007")
 """The service's schema."""

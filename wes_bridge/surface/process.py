@@ -20,7 +20,8 @@ import uvicorn
 from wes_bridge.model.access import TlsConfig
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.surface.asgi import AsgiApp
-from wes_bridge.surface.one_write import OneWriteProtocol
+from wes_bridge.surface.patient import PatientProtocol
+from wes_bridge.surface.safe_headers import SafeHeaders
 from wes_bridge.surface.tls import TlsError, encrypt, keep_certificate
 
 _PR_SET_PDEATHSIG = 1
@@ -62,9 +63,9 @@ def serve(
         print(f"error: cannot listen on {where}: {why}; {next_time}", file=sys.stderr)  # noqa: T201
         return 1
     config = uvicorn.Config(
-        app,
+        SafeHeaders(app),
         loop="auto",
-        http=OneWriteProtocol,
+        http=PatientProtocol,
         ws="none",
         access_log=False,
         proxy_headers=False,

@@ -26,12 +26,16 @@ class BrokerHandlers:
         age = 2 * self._service.config.engine.lease
         return await self._service.threads.sql(list_brokers, self._service.database, age)
 
-    async def health(self) -> list[dict[str, Any]]:
-        """One entry a broker, all workers together."""
+    async def health(self, *, for_admin: bool = True) -> list[dict[str, Any]]:
+        """One entry a broker, all workers together; errors may name sessions, so only admins read them."""
         by_name: dict[str, list[BrokerRow]] = {}
         for row in await self.rows():
             by_name.setdefault(row.name, []).append(row)
-        return [_together(rows) for rows in by_name.values()]
+        entries = [_together(rows) for rows in by_name.values()]
+        if not for_admin:
+            for entry in entries:
+                entry.pop("last_error", None)
+        return entries
 
     async def metrics(self, _request: Request) -> Response:
         """``/metrics``, in the text format of Prometheus."""

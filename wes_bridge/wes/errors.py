@@ -54,6 +54,12 @@ class BadRequestError(ApiError):
     status = 400
 
 
+class ForbiddenError(ApiError):
+    """403: the caller may see it, but may not do this."""
+
+    status = 403
+
+
 class NotFoundError(ApiError):
     """404: no such run, task or file, or not the caller's."""
 

@@ -41,7 +41,7 @@ class EventHandlers:
             NotAcceptableError: the client does not take the media type.
             BusyError: too many listen.
         """
-        run_id, state = await self._service.state_of(request)
+        run_id, state, _ = await self._service.state_of(request)
         if not takes_events(request.headers.get("accept")):
             raise NotAcceptableError(f"this address answers with {MEDIA_TYPE}; send Accept: {MEDIA_TYPE}")
         seen = request.headers.get("last-event-id")

@@ -31,23 +31,23 @@ class FileHandlers:
     async def run_stream(self, request: Request) -> Response:
         """GetRunStream."""
         name = _stream(request)
-        run_id, _ = await self._service.state_of(request)
+        run_id = (await self._service.state_of(request)).run_id
         folder = self._service.workspace.run(run_id)
         return await self._send_log(request, folder, folder.logs / name)
 
     async def task_stream(self, request: Request) -> Response:
         """GetTaskStream."""
         name = _stream(request)
-        row = await self._service.task_of(request)
+        row, owner = await self._service.task_of(request)
         folder = self._service.workspace.run(row.run_id)
         url = row.stdout if name == "stdout" else row.stderr
         if url and urlsplit(url).scheme in ("http", "https"):
-            return await pass_through(request, url, self._service.http)
+            return await pass_through(request, url, self._service.http, owner)
         return await self._send_log(request, folder, _log_path(row, folder, url, name))
 
     async def run_file(self, request: Request) -> Response:
         """GetRunFile."""
-        run_id, _ = await self._service.state_of(request)
+        run_id = (await self._service.state_of(request)).run_id
         archive = request.query_params.get("archive")
         if archive is not None and archive not in _ARCHIVES:
             raise BadRequestError("archive must be tar or zip")

@@ -54,13 +54,13 @@ class PlanHandlers:
     async def post(self, request: Request) -> Response:
         """PlanRun."""
         service = self._service
-        caller(request)
+        owner = caller(request)
         run_id = uuid.uuid4().hex
         incoming = Incoming(service.workspace, run_id, service.config.max_attachments)
         try:
             fields = await read_fields(request, incoming, service.config.max_body, service.threads)
             submission = check(fields, set(incoming.names).__contains__, self._rules)
-            result = await self._planned(submission, run_id, incoming)
+            result = await self._planned(submission, run_id, incoming, owner)
         finally:
             await service.threads.files(incoming.discard)
         if "plan" not in result:
@@ -68,13 +68,16 @@ class PlanHandlers:
             raise BadRequestError(f"{start}{result.get('error') or 'the plan cannot be made'}")
         return json_response(result["plan"])
 
-    async def _planned(self, submission: Submission, run_id: str, incoming: Incoming) -> dict[str, Any]:
+    async def _planned(
+        self, submission: Submission, run_id: str, incoming: Incoming, owner: str
+    ) -> dict[str, Any]:
         """What the planner says; see :class:`wes_bridge.engine.plan.main.Job` and ``Result``."""
         config = self._service.config
         job = {
             "config": config.model_dump(mode="json"),
             "request": submission.request,
             "run_id": run_id,
+            "owner": owner,
             "folder": str(incoming.folder),
         }
         async with self._turns:

@@ -14,7 +14,7 @@ from wes_bridge.model.wes import Log, RunLog, RunRequest, RunSummary, TaskLog
 from wes_bridge.wes.links import Links
 
 
-def run_summary(row: Row[Any]) -> dict[str, Any]:
+def run_summary(row: Row[Any], *, with_owner: bool = False) -> dict[str, Any]:
     """``RunSummary`` of a row of :func:`wes_bridge.store.listing.list_runs`."""
     summary = RunSummary(
         run_id=row.run_id,
@@ -23,6 +23,7 @@ def run_summary(row: Row[Any]) -> dict[str, Any]:
         end_time=_instant(row.end_time),
         tags=row.tags,
         workflow_name=row.workflow_name,
+        owner=row.owner if with_owner else None,
     )
     return summary.model_dump(mode="json", exclude_none=True)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.engine.rerun import prepare
 from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, settled
 from wes_bridge.model.run_options import (
@@ -33,6 +33,7 @@ from wes_bridge.store.writer import DoubtfulError
 from wes_bridge.wes.body import read_object
 from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError, in_doubt
 from wes_bridge.wes.service import Service, json_response
+from wes_bridge.wes.sharing import shared_with
 
 
 class _Resources(BaseModel):
@@ -78,7 +79,7 @@ class RerunHandlers:
     async def post(self, request: Request) -> Response:
         """RerunRun."""
         service = self._service
-        row = await service.run_of(request)
+        row = await service.run_of(request, changing=True)
         body = _read(await read_object(request))
         if not State(row.state).is_final:
             raise ConflictError(
@@ -89,7 +90,9 @@ class RerunHandlers:
         folder = service.workspace.run(row.run_id)
         declared = await service.threads.files(folder.declared_inputs)
         changed = _changed(old, body, service.config.engine.containers, declared)
-        new = runs.NewRun(uuid.uuid4().hex, caller(request), changed, row.tags, row.workflow_name)
+        parameters: dict[str, str] = changed["workflow_engine_parameters"]
+        groups = shared_with(parameters, principal_of(request), service.config.sharing)
+        new = runs.NewRun(uuid.uuid4().hex, row.owner, changed, row.tags, row.workflow_name, groups)
         await self._store(old, new, body.steps, service.links(request).base)
         service.wake()
         return json_response({"run_id": new.run_id})

@@ -9,10 +9,14 @@ from wes_bridge.auth.identity import caller
 from wes_bridge.model.states import State
 from wes_bridge.store import listing, runs
 from wes_bridge.store.retention import InUseError, delete_ended
+from wes_bridge.store.sharing import Viewer
 from wes_bridge.wes import paging
 from wes_bridge.wes.errors import BadRequestError, ConflictError
 from wes_bridge.wes.render import run_log, run_summary
-from wes_bridge.wes.service import Service, json_response
+from wes_bridge.wes.service import Service, json_response, viewer_of
+
+EVERYBODY = "*"
+"""Query parameter ``owner``: all runs that the caller may see."""
 
 
 class RunHandlers:
@@ -23,7 +27,7 @@ class RunHandlers:
 
     async def status(self, request: Request) -> Response:
         """GetRunStatus."""
-        run_id, state = await self._service.state_of(request)
+        run_id, state, _ = await self._service.state_of(request)
         return Response(f'{{"run_id":"{run_id}","state":"{state.value}"}}', media_type="application/json")
 
     async def get(self, request: Request) -> Response:
@@ -41,7 +45,7 @@ class RunHandlers:
 
     async def cancel(self, request: Request) -> Response:
         """CancelRun."""
-        run_id, state = await self._service.state_of(request)
+        run_id, state, _ = await self._service.state_of(request, changing=True)
         if not state.is_final:
             await self._service.writer(lambda connection: runs.request_cancel(connection, run_id))
             self._service.wake()
@@ -49,18 +53,19 @@ class RunHandlers:
 
     async def delete(self, request: Request) -> Response:
         """DeleteRun."""
-        run_id, _ = await self._service.state_of(request)
+        run_id, _, owner = await self._service.state_of(request, changing=True)
         try:
             await self._service.writer(lambda connection: delete_ended(connection, run_id))
         except InUseError as error:
-            raise ConflictError(_in_use(error)) from error
+            raise ConflictError(_in_use(error, is_own=owner == caller(request))) from error
         await self._service.threads.files(self._service.workspace.run(run_id).remove)
         return json_response({"run_id": run_id})
 
 
-def _in_use(error: InUseError) -> str:
+def _in_use(error: InUseError, *, is_own: bool) -> str:
     if error.state is None:
-        return f"run {error.run_id} has files that run {error.user} reads: delete it once that has ended"
+        reader = f"run {error.user}" if is_own and error.is_same_owner else "a run of somebody else"
+        return f"run {error.run_id} has files that {reader} reads: delete it once that has ended"
     return (
         f"run {error.run_id} is {error.state.value}: cancel it (POST .../runs/{error.run_id}/cancel) and"
         " delete it once it has ended"
@@ -74,12 +79,22 @@ def run_filter(request: Request) -> listing.RunFilter:
         BadRequestError: an unknown state, or a tag without a key.
     """
     query = request.query_params
+    owner, viewer = _whose(request, query.get("owner"))
     return listing.RunFilter(
-        owner=caller(request),
+        owner=owner,
+        viewer=viewer,
         states=tuple(_state(name) for text in query.getlist("state") for name in text.split(",")),
         tags=tuple(_tag(text) for text in query.getlist("tag")),
         workflow_name=_plain("workflow_name", query.get("workflow_name") or "") or None,
     )
+
+
+def _whose(request: Request, asked: str | None) -> tuple[str | None, Viewer | None]:
+    """Whose runs a list shows: the caller's own, also of an admin, unless they ask for others'."""
+    own = caller(request)
+    if not asked or asked == own:
+        return own, None
+    return None if asked == EVERYBODY else _plain("owner", asked), viewer_of(request)
 
 
 def _state(name: str) -> State:
@@ -114,11 +129,11 @@ class _Page:
 
     def read(self, service: Service) -> dict[str, object]:
         database, which = service.database, self._which
-        newest, before = self._position or (listing.newest_seq(database), None)
+        newest, before = self._position or (listing.newest_seq(database, which), None)
         rows = listing.list_runs(database, which, newest, before, self._size + 1)
         shown, more = rows[: self._size], len(rows) > self._size
         return {
-            "runs": [run_summary(row) for row in shown],
+            "runs": [run_summary(row, with_owner=which.viewer is not None) for row in shown],
             "next_page_token": paging.make_token(repr(which), newest, shown[-1].seq) if more else "",
             "total_runs": service.totals.count(which, newest),
         }

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from sqlalchemy import Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.attachments import remove_stale
 from wes_bridge.data.workspace import Workspace
@@ -25,13 +25,28 @@ from wes_bridge.store.database import Database
 from wes_bridge.store.listing import Totals
 from wes_bridge.store.lookup import StateLookup
 from wes_bridge.store.notices import Channel, Teller
+from wes_bridge.store.sharing import Viewer, find_run
 from wes_bridge.store.writer import Writer
-from wes_bridge.wes.errors import NotFoundError
+from wes_bridge.wes.errors import ForbiddenError, NotFoundError
 from wes_bridge.wes.links import Links
 from wes_bridge.wes.threads import PATIENCE, Threads
 from wes_bridge.wes.watching import Watcher
 
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+class Seen(NamedTuple):
+    """A run that the caller may see: its id, its state, and the name of its owner."""
+
+    run_id: str
+    state: State
+    owner: str
+
+
+def viewer_of(request: Request) -> Viewer:
+    """Whose runs the caller may see: their own, those shared with their groups now, as an admin all."""
+    principal = principal_of(request)
+    return Viewer(principal.name, tuple(sorted(principal.groups)), principal.is_admin)
 
 
 class Service:
@@ -90,44 +105,51 @@ class Service:
         """URLs for the answer to this request."""
         return Links.of(request, self.public_url)
 
-    async def state_of(self, request: Request) -> tuple[str, State]:
-        """The id and state of the run that the path names.
+    async def state_of(self, request: Request, *, changing: bool = False) -> Seen:
+        """The run that the path names, as far as its id and state go.
+
+        Args:
+            request: whose path names it.
+            changing: whether it is to be changed, rather than looked at.
 
         Raises:
-            NotFoundError: there is none, or it is not the caller's.
+            NotFoundError: there is none, or the caller may not see it.
+            ForbiddenError: the caller may see it, but not change it.
         """
-        run_id = _run_id(request)
-        state = await self.threads.sql(self._state, run_id, caller(request))
-        if state is None:
+        run_id, viewer = _run_id(request), viewer_of(request)
+        found = await self.threads.sql(self._state, run_id, viewer)
+        if found is None:
             raise _no_run(run_id)
-        return run_id, state
+        seen = Seen(run_id, *found)
+        if changing:
+            _check_change(viewer, run_id, seen.owner)
+        return seen
 
-    async def run_of(self, request: Request) -> Row[Any]:
-        """The whole row of the run that the path names.
-
-        Raises:
-            NotFoundError: there is none, or it is not the caller's.
-        """
-        run_id = _run_id(request)
-        row = await self.threads.sql(runs.get_run, self.database, run_id, caller(request))
+    async def run_of(self, request: Request, *, changing: bool = False) -> Row[Any]:
+        """The whole row of the run that the path names; arguments and errors as of :meth:`state_of`."""
+        run_id, viewer = _run_id(request), viewer_of(request)
+        row = await self.threads.sql(find_run, self.database, run_id, viewer)
         if row is None:
             raise _no_run(run_id)
+        if changing:
+            _check_change(viewer, run_id, row.owner)
         return row
 
-    async def task_of(self, request: Request) -> Row[Any]:
-        """The whole row of the task that the path names.
+    async def task_of(self, request: Request) -> tuple[Row[Any], str]:
+        """The whole row of the task that the path names, and who owns its run.
 
         Raises:
-            NotFoundError: there is none, or it is not the caller's.
+            NotFoundError: there is none, or the caller may not see its run.
         """
-        run_id, _ = await self.state_of(request)
+        seen = await self.state_of(request)
+        run_id = seen.run_id
         task_id: str = request.path_params["task_id"]
         row = None
         if task_id.isprintable():
             row = await self.threads.sql(runs.get_task, self.database, run_id, task_id)
         if row is None:
             raise NotFoundError(f"run {run_id} has no task {task_id[:80]!r}")
-        return row
+        return row, seen.owner
 
 
 def json_response(content: Any) -> Response:
@@ -145,6 +167,11 @@ def _run_id(request: Request) -> str:
 
 def _no_run(run_id: str) -> NotFoundError:
     return NotFoundError(f"there is no run {run_id[:80]!r}, or it is not yours")
+
+
+def _check_change(viewer: Viewer, run_id: str, owner: str) -> None:
+    if not viewer.may_change(owner):
+        raise ForbiddenError(f"run {run_id} is shared with you to look at; only its owner may change it")
 
 
 def _credentials(config: ServiceConfig) -> Callable[[httpx.Request], httpx.Request]:

@@ -16,7 +16,7 @@ from wes_bridge.client_host import EVENTS_TAG, SHARED_FILES_TAG, host_id
 from wes_bridge.config import ServiceConfig
 from wes_bridge.model.containers import PARAMETER as CONTAINERS
 from wes_bridge.model.preferences import PREFIX, Preferences
-from wes_bridge.model.run_options import SKIP_SCHEMAS
+from wes_bridge.model.run_options import SHARE_WITH, SKIP_SCHEMAS
 from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import SECRET, STATES, URL
 from wes_bridge.wes.brokers import BrokerHandlers
@@ -35,11 +35,13 @@ class ServiceInfoHandlers:
 
     async def get(self, request: Request) -> Response:
         """GetServiceInfo."""
+        principal = principal_of(request)
         counts: dict[State, int] = {}
         brokers: object = []
-        if principal_of(request) is not NOBODY:  # strangers learn what it can do, and not what it does
-            counts = await self._service.threads.sql(self._service.totals.by_state)
-            brokers = await self._brokers.health()
+        if principal is not NOBODY:  # strangers learn what it can do, and not what it does
+            whose = None if principal.is_admin else principal.name
+            counts = await self._service.threads.sql(self._service.totals.by_state, whose)
+            brokers = await self._brokers.health(for_admin=principal.is_admin)
         info = self._fixed | {
             "brokers": brokers,
             "system_state_counts": {state.value: counts.get(state, 0) for state in State},
@@ -81,6 +83,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": SECRET, "type": "string", "default_value": ""},
             {"name": STATES, "type": "string", "default_value": ",".join(config.events.webhook_states)},
             {"name": "reuse", "type": "string", "default_value": config.engine.reuse},
+            {"name": SHARE_WITH, "type": "string", "default_value": ""},
             {"name": SKIP_SCHEMAS, "type": "string", "default_value": "off"},
         ],
         "tags": _shared_files(config)

@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import caller, principal_of
 from wes_bridge.data.attachments import Incoming
-from wes_bridge.data.hosts import PrivateHosts
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.model.run_options import did_you_mean
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
@@ -24,6 +24,7 @@ from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import in_doubt
 from wes_bridge.wes.service import Service, json_response
+from wes_bridge.wes.sharing import shared_with
 from wes_bridge.wes.submission import FIELDS, Rules, Submission, check
 
 
@@ -63,7 +64,11 @@ class SubmitHandlers:
         submission = check(fields, names.__contains__, self._rules)
         if names:
             await service.threads.files(incoming.publish)
-        run = runs.NewRun(run_id, owner, submission.request, submission.tags, submission.workflow_name)
+        parameters: dict[str, str] = submission.request["workflow_engine_parameters"]
+        groups = shared_with(parameters, principal_of(request), service.config.sharing)
+        run = runs.NewRun(
+            run_id, owner, submission.request, submission.tags, submission.workflow_name, groups
+        )
         webhook = self._webhook(submission, service.links(request).base)
         await service.writer(lambda connection: _create(connection, run, webhook))
         if submission.unknown:

@@ -19,7 +19,7 @@ class TaskHandlers:
 
     async def list(self, request: Request) -> Response:
         """ListTasks."""
-        run_id, _ = await self._service.state_of(request)
+        run_id = (await self._service.state_of(request)).run_id
         size = paging.page_size(request.query_params.get("page_size"))
         token = request.query_params.get("page_token")
         _, after = paging.read_token(run_id, token) if token else (0, -1)
@@ -37,5 +37,5 @@ class TaskHandlers:
 
     async def get(self, request: Request) -> Response:
         """GetTask."""
-        row = await self._service.task_of(request)
+        row, _ = await self._service.task_of(request)
         return json_response(task_log(row, self._service.links(request)))

@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from wes_bridge.auth.acting import act_for
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.engine import javascript, runlog, schemas, speedups
@@ -40,12 +41,13 @@ _SPARE_LIFE = 600.0
 
 
 class Job(BaseModel):
-    """What to plan: a checked ``RunRequest``, and the folder that holds its attachments."""
+    """What to plan: a checked ``RunRequest``, the folder that holds its attachments, and for whom."""
 
     config: ServiceConfig
     request: dict[str, Any]
     run_id: str
     folder: Path
+    owner: str | None = None
 
 
 class Result(BaseModel):
@@ -70,6 +72,7 @@ def prepare(version: str | None = None) -> None:
 async def make_plan(job: Job) -> Result:
     """Plan with the configuration's brokers and those of its listings. All offers are given back."""
     engine = job.config.engine
+    act_for(job.owner)
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as threads:
         async with http_session() as http:
             brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
