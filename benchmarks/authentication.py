@@ -3,7 +3,8 @@
     python -m benchmarks.authentication [--requests 20000]
 
 The guard stands before an application that answers nothing, called as an ASGI server would call it.
-Connections are real sockets of this machine. The goal is less than 0.2 ms a request once keys and peers are known.
+Connections are real sockets of this machine. The goal is less than 0.2 ms a request once keys and peers are
+known.
 """
 
 from __future__ import annotations

@@ -142,6 +142,8 @@ class Oidc:
         answer = await _introspect(self._issuer, config, token) if config is not None else None
         if config is None or answer is None:
             return None, 0
+        if "client_id" in answer and "sub" not in answer:  # nobody but a program; it is no user of that name
+            answer["sub"] = f"client:{answer['client_id']}"
         try:
             return Claims.model_validate({"iss": self._config.issuer, **answer}), config.cache
         except ValidationError as error:

@@ -172,7 +172,7 @@ def _is_fellow(inode: int, user: int) -> bool:
 
     A step of a workflow runs as our user, too; in a sandbox it has other namespaces than we do. So the socket
     must be found with a process that has ours, and nothing is gained by a step that hides what it holds, or
-    hands it around. A socket that is found with nobody is a fellow's only where there is no process apart: some
+    hands it around. A socket that is found with nobody is a fellow's only where no process is apart: some
     programs let nobody look (``ssh -L``). Who asked before, and who came last, is looked at first.
     """
     ours, link, is_anybody_apart = _namespaces("self"), f"socket:[{inode}]", False
