@@ -1,4 +1,4 @@
-"""A real OpenID provider, npm ``oidc-provider``: its users get in, by signed and opaque tokens, after new keys."""
+"""Users of a real OpenID provider (npm ``oidc-provider``) get in, by signed and by opaque tokens."""
 
 from __future__ import annotations
 

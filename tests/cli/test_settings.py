@@ -30,7 +30,8 @@ def test_defaults_are_enough() -> None:
 
 
 def test_precedence(tmp_path: Path) -> None:
-    file = write(tmp_path / "c.yaml", "port: 1\nhost: 127.0.0.2\nname: file\nengine: {workers: 3, lease: 5}\n")
+    text = "port: 1\nhost: 127.0.0.2\nname: file\nengine: {workers: 3, lease: 5}\n"
+    file = write(tmp_path / "c.yaml", text)
     env = {"WES_BRIDGE_PORT": "2", "WES_BRIDGE_NAME": "env", "WES_BRIDGE_ENGINE__LEASE": "7"}
     config = service_config(file, {("port",): (3, "--port")}, env)
     assert (config.port, config.host, config.name) == (3, "127.0.0.2", "env")

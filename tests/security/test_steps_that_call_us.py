@@ -1,4 +1,4 @@
-"""A step asks the node that runs it, and the service, for things: it runs as the same user, and is a stranger."""
+"""A step asks the node that runs it for things: it runs as the same user, and is a stranger."""
 
 from __future__ import annotations
 

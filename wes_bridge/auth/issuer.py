@@ -183,6 +183,7 @@ class Issuer:
             _FAILED.seen(fault, self._problem, logging.WARNING)
             return
         self._problem = ""
+        _FAILED.over(fault)
         self._fetched, self._metadata = self._clock(), metadata
         if spelled != self._spelled:
             self._spelled, self._keys = spelled, keys

@@ -83,10 +83,11 @@ class Permissions:
             answer = await self._http.get(
                 f"{config.url.rstrip('/')}/authorise/route/{config.service}", params=asked
             )
-            if answer.status_code in (401, 403):
-                return False
-            if answer.status_code == 200:
-                return _Answer.model_validate_json(answer.content).is_authorised
+            if answer.status_code in (200, 401, 403):
+                is_no = answer.status_code != 200
+                told = not is_no and _Answer.model_validate_json(answer.content).is_authorised
+                _FAILED.over(fault)
+                return told
             _FAILED.seen(fault, f"it answered {answer.status_code}", logging.ERROR)
         except (httpx.HTTPError, ValidationError) as error:
             _FAILED.seen(fault, type(error).__name__, logging.ERROR)  # its text may hold the URL

@@ -19,7 +19,8 @@ class Rules:
     """
 
     def __init__(self, admins: Sequence[str], groups: Mapping[str, Sequence[str]]) -> None:
-        self._admins = frozenset(admins)
+        self._groups_of_admins = {name.removeprefix(_GROUP) for name in admins if name.startswith(_GROUP)}
+        self._admins = {name for name in admins if not name.startswith(_GROUP)}
         self._groups: dict[str, set[str]] = {}
         for group, names in groups.items():
             for name in names:
@@ -40,9 +41,9 @@ class Rules:
 
     def _with_all(self, principal: Principal) -> Principal:
         groups = principal.groups | self._groups.get(principal.name, set())
-        named = {principal.name} | {_GROUP + group for group in groups}
+        is_admin = principal.name in self._admins or self._groups_of_admins & groups
         roles = principal.roles
-        if self._admins & named and "service" not in roles:
+        if is_admin and "service" not in roles:
             roles |= {"user", "admin"}
         if groups == principal.groups and roles == principal.roles:
             return principal

@@ -8,7 +8,7 @@ from pydantic import AnyHttpUrl
 from sqlalchemy.exc import SQLAlchemyError
 
 from wes_bridge.cli.ports import server_url
-from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
+from wes_bridge.config import BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.start import importing
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open
 from wes_bridge.store.tables import SERVICE
@@ -48,9 +48,16 @@ def _is_said(node: NodeConfig) -> bool:
 
 
 def _broker(node: NodeConfig) -> BrokerConfig:
-    """A node that ``serve`` starts, by the address the file gives it."""
+    """A node that ``serve`` starts, by the address and the secret the file gives it.
+
+    On the node's own machine none is needed: it is the same user who asks.
+    """
+    services = node.authentication.services
+    secret = CredentialsConfig(file=services[0].file) if services else None
     url = node.public_url or AnyHttpUrl(server_url(node, node.port))
-    return BrokerConfig(name=node.name, url=url, holds=["file:///"], labels={"embedded": "yes"})
+    return BrokerConfig(
+        name=node.name, url=url, holds=["file:///"], labels={"embedded": "yes"}, credentials=secret
+    )
 
 
 def _check_workspace(config: ServiceConfig) -> None:
