@@ -19,8 +19,8 @@ from wes_bridge.client import WESClient
 
 RUNS = f"{API}/runs"
 SCRIPT = Path(__file__).with_name("provider.mjs")
-MODULES = Path(os.environ.get("OIDC_PROVIDER", "/tmp/oidc"))
-"""Where ``npm install oidc-provider@9`` was done."""
+MODULES = Path(os.environ.get("OIDC_PROVIDER") or Path(__file__).parents[2] / ".clients/oidc")
+"""Where ``npm install oidc-provider@9`` was done; ``.ci/run`` does it there."""
 TOOL = "{cwlVersion: v1.2, class: CommandLineTool, baseCommand: echo, inputs: [], outputs: []}"
 
 
@@ -31,7 +31,7 @@ class Provider:
         node = shutil.which("node")
         if node is None or not (MODULES / "node_modules/oidc-provider").is_dir():
             pytest.skip(
-                "a real OpenID provider needs node, and: npm install --prefix /tmp/oidc oidc-provider@9"
+                "a real OpenID provider needs node, and: npm install --prefix .clients/oidc oidc-provider@9"
             )
         self._process = subprocess.Popen(
             [node, str(SCRIPT)],
