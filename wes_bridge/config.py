@@ -8,7 +8,6 @@ order of precedence, lowest first) is ``cli.settings``. It must not import any r
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import tempfile
 from datetime import timedelta
@@ -25,7 +24,13 @@ from pydantic import (
     model_validator,
 )
 
-from wes_bridge.model.access import AuthenticationConfig
+from wes_bridge.model.access import (
+    LOOPBACK_PROXIES,
+    AuthenticationConfig,
+    TlsConfig,
+    is_loopback,
+    open_door,
+)
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.preferences import Preferences
 
@@ -60,6 +65,26 @@ _ONE_CPU = "whether threads are kept on one CPU while they are busy; false: the 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(_Section):
+    """What all servers have: where they listen, and who is let in."""
+
+    host: str = "127.0.0.1"
+    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
+    tls: TlsConfig | None = Field(None, description="the certificate, where the server itself encrypts")
+    behind_proxy: bool = Field(False, description="whether clients come through a proxy, which encrypts")
+    trusted_proxies: list[str] = Field(
+        list(LOOPBACK_PROXIES),
+        description="addresses or networks (CIDR) of proxies, whose Forwarded and X-Forwarded-* headers are"
+        " believed",
+    )
+    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
+
+    @property
+    def stands_open(self) -> str | None:
+        """What is wrong when other machines can reach it, and it does not look who they are."""
+        return open_door(self.host, self.authentication, self.tls is not None or self.behind_proxy)
 
 
 class Range(_Section):
@@ -123,14 +148,12 @@ class NodeFetchConfig(_Section):
     )
 
 
-class NodeConfig(_Section):
+class NodeConfig(ServerConfig):
     """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
 
     name: Name = "local"
-    host: str = "127.0.0.1"
     port: Port = Field(0, description="0 picks a free port")
     state_dir: Path | None = Field(None, description="sessions and database; default: below the service's")
-    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     platforms: list[str] = ["process", "container"]
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
         "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
@@ -158,7 +181,6 @@ class NodeConfig(_Section):
     data: list[str] = Field(
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
-    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     fetch: NodeFetchConfig | None = Field(
         None, description="private hosts and limits of HTTP transfers; default: in serve, the service's"
     )
@@ -169,7 +191,7 @@ class NodeConfig(_Section):
     @property
     def shows_all_files(self) -> str | None:
         """What is wrong when other machines can reach it and nobody said which files are for them."""
-        if "data" in self.model_fields_set or _is_loopback(self.host):
+        if "data" in self.model_fields_set or is_loopback(self.host):
             return None
         return (
             f"{self.host or 'every address'} can be reached from other machines, and by default a node stages"
@@ -177,13 +199,6 @@ class NodeConfig(_Section):
             " written (data: [file:///srv/shared/, 'https://', 'data:'], or --data for each), or listen on"
             " 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class CredentialsConfig(_Section):
@@ -301,19 +316,12 @@ class RequestDefaults(_Section):
     duration: str | None = Field(None, description="how long it may run, ISO 8601: PT2H")
 
 
-class AggregatorConfig(_Section):
+class AggregatorConfig(ServerConfig):
     """An ExecutionBroker that asks others (``wes-bridge aggregate``, or part of ``serve``)."""
 
     name: Name = "aggregator"
-    host: str = "127.0.0.1"
     port: Port = Field(0, description="0 picks a free port")
     state_dir: Path | None = Field(None, description="its database; default: below the service's")
-    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
-    trusted_proxies: list[str] = Field(
-        ["127.0.0.0/8", "::1"],
-        description="addresses or networks (CIDR) whose Forwarded and X-Forwarded-* headers are believed",
-    )
-    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     brokers: list[BrokerConfig] = Field(
         default_factory=list, description="who is asked; in serve, when empty: all nodes and brokers of it"
     )
@@ -449,12 +457,10 @@ class RetentionConfig(_Section):
 Sharing = Literal["none", "chosen", "groups"]
 
 
-class ServiceConfig(_Section):
+class ServiceConfig(ServerConfig):
     """``wes-bridge serve``."""
 
-    host: str = "127.0.0.1"
     port: Port = 8080
-    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     state_dir: Path = Path("wes-bridge-state")
     database: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in state_dir")
     workspace: Path | None = Field(None, description="run folders; default: state_dir/workspace")
@@ -464,7 +470,6 @@ class ServiceConfig(_Section):
     organization: str = "wes-bridge"
     organization_url: str = "https://example.org"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
     sharing: Sharing = Field(
         "chosen",

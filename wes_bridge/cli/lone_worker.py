@@ -7,7 +7,7 @@ import os
 from pydantic import AnyHttpUrl
 from sqlalchemy.exc import SQLAlchemyError
 
-from wes_bridge.cli.ports import base_url
+from wes_bridge.cli.ports import server_url
 from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
 from wes_bridge.start import importing
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open
@@ -29,7 +29,7 @@ def work(config: ServiceConfig) -> None:
     brokers = [_broker(node) for node in config.nodes if _is_said(node)] + config.brokers
     aggregator = config.aggregator
     if aggregator is not None and aggregator.port:
-        url = aggregator.public_url or AnyHttpUrl(base_url(aggregator.host, aggregator.port))
+        url = aggregator.public_url or AnyHttpUrl(server_url(aggregator, aggregator.port))
         itself = BrokerConfig(name=aggregator.name, url=url)
         brokers = [*brokers, itself] if aggregator.brokers else [itself]
     if not brokers and not config.listings:
@@ -49,7 +49,7 @@ def _is_said(node: NodeConfig) -> bool:
 
 def _broker(node: NodeConfig) -> BrokerConfig:
     """A node that ``serve`` starts, by the address the file gives it."""
-    url = node.public_url or AnyHttpUrl(base_url(node.host, node.port))
+    url = node.public_url or AnyHttpUrl(server_url(node, node.port))
     return BrokerConfig(name=node.name, url=url, holds=["file:///"], labels={"embedded": "yes"})
 
 

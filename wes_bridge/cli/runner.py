@@ -219,9 +219,9 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
             _say(f"{name}: {text}")
     url = call.options.get("--wes") or os.environ.get("WES_BRIDGE_URL")
     if url:
-        from wes_bridge.cli.flow import credentials  # noqa: PLC0415
+        from wes_bridge.cli.access import credentials  # noqa: PLC0415
 
-        return _run(call, job, inputs, url, credentials())
+        return _run(call, job, inputs, url, credentials(url))
     from pathlib import Path  # noqa: PLC0415
 
     from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService  # noqa: PLC0415

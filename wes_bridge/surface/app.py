@@ -53,11 +53,13 @@ class BrokerApp:
 
     Attributes:
         kind: as given.
+        paths: templates of the operations' paths.
         release_waiters: call it on the loop when told to stop, so that held answers are given at once.
     """
 
     def __init__(self, kind: str, served: Served, api: object, document: dict[str, Any]) -> None:
         self.kind = kind
+        self.paths = list(document["paths"])
         self.release_waiters = served.release_waiters
         self._failed = f"the {kind} failed; its log says more"
         self._routes = _routes(document, api)

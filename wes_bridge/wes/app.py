@@ -80,6 +80,11 @@ def create_app(
     return asgi
 
 
+def routes() -> list[str]:
+    """Templates of the API's paths."""
+    return [BASE_PATH + path for path in load_document()["paths"]]
+
+
 async def _end_streams(service: Service, closing: asyncio.Event | None) -> None:
     if closing is not None:
         await closing.wait()
