@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from wes_bridge.model.access import AuthenticationConfig
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.preferences import Preferences
 
@@ -128,6 +129,7 @@ class NodeConfig(_Section):
     data: list[str] = Field(
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
+    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
     one_cpu: bool = Field(True, description=_ONE_CPU)
@@ -279,6 +281,7 @@ class AggregatorConfig(_Section):
         ["127.0.0.0/8", "::1"],
         description="addresses or networks (CIDR) whose Forwarded and X-Forwarded-* headers are believed",
     )
+    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     brokers: list[BrokerConfig] = Field(
         default_factory=list, description="who is asked; in serve, when empty: all nodes and brokers of it"
     )
@@ -400,6 +403,7 @@ class ServiceConfig(_Section):
     organization: str = "wes-bridge"
     organization_url: str = "https://example.org"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
     sharing: Sharing = Field(
         "chosen",

@@ -5,13 +5,9 @@ It must not know how credentials are checked, nor what a run or a session is.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-Role = Literal["user", "admin", "service"]
-"""``user`` submits and sees their own; ``admin`` also drains nodes and sees everybody's; ``service`` is a WES
-service or an aggregator that acts for users and names them."""
+from wes_bridge.model.access import Role
 
 LOCAL_NAME = "local"
 """The owner of everything where one person uses the service on their own machine."""
@@ -24,7 +20,7 @@ class Principal(BaseModel):
         name: what owns runs and sessions; unique and lasting. ``ISSUER#SUBJECT`` for OIDC, else a plain name.
         display: what people call them.
         groups: as the issuer or the configuration says.
-        roles: see :data:`Role`.
+        roles: see :data:`wes_bridge.model.access.Role`.
         token: the bearer token they came with, where it can be exchanged for others; never written or shown.
         on_behalf_of: with the role ``service``: the name of the user for whom the call is made.
     """
@@ -46,3 +42,6 @@ class Principal(BaseModel):
 
 LOCAL = Principal(name=LOCAL_NAME, display="you", roles=frozenset({"user", "admin"}))
 """The person whose machine it is."""
+
+NOBODY = Principal(name="nobody", roles=frozenset())
+"""A stranger, where something is for everybody."""

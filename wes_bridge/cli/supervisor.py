@@ -22,19 +22,23 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from pydantic import AnyHttpUrl
 
-from wes_bridge.auth.private import VARIABLE, bearer, guard, private_token
+from wes_bridge.auth.door import Place, guarded
+from wes_bridge.auth.private import VARIABLE, bearer, private_token
+from wes_bridge.auth.tokens import SERVICE_KEY, TOKEN, kept_secret
 from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.early import WORKER, Early
 from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
+from wes_bridge.model.access import ServiceKeyConfig
 from wes_bridge.open_files import allow_many
 from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
+_Part = TypeVar("_Part", AggregatorConfig, NodeConfig)
 API = "/ga4gh/wes/v1"
 WARM_UP = 20.0
 """Seconds the first request may take."""
@@ -202,7 +206,11 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
         node.model_copy(update={"state_dir": (node.state_dir or state / "nodes" / node.name).absolute()})
         for node in keep_ports(config.nodes, state)
     ]
-    secret = CredentialsConfig(env=VARIABLE) if private_token() else None
+    secret = CredentialsConfig(env=VARIABLE)
+    if not private_token():
+        kept_secret(state / SERVICE_KEY)
+        secret = CredentialsConfig(file=state / SERVICE_KEY)
+        nodes = [_for_us(node, state) for node in nodes]
     brokers = [
         BrokerConfig(
             name=node.name,
@@ -217,6 +225,8 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
     aggregator = config.aggregator
     if aggregator is not None:
         aggregator = _complete_aggregator(aggregator, brokers, state, {node.port for node in nodes})
+        if not private_token():
+            aggregator = _for_us(aggregator, state)
         url = AnyHttpUrl(base_url(aggregator.host, aggregator.port))
         itself = BrokerConfig(name=aggregator.name, url=url, credentials=secret)
         brokers = [*brokers, itself] if config.aggregator and config.aggregator.brokers else [itself]
@@ -229,6 +239,13 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
             "aggregator": aggregator,
         }
     )
+
+
+def _for_us(config: _Part, state: Path) -> _Part:
+    """A part of the service that lets the service in."""
+    key = ServiceKeyConfig(name="service", file=state / SERVICE_KEY)
+    access = config.authentication.model_copy(update={"services": [*config.authentication.services, key]})
+    return config.model_copy(update={"authentication": access})
 
 
 def _complete_aggregator(
@@ -294,7 +311,7 @@ async def _ready(
             await task
 
     stack.push_async_callback(stop)
-    await _warm(config.host, config.port)
+    await _warm(config)
 
 
 def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.Event) -> Any:
@@ -323,8 +340,14 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     stack.callback(database.close)
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)
+    public = str(config.public_url) if config.public_url else None
+    place = Place(config.state_dir, config.host, public)
+    try:
+        app = guarded(create_app(config, database, waker.wake, closing), config.authentication, place)
+    except OSError as error:
+        raise ServeError(f"the service cannot see who calls: {error}") from error
     server_config = uvicorn.Config(
-        guard(create_app(config, database, waker.wake, closing), private_token()),
+        app,
         log_config=None,
         access_log=config.log_level == "debug",
         http=OneWriteProtocol,
@@ -340,16 +363,15 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     return server
 
 
-async def _warm(host: str, port: int) -> None:
+async def _warm(config: ServiceConfig) -> None:
     """Wait for the API's first answer: after this no caller pays for what is made on first use."""
-    address = base_url(host, port).removeprefix("http://").rpartition(":")[0].strip("[]")
+    port, token = config.port, private_token() or kept_secret(config.state_dir / TOKEN)
+    address = base_url(config.host, port).removeprefix("http://").rpartition(":")[0].strip("[]")
     deadline = time.monotonic() + WARM_UP
     while True:
         try:
             reader, writer = await asyncio.open_connection(address, port)
-            request = f"GET {API}/service-info HTTP/1.0\r\nHost: {address}\r\n"
-            if token := private_token():
-                request += f"Authorization: {bearer(token)}\r\n"
+            request = f"GET {API}/service-info HTTP/1.0\r\nAuthorization: {bearer(token)}\r\n"
             writer.write(f"{request}\r\n".encode())
             status = await reader.readline()
             await reader.read()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from ipaddress import ip_address
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -23,8 +22,6 @@ from wes_bridge.node.node import Node
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
 from wes_bridge.surface import http
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via", "origin")
-"""Headers of what did not come straight from a program on this machine: through a proxy, or a web page."""
 _LIMIT = 64 * 1024
 _AT_ONCE = 200
 """Bookings told without a pause."""
@@ -103,7 +100,7 @@ class Admin:
 
     async def drain(self, request: Request) -> Response:
         """``POST /admin/drain``: take nothing new."""
-        _check_local(request)
+        _check_admin(request)
         empty = (
             request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
         )
@@ -114,7 +111,7 @@ class Admin:
 
     async def reopen(self, request: Request) -> Response:
         """``POST /admin/open``: take new sessions again."""
-        _check_local(request)
+        _check_admin(request)
         await self._node.reopen()
         return http.answer(request, json.dumps(status(self._node)).encode())
 
@@ -157,25 +154,13 @@ def booking_of(node: Node, live: LiveSession) -> Booking:
     )
 
 
-def _check_local(request: Request) -> None:
-    """Refuse who is not a program on this machine: there are no tokens yet.
+def _check_admin(request: Request) -> None:
+    """Refuse who is no administrator.
 
     Raises:
         BadRequestError: 403.
     """
-    if not _is_local(request):
-        raise BadRequestError("only programs on the node's own machine may do this; run it there", 403)
-
-
-def _is_local(request: Request) -> bool:
-    peer = request.client.host if request.client else ""
-    return _is_loopback(peer) and not any(name in request.headers for name in _FORWARDED)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    caller = principal_of(request)
+    if not caller.is_admin:
+        text = f"only administrators of this node may do this; {caller.display or caller.name} is none"
+        raise BadRequestError(text, 403)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from wes_bridge.auth.private import guard, private_token
+from wes_bridge.auth.door import Place, guarded
 from wes_bridge.config import AggregatorConfig, NodeConfig
 from wes_bridge.open_files import allow_many
 from wes_bridge.store.outage import tell_once
@@ -49,8 +50,14 @@ class Start(Generic[_Config]):
 
     def answer(self, app: BrokerApp, on_ready: Callable[[str], None] = lambda _url: None) -> int:
         """Serve until told to stop; see :func:`wes_bridge.surface.process.serve`."""
+        public = str(self.config.public_url) if self.config.public_url else None
+        try:
+            door = guarded(app, self.config.authentication, Place(self.state, self.config.host, public))
+        except OSError as error:
+            print(f"error: the {app.kind} cannot see who calls: {error}", file=sys.stderr)  # noqa: T201
+            return 1
         return serve(
-            guard(app, private_token()),
+            door,
             (self.config.host, self.config.port),
             f"{app.kind} {self.config.name}",
             app.release_waiters,

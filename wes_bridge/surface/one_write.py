@@ -11,6 +11,9 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from wes_bridge.auth.guard import CONNECTION
+from wes_bridge.auth.peers import Connection
+
 _MUCH = 1 << 16
 """Bytes that are written without waiting for more."""
 
@@ -22,6 +25,14 @@ class OneWriteProtocol(HttpToolsProtocol):
         """A client has connected."""
         gathering = _Gathering(cast("asyncio.Transport", transport), self.loop)
         super().connection_made(cast("asyncio.Transport", gathering))
+        self._connection: Connection | None = None
+        if self.server is not None and self.client is not None and self.server[1] is not None:
+            self._connection = Connection((self.server[0], self.server[1]), self.client)
+
+    def on_message_begin(self) -> None:
+        """A request begins: it is told which connection it comes over."""
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[CONNECTION] = self._connection
 
 
 class _Gathering:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.auth.identity import principal_of
-from wes_bridge.auth.private import bearer, private_token
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.attachments import remove_stale
 from wes_bridge.data.workspace import Workspace
+from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.model.finite import finite_json
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
@@ -77,9 +78,8 @@ class Service:
     def http(self) -> httpx.AsyncClient:
         """The client for what nodes hold; made on first use."""
         if self._http is None:
-            self._http = httpx.AsyncClient(
-                timeout=httpx.Timeout(30.0, connect=5.0), follow_redirects=False, auth=_own_nodes(self.config)
-            )
+            limits, auth = httpx.Timeout(30.0, connect=5.0), _credentials(self.config)
+            self._http = httpx.AsyncClient(timeout=limits, follow_redirects=False, auth=auth)
         return self._http
 
     async def start(self) -> None:
@@ -174,14 +174,21 @@ def _check_change(viewer: Viewer, run_id: str, owner: str) -> None:
         raise ForbiddenError(f"run {run_id} is shared with you to look at; only its owner may change it")
 
 
-def _own_nodes(config: ServiceConfig) -> Callable[[httpx.Request], httpx.Request]:
-    """Adds a private service's token to requests to its own nodes, and to no others."""
-    token, own = private_token(), {node.name for node in config.nodes}
-    places = tuple(str(broker.url).rstrip("/") + "/" for broker in config.brokers if broker.name in own)
+def _credentials(config: ServiceConfig) -> Callable[[httpx.Request], httpx.Request]:
+    """Adds a broker's credentials to requests to it, and to no others."""
+    known = [
+        (str(broker.url).rstrip("/") + "/", Credentials(broker.credentials))
+        for broker in config.brokers
+        if broker.credentials is not None
+    ]
 
     def authorize(request: httpx.Request) -> httpx.Request:
-        if token and str(request.url).startswith(places):
-            request.headers["Authorization"] = bearer(token)
+        url = str(request.url)
+        for place, credentials in known:
+            if url.startswith(place):
+                with suppress(CredentialsError):  # the broker says that they are missing
+                    request.headers["Authorization"] = credentials.header()
+                break
         return request
 
     return authorize

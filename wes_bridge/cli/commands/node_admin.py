@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from wes_bridge.auth.private import bearer
+from wes_bridge.auth.tokens import TOKEN
 
 _TIMEOUT = 30.0
 
@@ -14,7 +18,7 @@ def _which(command: Any) -> Any:
     """The ways to say which node."""
     for option in (
         click.option(
-            "--state", type=click.Path(path_type=Path), help="With --name: the node's state folder."
+            "--state", type=click.Path(path_type=Path), help="The node's state folder, with its token."
         ),
         click.option("--name", help="Of a node whose state folder is here; instead of URL."),
         click.argument("url", required=False),
@@ -29,14 +33,15 @@ def _which(command: Any) -> Any:
 def drain(url: str | None, name: str | None, state: Path | None, cancel_booked: bool) -> None:
     """Let a node take nothing new; what was accepted goes on. It stays so, also when restarted.
 
-    Run it on the node's own machine.
+    Whoever does this must be an administrator of the node: the user who started it, or somebody who can read
+    its state folder, or somebody whose token is in WES_BRIDGE_TOKEN.
 
     \b
     Examples:
       wes-bridge node drain http://127.0.0.1:8081
       wes-bridge node drain --name jbo --cancel-booked
     """
-    answer = _call("POST", _url(url, name, state), "/admin/drain", {"cancelBooked": cancel_booked})
+    answer = _call(*_which_node(url, name, state), "POST", "/admin/drain", {"cancelBooked": cancel_booked})
     cancelled = f", {answer.get('cancelled', 0)} cancelled" if cancel_booked else ""
     left = answer["sessions"]["accepted"]
     click.echo(f"{answer['name']} is draining: {left} sessions to go{cancelled}")
@@ -45,8 +50,8 @@ def drain(url: str | None, name: str | None, state: Path | None, cancel_booked: 
 @click.command("open")
 @_which
 def open_node(url: str | None, name: str | None, state: Path | None) -> None:
-    """Let a drained node take new sessions again. Run it on the node's own machine."""
-    answer = _call("POST", _url(url, name, state), "/admin/open")
+    """Let a drained node take new sessions again; see "drain"."""
+    answer = _call(*_which_node(url, name, state), "POST", "/admin/open")
     click.echo(f"{answer['name']} is open")
 
 
@@ -54,7 +59,7 @@ def open_node(url: str | None, name: str | None, state: Path | None) -> None:
 @_which
 def status(url: str | None, name: str | None, state: Path | None) -> None:
     """Print whether a node takes new sessions, and what of its quota is in use."""
-    answer = _call("GET", _url(url, name, state), "/status")
+    answer = _call(*_which_node(url, name, state), "GET", "/status")
     since = f" since {answer['since']}" if "since" in answer else ""
     sessions = answer["sessions"]
     click.echo(f"{answer['name']} is {answer['state']}{since}")
@@ -65,30 +70,39 @@ def status(url: str | None, name: str | None, state: Path | None) -> None:
         click.echo(f"{part}: {answer['used'][part] / scale:g} of {most / scale:g}{unit} in use")
 
 
-def _url(url: str | None, name: str | None, state: Path | None) -> str:
-    """The node's URL: as given, or from the note it left in its state folder."""
+def _which_node(url: str | None, name: str | None, state: Path | None) -> tuple[str, str | None]:
+    """The node's URL, as given or from the note it left in its state folder, and the token for it."""
     if (url is None) == (name is None):
         raise click.UsageError("say which node: its URL, or --name NAME")
     if url is not None:
         if not url.startswith(("http://", "https://")):
             raise click.UsageError(f"not the URL of a node: {url}; one begins with http://")
-        return url.rstrip("/")
+        return url.rstrip("/"), os.environ.get("WES_BRIDGE_TOKEN") or _token(state)
     folders = [Path(f"wes-bridge-node-{name}"), Path("wes-bridge-state/nodes") / str(name)]
     for folder in [state] if state else folders:
         try:
-            return (folder / "url").read_text().strip()
+            return (folder / "url").read_text().strip(), _token(folder)
         except OSError:
             continue
     looked = ", ".join(str(folder.absolute()) for folder in ([state] if state else folders))
     raise click.UsageError(f"no node has run in {looked}; give --state, or the node's URL")
 
 
-def _call(method: str, node: str, path: str, body: object = None) -> Any:
+def _token(folder: Path | None) -> str | None:
+    """What opens a node to whoever may read its state folder, root for example."""
+    try:
+        return (folder / TOKEN).read_text().strip() if folder else None
+    except OSError:
+        return None
+
+
+def _call(node: str, token: str | None, method: str, path: str, body: object = None) -> Any:
     import requests  # noqa: PLC0415
 
     url = node + path
+    headers = {"Authorization": bearer(token)} if token else None
     try:
-        answer = requests.request(method, url, json=body, timeout=_TIMEOUT)
+        answer = requests.request(method, url, json=body, timeout=_TIMEOUT, headers=headers)
     except requests.RequestException as error:
         reason = "does not answer" if isinstance(error, requests.ConnectionError) else str(error)
         raise click.ClickException(f"{url}: {reason}; is the node running?") from None

@@ -1,0 +1,46 @@
+"""Secrets in files of a state folder: made once, and readable by the folder's owner only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+TOKEN = "token"  # noqa: S105
+"""Name of the file in a server's state folder whose content lets anybody in, as the owner of the service."""
+SERVICE_KEY = "service-key"
+"""Name of the file in a service's state folder that its own nodes know it by."""
+
+
+def kept_secret(path: Path) -> str:
+    """The secret in a file; it is made where there is none.
+
+    Raises:
+        OSError: it can neither be read nor made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    if not path.exists():
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write(secrets.token_urlsafe(32) + "\n")
+        try:  # of two that start at once, one makes it
+            os.link(new, path)
+        except FileExistsError:
+            pass
+        finally:
+            new.unlink()
+    path.chmod(0o600)
+    return read_secret(path)
+
+
+def read_secret(path: Path) -> str:
+    """The secret in a file.
+
+    Raises:
+        OSError: it cannot be read, or holds none.
+    """
+    secret = path.read_text(encoding="utf-8").strip()
+    if not secret or not secret.isprintable():
+        raise OSError(f"{path} holds no secret of one printable line")
+    return secret
