@@ -27,6 +27,7 @@ from pydantic import (
 
 from wes_bridge.model.access import AuthenticationConfig
 from wes_bridge.model.containers import Containers
+from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
 from wes_bridge.model.preferences import Preferences
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -207,6 +208,9 @@ class BrokerConfig(BrokerTraits):
     """An ExecutionBroker the service asks for offers; what is here a listing cannot say."""
 
     credentials: CredentialsConfig | None = None
+    delegation: DelegatedTo | None = Field(
+        None, description="the token of the user that it wants to see (docs/delegation.md)"
+    )
     shared: dict[Path, PurePosixPath] = Field(
         default_factory=dict,
         description="reference: folders here that its container engine sees too, and their names there",
@@ -405,6 +409,7 @@ class ServiceConfig(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
+    delegation: DelegationConfig = DelegationConfig()
     sharing: Sharing = Field(
         "chosen",
         description="whether groups may look at runs: none; chosen: those that a run names in share_with;"
@@ -435,6 +440,11 @@ class ServiceConfig(_Section):
                     " folders; steps there could not give their outputs back"
                 )
         return self
+
+    @property
+    def delegates(self) -> bool:
+        """Whether runs act with tokens of their owners."""
+        return any(broker.delegation is not None for broker in self.brokers)
 
     @property
     def database_url(self) -> str:
