@@ -43,6 +43,14 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+SHOWN_SYSTEM = "system"
+"""The word in ``sandbox_shows`` for the system's programs and libraries."""
+
+
+def _shown(path: Path) -> Path:
+    return path if str(path) == SHOWN_SYSTEM else _absolute(path)
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 _SOCKET_FOLDER = 70
 """Bytes of a folder's path that leave room for the names of sockets in it."""
@@ -97,6 +105,25 @@ class BookingConfig(_Section):
         return self
 
 
+class NodeFetchConfig(_Section):
+    """Where a node's inputs may come from and its outputs may be sent over HTTP, and how slow that may be."""
+
+    private_hosts: list[str] = Field(
+        default_factory=list,
+        description="host names, addresses or networks (CIDR) that may be contacted though they are private,"
+        " with :port too; 'any' lifts the guard; hosts that data names are allowed already",
+    )
+    timeout: Seconds = Field(30.0, description="seconds without progress until a transfer is given up")
+    deadline: Seconds = Field(86400.0, description="seconds one transfer may take in all")
+    least_rate: float = Field(
+        1024.0, ge=0, description="bytes a second, averaged over timeout, that a transfer must keep"
+    )
+    max_bytes: int | None = Field(None, gt=0, description="of one input; default: no limit")
+    ca_file: AbsolutePath | None = Field(
+        None, description="certificates (PEM) of authorities that are believed beside the public ones"
+    )
+
+
 class NodeConfig(_Section):
     """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
 
@@ -109,8 +136,10 @@ class NodeConfig(_Section):
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
         "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
     )
-    sandbox_shows: list[AbsolutePath] = Field(
-        [Path("/")], description="what a sandboxed process can see, read-only, besides its own files"
+    sandbox_shows: list[Annotated[Path, AfterValidator(_shown)]] = Field(
+        [Path(SHOWN_SYSTEM)],
+        description="what a sandboxed process can see, read-only, besides its own files and the programs on"
+        " the node's PATH: paths, and the word system for the system's programs and libraries",
     )
     container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")
     pull_images: bool = Field(True, description="false: only images already here are offered")
@@ -131,6 +160,9 @@ class NodeConfig(_Section):
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
+    fetch: NodeFetchConfig | None = Field(
+        None, description="private hosts and limits of HTTP transfers; default: in serve, the service's"
+    )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
     one_cpu: bool = Field(True, description=_ONE_CPU)
@@ -309,13 +341,35 @@ class FetchConfig(_Section):
     files: list[Path] = Field(
         default_factory=list, description="folders of this machine that file:// URLs may point into"
     )
+    only_named: bool = Field(
+        False,
+        description="of files, only what the job or a document names, not what expressions make up: for a"
+        " private service",
+    )
     private_hosts: list[str] = Field(
         default_factory=list,
-        description="host names or networks (CIDR) that may be fetched from though they are private;"
-        " 'any' lifts the guard",
+        description="host names or networks (CIDR) that may be fetched from though they are private,"
+        " with :port too; 'any' lifts the guard",
     )
-    timeout: Seconds = 30.0
+    timeout: Seconds = Field(30.0, description="seconds without progress until a fetch is given up")
+    deadline: Seconds = Field(600.0, description="seconds one fetch may take in all, redirects included")
+    least_rate: float = Field(
+        1024.0, ge=0, description="bytes a second, averaged over timeout, that a fetch must keep"
+    )
     max_bytes: int = Field(256 * 1024**2, gt=0, description="of one fetched CWL document or input")
+    ca_file: AbsolutePath | None = Field(
+        None, description="certificates (PEM) of authorities that are believed beside the public ones"
+    )
+
+    @property
+    def for_nodes(self) -> NodeFetchConfig:
+        """What embedded nodes do that have no such section of their own."""
+        return NodeFetchConfig(
+            private_hosts=self.private_hosts,
+            timeout=self.timeout,
+            least_rate=self.least_rate,
+            ca_file=self.ca_file,
+        )
 
 
 class EventsConfig(_Section):
@@ -351,6 +405,13 @@ class EngineConfig(_Section):
     patience: float = Field(60.0, ge=0, description="seconds a step waits for nodes that do not answer")
     expression_timeout: Seconds = Field(
         20.0, description="seconds of processor time one JavaScript expression may take"
+    )
+    load_timeout: Seconds = Field(60.0, description="seconds of processor time that loading a run may take")
+    load_wall: Seconds = Field(
+        600.0, description="seconds that loading a run may take, what it fetches included"
+    )
+    load_memory_gib: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="GiB of memory that loading a run may take"
     )
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")

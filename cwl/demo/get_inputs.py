@@ -15,7 +15,7 @@ from pathlib import Path
 
 PACKAGE = "astroquery"
 PACKAGED = "magpis/tests/data/image.fits"
-SHA256 = "0db725192586c67eb03cbaf2dfb48fd3e9caed3fe9c9cb32a007f54aaa8087ed"
+SHA256 = "0db725192586c67eb03cbaf2dfb48fd3e9caed3fe9c9cb32a007f54aaa8087ed"  # pragma: allowlist secret
 NAME = "magpis_G10.5+0.0_20cm.fits"
 TITLE = "MAGPIS 20 cm, G10.5+0.0"
 

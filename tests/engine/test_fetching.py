@@ -85,7 +85,7 @@ def test_site_folders_are_readable(tmp_path: Path) -> None:
 )
 def test_private_hosts_are_refused(url: str) -> None:
     with pytest.raises(ValidationException, match="private"):
-        policy().check(url)
+        fetch_http(url, policy())
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/x", "gopher://x", "javascript:1", "http:///nohost"])

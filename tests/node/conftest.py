@@ -217,6 +217,7 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     def start(*arguments: str, **config: Any) -> NodeProcess:
         state = tmp_path_factory.mktemp("node")
         settings = {"name": "test", "platforms": ["process"], "cores": 8, "memory_gib": 8, **config}
+        settings.setdefault("fetch", {"private_hosts": ["127.0.0.0/8"]})
         node = NodeProcess(state, settings, arguments or ("--end-sessions-on-exit",))
         nodes.append(node)
         return node.start()

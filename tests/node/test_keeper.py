@@ -158,7 +158,9 @@ def test_nothing_is_started_twice(keeping: Keeping, tmp_path: Path) -> None:
 
 def test_who_has_gone_gets_nothing_started(keeping: Keeping, tmp_path: Path) -> None:
     """Neither by half a question, nor by a whole one; and questions that are none disturb nobody."""
-    ask = {"start": str(tmp_path / "command"), "argv": ["touch", str(tmp_path / "made")], "env": {}}
+    secret = (tmp_path / "keeper.key").read_text()
+    ask: dict[str, object] = {"secret": secret, "start": str(tmp_path / "command"), "env": {}}
+    ask["argv"] = ["touch", str(tmp_path / "made")]
     whole = json.dumps(ask | {"program": "/bin/touch", "cwd": "/", "cpus": None}).encode() + b"\n"
     blocker = start(keeping, tmp_path / "a", "/bin/sleep", "60")
     os.kill(keeper := int(keeping.pid or 0), signal.SIGSTOP)  # so that who asks is gone before it is read

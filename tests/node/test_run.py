@@ -460,13 +460,14 @@ def test_what_a_command_says_is_not_the_sandboxes_failure(node: NodeProcess, sai
     ("sandbox", "code"), [("own", 127), pytest.param("bwrap", 1, marks=pytest.mark.bwrap)]
 )
 def test_a_script_without_its_interpreter_is_its_own_failure(
-    start_node: Starter, sandbox: str, code: int, tmp_path: Path
+    start_node: Starter, sandbox: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = start_node(platforms=["process"], sandbox=sandbox)
     tool = tmp_path / "bin" / "survey-tool"
     tool.parent.mkdir()
     tool.write_text("#!/no/such/interpreter\n")
     tool.chmod(0o755)
-    session = node.run(Request(process("survey-tool", environment={"PATH": f"{tool.parent}:/bin"})))
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    node = start_node(platforms=["process"], sandbox=sandbox)
+    session = node.run(Request(process("survey-tool")))
     assert session["executable"]["exitCode"] == code
     assert "survey-tool: No such file" in node.stream(session, "stderr")

@@ -163,7 +163,7 @@ def test_a_whole_file(server, file_url_path):
     assert answer.headers["content-length"] == str(len(CONTENT))
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["content-security-policy"] == "sandbox"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert answer.headers["etag"].startswith('"')
     assert answer.headers["last-modified"].endswith("GMT")
 

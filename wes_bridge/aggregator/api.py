@@ -162,8 +162,8 @@ class Api:
         headers = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
         if "content-encoding" in answer.headers:
             headers.pop("content-length", None)
-        headers["X-Content-Type-Options"] = "nosniff"
         kind = answer.content_type if answer.content_type in _PLAIN else _BYTES
+        headers["Content-Disposition"] = "attachment" if kind == _BYTES else "inline"
         return StreamingResponse(_chunks(answer), answer.status, headers, kind)
 
 

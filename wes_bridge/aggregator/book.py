@@ -19,6 +19,7 @@ from uuid import UUID, uuid4, uuid5
 from wes_bridge.aggregator.asking import Answers, Offer
 from wes_bridge.aggregator.messages import Json
 from wes_bridge.model.units import format_instant, utcnow
+from wes_bridge.private_files import private_folder
 from wes_bridge.store import aggregator as store
 from wes_bridge.store.database import Database
 from wes_bridge.store.writer import Writer
@@ -84,7 +85,7 @@ class Book:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self._database = Database(f"sqlite:///{folder.absolute() / 'aggregator.db'}", store.AGGREGATOR)
         self._writer = Writer(self._database, "aggregator-writer")
         self._records: OrderedDict[str, Record] = OrderedDict()

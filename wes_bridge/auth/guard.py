@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from wes_bridge.auth.acting import HEADER as ON_BEHALF_OF
 from wes_bridge.auth.authenticator import Authenticator, Call, RefusedError, UnavailableError
 from wes_bridge.auth.identity import identify
 from wes_bridge.auth.origins import Names
@@ -23,8 +24,6 @@ from wes_bridge.lasting import LastingOfEach, place_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ON_BEHALF_OF = "On-Behalf-Of"
-"""Header by which a service names the user for whom it asks; percent-encoded."""
 CONNECTION = "wes_bridge.connection"
 """Where our HTTP protocol leaves the connection in the scope of ASGI."""
 _HEALTH = "/health"

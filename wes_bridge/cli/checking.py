@@ -56,7 +56,8 @@ def _check_as_runs_do(url: str, params: dict[str, Any] | None, skip_schemas: boo
 
     prepare()
     base = file_url(Path.cwd()) + "/"
-    policy = Policy(FetchConfig(files=[Path("/")], private_hosts=["any"]), [])  # it is the user who reads
+    fetch = FetchConfig(files=[Path("/")], only_named=True, private_hosts=["any"])  # it is the user who reads
+    policy = Policy(fetch, [])
     heard, checked = Overheard(Path.cwd()), Checked()
     heard.activate()
     try:

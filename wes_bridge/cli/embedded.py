@@ -18,12 +18,18 @@ from types import TracebackType
 from typing import IO
 
 from wes_bridge.auth.private import VARIABLE
+from wes_bridge.private_files import private_file, private_folder
 
 READY = "wes-bridge is ready at "
 STOP_TIMEOUT = 15.0
 """Seconds the service has to end before it is killed."""
-_SETTINGS = {"WES_BRIDGE_FETCH__FILES": "/", "WES_BRIDGE_FETCH__PRIVATE_HOSTS": "any"}
-"""It serves only the user who started it, who can read these files anyway."""
+_SETTINGS = {
+    "WES_BRIDGE_FETCH__FILES": "/",
+    "WES_BRIDGE_FETCH__ONLY_NAMED": "true",
+    "WES_BRIDGE_FETCH__PRIVATE_HOSTS": "any",
+}
+"""It serves only the user who started it, who can read these files anyway; what the job or the document does
+not name is kept from the workflow all the same, which may be a stranger's."""
 _LOG_LINES = 15
 
 
@@ -68,7 +74,8 @@ class EmbeddedService:
         """Begin to start it."""
         if self._state is None:
             self._state = Path(tempfile.mkdtemp(prefix="wes-bridge-"))
-        self._state.mkdir(parents=True, exist_ok=True)
+        private_folder(self._state)
+        private_file(self._state / "serve.log")
         self._log = (self._state / "serve.log").open("w+", encoding="utf-8", errors="replace")
         arguments = [
             sys.executable,

@@ -46,7 +46,11 @@ def _private(settings: ServiceConfig, folder: Path) -> ServiceConfig:
     """The same with a state of its own, so that a service that runs is not disturbed; the user's files may be
     read, since it is the user who asks."""
     apart = {"port": 0, "host": "127.0.0.1", "public_url": None, "state_dir": None}
-    limits = settings.fetch.model_dump() | {"files": [Path("/")], "private_hosts": ["any"]}
+    limits = settings.fetch.model_dump() | {
+        "files": [Path("/")],
+        "only_named": True,
+        "private_hosts": ["any"],
+    }
     return settings.model_copy(
         update={
             "state_dir": folder,

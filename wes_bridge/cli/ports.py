@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from wes_bridge.config import AggregatorConfig, NodeConfig
+from wes_bridge.private_files import private_file
 
 Listener = TypeVar("Listener", NodeConfig, AggregatorConfig)
 
@@ -38,6 +39,7 @@ def keep_ports(
         port = node.port or free_port(node.host, known.get(node.name, 0), taken)
         taken.add(port)
         result.append(node.model_copy(update={"port": port}))
+    private_file(path)
     path.write_text(json.dumps({node.name: node.port for node in result}))
     return result
 

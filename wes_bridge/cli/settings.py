@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from wes_bridge.bundle.document import Document, read_document
 from wes_bridge.bundle.errors import BundleError
+from wes_bridge.config import SHOWN_SYSTEM
 
 PREFIX = "WES_BRIDGE_"
 CLIENT_VARIABLES = ("URL", "TOKEN", "AUTH", "CONFIG", "PRIVATE_TOKEN")
@@ -158,7 +159,8 @@ def _merge(settings: Settings, document: Document, data: Any, key: Key, kind: An
     for name, value in list(items):
         inner = (*key, name if isinstance(name, int) else str(name))
         inner_kind = _kind_of(kind, name)
-        if _is_path(inner_kind) and isinstance(value, str):
+        is_word = key[-1:] == ("sandbox_shows",) and value == SHOWN_SYSTEM
+        if _is_path(inner_kind) and isinstance(value, str) and not is_word:
             value = os.path.normpath(Path(document.name).absolute().parent / Path(value).expanduser())  # noqa: PLW2901
             data[name] = value
         settings.origins[inner] = document.where(data, name)

@@ -35,6 +35,7 @@ from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.model.access import ServiceKeyConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.private_files import private_file, private_folder
 from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
@@ -165,7 +166,7 @@ def _stop_signals(exit_with_parent: bool) -> asyncio.Future[str]:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        private_folder(path)
     except OSError as error:
         raise ServeError(f"cannot make the state folder {path}: {error.strerror}") from error
 
@@ -174,6 +175,7 @@ def _make_folder(path: Path) -> None:
 def _locked(state_dir: Path) -> Any:
     """One service a state folder: two would hand the same port and sockets to their nodes."""
     path = state_dir / "serve.lock"
+    private_file(path)
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -267,7 +269,8 @@ def _aggregator(config: AggregatorConfig, state: Path, one_cpu: bool) -> Child:
 
 def node_child(node: NodeConfig, config: ServiceConfig, end_sessions: bool) -> Child:
     """Start an embedded node."""
-    settings = node.model_copy(update={"one_cpu": node.one_cpu and config.one_cpu}).model_dump_json()
+    ours = {"one_cpu": node.one_cpu and config.one_cpu, "fetch": node.fetch or config.fetch.for_nodes}
+    settings = node.model_copy(update=ours).model_dump_json()
     arguments = ["--config-json", settings, "--exit-with-parent"]
     if end_sessions:
         arguments.append("--end-sessions-on-exit")
@@ -326,7 +329,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
-        from wes_bridge.surface.one_write import OneWriteProtocol  # noqa: PLC0415
+        from wes_bridge.surface.patient import PatientProtocol  # noqa: PLC0415
         from wes_bridge.wes.app import create_app  # noqa: PLC0415
 
     tell_once()
@@ -350,7 +353,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         app,
         log_config=None,
         access_log=config.log_level == "debug",
-        http=OneWriteProtocol,
+        http=PatientProtocol,
         lifespan="on",
         ws="none",
         server_header=False,

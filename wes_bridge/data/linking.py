@@ -30,30 +30,36 @@ def link_file(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def share(source: str, target: Path, status: os.stat_result) -> None:
+def share(folder: int, name: str, target: Path) -> os.stat_result:
     """Give a file a second name for others to read; of its permissions only that to execute it comes along.
 
     A file that would run with the rights of its owner or group (setuid, setgid) is copied instead, as plain
     programs are: whoever gets the copy has no rights by it. So is a file on another file system.
 
     Args:
-        source: the file, links followed.
+        folder: descriptor of the folder it is in.
+        name: its name there, not that of a link; or the absolute name of a file that is held
+            (:func:`wes_bridge.data.beneath.held`).
         target: its second name.
-        status: of the file.
+
+    Returns:
+        What is known of the file.
 
     Raises:
-        OSError: there is no room, or the file vanished.
+        OSError: there is no room, or the file vanished, or is a link by now.
     """
+    is_held = name.startswith("/proc/self/fd/")
+    status = os.stat(name, dir_fd=folder, follow_symlinks=is_held)
     if not status.st_mode & _SPECIAL_BITS:
-        try:
-            os.link(source, target)
-        except OSError:
-            pass
-        else:
-            return
-    shutil.copyfile(source, target)
+        with contextlib.suppress(OSError):
+            os.link(name, target, src_dir_fd=folder, follow_symlinks=is_held)
+            return status
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if is_held else os.O_NOFOLLOW)
+    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
     if status.st_mode & 0o111:
         make_executable(target)
+    return status
 
 
 def make_executable(path: Path) -> None:

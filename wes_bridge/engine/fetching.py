@@ -6,10 +6,8 @@ Workflows are untrusted input. Every document, ``$include`` and local file acces
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import socket
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,15 +17,17 @@ from schema_salad.fetcher import DefaultFetcher
 from schema_salad.utils import CacheType
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.data.hosts import PrivateHosts
+from wes_bridge.data.beneath import real_path
 from wes_bridge.engine.document_checks import not_text, refuse_archive
+from wes_bridge.engine.local_files import LocalFiles
 from wes_bridge.engine.turn import LOADING
+from wes_bridge.fetching.addresses import PrivateHosts
+from wes_bridge.fetching.client import Fetcher
+from wes_bridge.fetching.errors import FetchError, RefusedError
+from wes_bridge.fetching.guard import Guard
+from wes_bridge.fetching.limits import Limits
 from wes_bridge.model.preferences import NAMESPACE
-
-_MAX_REDIRECTS = 5
-_NAME_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
-_GONE = " (deleted)"
-"""What Linux appends to the name of a file that was removed."""
+from wes_bridge.redaction import redacted
 
 
 class Policy:
@@ -36,84 +36,44 @@ class Policy:
     Args:
         config: the site's rules.
         folders: folders of the run itself, always allowed.
+
+    Attributes:
+        files: which files of this machine.
     """
 
     def __init__(self, config: FetchConfig, folders: Iterable[Path]) -> None:
         self.config = config
-        self._hosts = PrivateHosts(config.private_hosts)
-        folders = [folder.resolve() for folder in (*folders, *config.files)]
-        # texts, with a slash at the end: they are compared several times for every file
-        self._folders = tuple(f"{folder}/".replace("//", "/") for folder in folders)
+        self.files = LocalFiles(folders, config.files, only_named=config.only_named)
 
     def check(self, url: str) -> None:
-        """Refuse a URL that must not be read.
+        """Refuse a URL that must not be read as a document, or as a part of one.
 
         Raises:
             ValidationException: with the reason.
         """
         split = urlsplit(url)
         if split.scheme == "file":
-            self.check_path(Path(unquote(split.path)))
+            path = unquote(split.path)
+            if not self.files.allows_document(real_path(path)):
+                raise self.files.refusal(path)
         elif split.scheme in ("http", "https"):
-            self._check_host(url, split.hostname)
+            self._check_web(url)
         else:
             raise ValidationException(f"Cannot read {url}: scheme {split.scheme!r} is not supported")
 
-    def check_path(self, path: Path) -> str:
-        """Refuse a local path outside the allowed folders, symbolic links followed.
-
-        Returns:
-            The path with links followed.
-
-        Raises:
-            ValidationException: with the reason.
-        """
-        real = _real(path)
-        if not self._allows(real):
-            raise ValidationException(
-                f"{path} is outside the folders this service lets workflows read"
-                " (attach the file, or ask the site to add its folder to fetch.files)"
-            )
-        return real
-
-    def allows_path(self, path: Path) -> bool:
-        """Whether a local path, symbolic links followed, is inside an allowed folder."""
-        return self._allows(_real(path))
-
-    def _allows(self, real: str) -> bool:
-        return f"{real}/".startswith(self._folders)
-
-    def _check_host(self, url: str, host: str | None) -> None:
-        if not host:
-            raise ValidationException(f"Cannot read {url}: it names no host")
-        if self._hosts.names(host):
-            return
+    def _check_web(self, url: str) -> None:
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise ValidationException(f"Cannot read {url}: host {host} is not known ({error})") from error
-        for *_, address in found:
-            ip = ipaddress.ip_address(address[0])
-            if not self._hosts.allows(ip):
-                raise ValidationException(
-                    f"Cannot read {url}: {host} is a private address of this site ({ip});"
-                    " the site can allow it in fetch.private_hosts"
-                )
+            self.web.guard.check_url(url)
+        except RefusedError as error:
+            raise ValidationException(f"Cannot read {redacted(url)}: {error}") from error
 
-
-def _real(path: Path) -> str:
-    """A path with links followed, by the kernel: three calls, where Python makes one for each folder."""
-    try:
-        found = os.open(path, _NAME_ONLY)
-    except OSError:  # as far as it is there
-        return os.path.realpath(path)
-    try:
-        real = os.readlink(f"/proc/self/fd/{found}")  # noqa: PTH115 - texts, for each file of a wide scatter
-    except OSError:  # not Linux
-        return os.path.realpath(path)
-    finally:
-        os.close(found)
-    return real if not real.endswith(_GONE) else os.path.realpath(path)
+    @cached_property
+    def web(self) -> Fetcher:
+        """What web addresses are asked with; where a name leads is checked when it is connected to."""
+        config = self.config
+        limits = Limits(config.timeout, config.deadline, config.least_rate, config.max_bytes)
+        guard = Guard(PrivateHosts(config.private_hosts))
+        return Fetcher(guard, limits, ca_file=config.ca_file, keeps=False)
 
 
 class GuardedFetcher(DefaultFetcher):
@@ -175,13 +135,13 @@ class GuardedFetcher(DefaultFetcher):
 
     def _answers(self, url: str) -> bool:
         """Whether a host has something at ``url``; where it redirects to is not looked at."""
-        self.policy.check(url)
         try:
-            with requests.Session() as session:
-                answer = session.head(url, timeout=self.policy.config.timeout, allow_redirects=False)
-        except requests.RequestException:
+            with self.policy.web.open("HEAD", url, follow=False) as answer:
+                return answer.status < 400
+        except RefusedError as error:
+            raise ValidationException(f"Cannot read {redacted(url)}: {error}") from error
+        except FetchError:
             return False
-        return answer.ok
 
 
 def guarded_fetcher(policy: Policy, *, trusts_links: bool = False) -> type[GuardedFetcher]:
@@ -196,28 +156,7 @@ def fetch_http(url: str, policy: Policy) -> bytes:
     Raises:
         ValidationException: refused, unreachable, an error status, or too large; the message says which.
     """
-    config = policy.config
-    with requests.Session() as session:
-        for _ in range(_MAX_REDIRECTS + 1):
-            policy.check(url)
-            try:
-                with session.get(url, timeout=config.timeout, stream=True, allow_redirects=False) as answer:
-                    if answer.is_redirect:
-                        url = requests.compat.urljoin(url, answer.headers["location"])
-                        continue
-                    answer.raise_for_status()
-                    return _read(answer, url, config.max_bytes)
-            except requests.RequestException as error:
-                raise ValidationException(f"Cannot fetch {url}: {error}") from error
-    raise ValidationException(f"Cannot fetch {url}: more than {_MAX_REDIRECTS} redirects")
-
-
-def _read(answer: requests.Response, url: str, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    for part in answer.iter_content(1 << 16):
-        size += len(part)
-        if size > limit:
-            raise ValidationException(f"Cannot fetch {url}: larger than {limit} bytes (fetch.max_bytes)")
-        parts.append(part)
-    return b"".join(parts)
+    try:
+        return policy.web.get(url)
+    except FetchError as error:
+        raise ValidationException(f"Cannot fetch {redacted(url)}: {error}") from error

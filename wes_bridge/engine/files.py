@@ -21,8 +21,10 @@ from cwltool.utils import adjustFileDirObjs
 from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import file_uri, uri_file_path
 
-from wes_bridge.data.special import readable, what_is_wrong
+from wes_bridge.data.beneath import real_path
+from wes_bridge.data.special import readable, special_kind, what_is_wrong
 from wes_bridge.engine.fetching import Policy, fetch_http
+from wes_bridge.engine.names import check_name
 
 
 class RunFsAccess(StdFsAccess):
@@ -41,13 +43,22 @@ class RunFsAccess(StdFsAccess):
         path = self._permitted.get(name)
         if path is None:
             path = Path(abspath(name, self.basedir))
-            self.policy.check_path(path)
+            self.policy.files.check(path)
             self._permitted[name] = path
         return path
 
     def glob(self, pattern: str) -> list[str]:
-        """``file://`` URLs matching ``pattern``, in no particular order."""
+        """``file://`` URLs matching ``pattern``, in no particular order.
+
+        Raises:
+            ValidationException: it leads out of what may be read.
+            WorkflowException: a name is no text.
+        """
         found = glob.glob(abspath(pattern, self.basedir))  # noqa: PTH207  # hidden-file rules of glob.glob are CWL's
+        files = self.policy.files
+        if not all(files.allows(real_path(folder)) for folder in {os.path.dirname(name) for name in found}):  # noqa: PTH120
+            for name in found:
+                files.check(name)
         try:
             return [file_uri(name) for name in found]
         except UnicodeEncodeError as error:
@@ -61,7 +72,13 @@ class RunFsAccess(StdFsAccess):
 
             content = fetch_http(fn, self.policy)
             return io.BytesIO(content) if "b" in mode else io.StringIO(content.decode())
-        return self._local(fn).open(mode)
+        if set(mode) - set("rbt"):
+            raise ValueError(f"files of a run are not written to by this way: {mode!r}")
+        with self.policy.files.checked(abspath(fn, self.basedir)) as (real, name):
+            special = special_kind(os.stat(name).st_mode)  # noqa: PTH116
+            if special is not None:  # to open a pipe would wait for its other end
+                raise ValidationException(f"{readable(os.path.basename(real))} is {special}")  # noqa: PTH119
+            return open(name, mode)  # noqa: PTH123
 
     def exists(self, fn: str) -> bool:
         """Whether there is a file or directory that may be read; http(s) is taken on trust."""
@@ -93,7 +110,7 @@ class RunFsAccess(StdFsAccess):
         if path is not None:
             return bool(test(path))
         path = Path(abspath(name, self.basedir))
-        if not test(path) or not self.policy.allows_path(path):
+        if not test(path) or not self.policy.files.allows(real_path(path)):
             return False
         self._permitted[name] = path
         return True
@@ -111,15 +128,12 @@ class RunFsAccess(StdFsAccess):
     def listdir(self, fn: str) -> list[str]:
         """``file://`` URLs of what is in a directory."""
         base = fn if fn.startswith("file://") else file_uri(abspath(fn, self.basedir))
-        return [f"{base.rstrip('/')}/{quote(name)}" for name in _names(self._local(fn))]
+        with self.policy.files.checked(abspath(fn, self.basedir)) as (_, name):
+            return [f"{base.rstrip('/')}/{quote(entry)}" for entry in sorted(os.listdir(name))]  # noqa: PTH208
 
     def realpath(self, path: str) -> str:
         """The path as it is: paths of sessions do not exist here."""
         return path
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def _is_remote(name: str) -> bool:
@@ -180,6 +194,7 @@ class UrlPathMapper(PathMapper):
         location = obj["location"]
         if location in self._pathmap and not staged:
             return
+        check_name(obj)
         folder = obj.get("dirname") or stagedir
         target = os.path.join(folder, obj["basename"])  # noqa: PTH118  # a path of the session, not of here
         if obj["class"] == "Directory":

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import posixpath
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.job import JobBase
 from cwltool.pathmapper import MapperEnt
 from cwltool.utils import bytes2str_in_dicts, visit_files_directories
+from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import file_uri
 
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.hints import preferences_of
+from wes_bridge.engine.names import check_name
 from wes_bridge.engine.requirements import image_of, success_codes
 from wes_bridge.engine.uncollected import why_not_collected
 from wes_bridge.model.preferences import Preferences
@@ -25,6 +29,7 @@ from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepOut
 from wes_bridge.model.units import MIB
 
 _logger = logging.getLogger("cwltool")
+_NOT_FOUND = re.compile(r"Does not exist or is not a (?:File|Directory): '(.*?)'")
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,14 @@ class BridgeJob(JobBase):
                 f"{self.key} has an empty command line: give baseCommand, arguments or an inputBinding"
             )
         choice = image_of(self, self.context.containers)
-        staged = list(self._staged())
+        staged = [self._checked(item) for item in self._staged()]
+        _check_places(staged, self._root, in_container=choice.image is not None)
         self._check_streams(staged)
         return StepPlan(
             name=self.key,
             argv=argv,
             environment=dict(self.environment),
-            root=self.builder.stagedir.removesuffix("/in"),
+            root=self._root,
             workdir=self.builder.outdir,
             output_url=output_url,
             stdin=self._stdin_path(),
@@ -163,6 +169,21 @@ class BridgeJob(JobBase):
             _refuse_collisions(self.generatemapper)
             yield from _staged_of(self.generatemapper, self.inplace_update, *facts)
 
+    @property
+    def _root(self) -> str:
+        return str(self.builder.stagedir.removesuffix("/in"))
+
+    def _checked(self, item: StagedFile) -> StagedFile:
+        """What is staged, wherever its location comes from, if the run may have it."""
+        if item.url is None:
+            return item
+        files = self.builder.fs_access.policy.files
+        url = files.url(item.url)
+        mode = item.mode
+        if mode is StageMode.INPLACE and url.startswith("file:") and not files.may_change(url_path(url)):
+            mode = StageMode.COPY  # the update is an offer (InplaceUpdateRequirement): a copy is updated
+        return item if (url, mode) == (item.url, item.mode) else replace(item, url=url, mode=mode)
+
     def _resources(self) -> Resources:
         asked = self.builder.requested
         requirement = dict(self.get_requirement("ResourceRequirement")[0] or {})
@@ -191,9 +212,11 @@ class BridgeJob(JobBase):
         if status != "success":
             _logger.warning("[%s] exited with status %d", self.key, outcome.exit_code)
         folder = url_path(outcome.output_dir)
+        self._check_folder(folder)
         self.pathmapper.collect_from(self.builder.outdir, str(folder))
         try:
             outputs = bytes2str_in_dicts(self.collect_outputs(str(folder), outcome.exit_code))
+            visit_files_directories(outputs, check_name)
             visit_files_directories(outputs, _locate)
         except (OSError, UnsupportedRequirement):
             raise
@@ -201,9 +224,25 @@ class BridgeJob(JobBase):
             if status != "success":  # no wonder then
                 _logger.info("[%s] no outputs: %s", self.key, error)
                 return Collected({}, status)
-            root = self.builder.stagedir.removesuffix("/in")
-            return Collected({}, "permanentFail", why_not_collected(error, folder, root))
+            reason = why_not_collected(self._refused(error) or error, folder, self._root)
+            return Collected({}, "permanentFail", reason)
         return Collected(outputs, status)
+
+    def _refused(self, error: Exception) -> ValidationException | None:
+        """Why cwltool has not found a file that is there: the run may not have it."""
+        found = _NOT_FOUND.search(str(error))
+        if found:
+            try:
+                self.builder.fs_access.policy.files.url(found[1])
+            except ValidationException as refusal:
+                return refusal
+        return None
+
+    def _check_folder(self, folder: Path) -> None:
+        """Refuse an output directory that a command, or a node, has replaced by a link."""
+        self.builder.fs_access.policy.files.check(folder)
+        if folder.is_symlink():
+            raise WorkflowException(f"{self.key}: its output directory is a link, and is not followed")
 
     def read_no_more(self) -> None:
         """The step has ended, however: what it read may be updated in place."""
@@ -221,6 +260,17 @@ class BridgeJob(JobBase):
         if exit_code in self.permanentFailCodes or exit_code != 0:
             return "permanentFail"
         return "success"
+
+
+def _check_places(staged: list[StagedFile], root: str, *, in_container: bool) -> None:
+    """Refuse files at places that only a container can show, where there is none, and those that lead up."""
+    for item in staged:
+        parts = item.path.split("/")
+        if ".." in parts or "\0" in item.path or not (in_container or item.path.startswith(f"{root}/")):
+            raise WorkflowException(
+                f"a file is to be placed at {item.path!r}, which is outside the step's own folders; only a"
+                " tool that requires a container can have files at absolute paths, and none can with '..'"
+            )
 
 
 def _says(requirement: dict[str, Any], name: str) -> bool:

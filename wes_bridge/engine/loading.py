@@ -44,6 +44,7 @@ from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.fetching import Policy, guarded_fetcher
 from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.engine.hints import check_hints
+from wes_bridge.engine.names import check_name
 from wes_bridge.engine.shared_tools import SharingContext, resolve_and_validate_document
 from wes_bridge.engine.tools import make_process
 from wes_bridge.engine.turn import LOADING
@@ -94,6 +95,7 @@ def load(
             schemas.preload_kept()
             context = _context(policy, skip_schemas)
             job_order = _resolve_params(params, base_url, context)
+            policy.files.name(job_order)
             process = _named_load(workflow_url, job_order, context)
         return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
     except (UnsupportedRequirement, OSError, MemoryError):
@@ -248,6 +250,7 @@ def _complete(process: Process, job_order: JobOrder, files: RunFsAccess, attachm
     _refuse_null(process, job_order)
     fill_in_defaults(process.tool["inputs"], job_order, files)
     job_order = plain(job_order)
+    visit_files_directories(job_order, check_name)
     visit_files_directories(job_order, lambda item: _find_or_refuse(files, attachments, item))
     visit_files(job_order, lambda item: add_sizes(files, item))
     namespaces = Loader(dict(process.metadata.get("$namespaces") or {}))
@@ -313,5 +316,5 @@ def _find_or_refuse(files: RunFsAccess, attachments: Path, item: Any) -> None:
     if attached:
         item["location"] = attached
         return
-    files.policy.check(location)
+    files.policy.files.check(url_path(location))
     raise ValidationException(f"Input {item['class']} {location} does not exist")

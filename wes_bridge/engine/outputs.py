@@ -18,18 +18,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cwltool.errors import WorkflowException
 from cwltool.utils import visit_files_directories
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.data.beneath import opened, top_of
 from wes_bridge.data.linking import share
 from wes_bridge.data.special import broken_link, readable, special_kind
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.engine.files import RunFsAccess
+from wes_bridge.engine.names import file_name
 from wes_bridge.model.output_places import NameConflictError, Named, OutputPlaces
 
 _DERIVED = ("path", "nameroot", "nameext", "dirname", "http://commonwl.org/cwltool#generation")
 _MOST_PROBLEMS = 50
+_DEEPEST = 200
+"""Folders in one another."""
 
 CwlObject = dict[str, Any]
 
@@ -107,7 +110,7 @@ class OutputFolder:
         return _name(item), what
 
     def _real(self, location: str) -> str:
-        return self._files.policy.check_path(url_path(location))
+        return self._files.policy.files.check(url_path(location))
 
     def _placed(self, item: CwlObject, folder: Path) -> CwlObject:
         item = dict(item)
@@ -128,14 +131,20 @@ class OutputFolder:
         if item["class"] == "Directory":
             if "listing" in item or not location.startswith("file:"):
                 return place | {"listing": self._literal(item.get("listing", []), target)}
-            real = self._real(location)
-            return place | {"listing": self._tree(real, target, target.name, (real,))}
+            with self._files.policy.files.checked(url_path(location)) as (real, name):
+                return place | self._given(name, target, (real,))
         if location.startswith("file:"):
-            real = self._real(location)
-            share(real, target, os.stat(real))  # noqa: PTH116
+            with self._files.policy.files.checked(url_path(location)) as (real, name):
+                self._given(name, target, (real,))
         else:
             target.write_text(item.get("contents", ""))
         return place
+
+    def _given(self, name: str, target: Path, above: tuple[str, ...]) -> CwlObject:
+        """What a location names, of which no entry of a folder is known."""
+        with opened(top_of("/")) as top:
+            found = self._thing(top, name, target, target.name, above) or {}
+        return {"listing": found["listing"]} if "listing" in found else {}
 
     def _literal(self, listing: list[CwlObject], target: Path) -> list[CwlObject]:
         """A Directory that is made of its listing: what is in it cannot have folders apart."""
@@ -151,79 +160,90 @@ class OutputFolder:
                 placed.append(self._placed(entry, target))
         return placed
 
-    def _tree(self, source: str, target: Path, shown: str, above: tuple[str, ...]) -> list[CwlObject]:
+    def _tree(self, source: int, target: Path, shown: str, above: tuple[str, ...]) -> list[CwlObject]:
         """Bring all below a folder; returns its listing.
 
         Args:
-            source: the folder, links followed.
+            source: descriptor of the folder, which is closed.
             target: where it goes.
             shown: what the user calls it.
             above: it and the folders around it, links followed.
         """
-        target.mkdir()
-        try:
-            entries = sorted(os.scandir(source), key=lambda entry: entry.name)
-        except PermissionError as error:
-            self._problem(shown, f"cannot be read ({error.strerror})")
-            return []
-        listing = []
-        for entry in entries:
-            found = self._entry(entry, target, f"{shown}/{entry.name}", above)
-            if found is not None:
-                listing.append(found)
-        return listing
+        with opened(source):
+            target.mkdir()
+            with os.scandir(source) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+            placed = (self._entry(source, entry, target, f"{shown}/{entry.name}", above) for entry in entries)
+            return [item for item in placed if item is not None]
 
     def _entry(
-        self, entry: os.DirEntry[str], folder: Path, shown: str, above: tuple[str, ...]
+        self, source: int, entry: os.DirEntry[str], folder: Path, shown: str, above: tuple[str, ...]
     ) -> CwlObject | None:
-        real, status = self._look(entry, shown)
-        if status is None:
-            return None
-        target = folder / entry.name
-        if stat.S_ISDIR(status.st_mode):
-            if real in above:
-                self._problem(shown, "leads back, through a link, to a folder that it is in")
-                return None
-            listing = self._tree(real, target, shown, (*above, real))
-            return {
-                "location": file_url(target),
-                "basename": entry.name,
-                "class": "Directory",
-                "listing": listing,
-            }
-        special = special_kind(status.st_mode)
-        if special is not None:
-            self._problem(shown, f"is {special}")
-            return None
-        if status.st_uid != os.geteuid() and not os.access(real, os.R_OK):
-            self._problem(shown, "cannot be read by this service")
-            return None
-        share(real, target, status)
-        return {
-            "location": file_url(target),
-            "basename": entry.name,
-            "class": "File",
-            "size": status.st_size,
-        }
-
-    def _look(self, entry: os.DirEntry[str], shown: str) -> tuple[str, os.stat_result | None]:
-        """Where an entry really is, and what; None for what cannot be handed out."""
         try:
             entry.name.encode()
         except UnicodeEncodeError:
             self._problem(shown, "has a name that is not UTF-8")
-            return "", None
+            return None
+        target, path = folder / entry.name, f"{above[-1]}/{entry.name}"
         if not entry.is_symlink():
-            return entry.path, entry.stat(follow_symlinks=False)
+            return self._thing(source, entry.name, target, shown, (*above, path))
         try:
-            real = self._files.policy.check_path(Path(entry.path))
-            return real, os.stat(real)  # noqa: PTH116
+            with self._files.policy.files.checked(path) as (real, name):
+                return self._thing(source, name, target, shown, (*above, real))
         except ValidationException:
-            to = readable(os.readlink(entry.path))  # noqa: PTH115
+            to = readable(os.readlink(entry.name, dir_fd=source))
             self._problem(shown, f"is a link to {to}, which is not among the run's files")
         except OSError as error:
-            self._problem(shown, f"is {broken_link(entry.path, error)}")
-        return "", None
+            self._problem(shown, f"is {broken_link(path, error)}")
+        return None
+
+    def _thing(
+        self, source: int, name: str, target: Path, shown: str, above: tuple[str, ...]
+    ) -> CwlObject | None:
+        """What an entry is, or leads to.
+
+        Args:
+            source: descriptor of the folder it is in.
+            name: its name there, or that of something that is held.
+            target: where it goes.
+            shown: what the user calls it.
+            above: where it really is, last, and the folders around it.
+        """
+        is_held = os.path.isabs(name)  # noqa: PTH117 - texts, for each file
+        status = os.stat(name, dir_fd=source, follow_symlinks=is_held)
+        if stat.S_ISDIR(status.st_mode):
+            return self._folder_in(source, name, target, shown, above)
+        special = special_kind(status.st_mode)
+        if special is not None:
+            self._problem(shown, f"is {special}")
+            return None
+        if status.st_uid != os.geteuid() and not os.access(name, os.R_OK, dir_fd=source):
+            self._problem(shown, "cannot be read by this service")
+            return None
+        share(source, name, target)
+        place: CwlObject = {"location": file_url(target), "basename": target.name}
+        return place | {"class": "File", "size": status.st_size}
+
+    def _folder_in(
+        self, source: int, name: str, target: Path, shown: str, above: tuple[str, ...]
+    ) -> CwlObject | None:
+        """The same of a folder."""
+        if above[-1] in above[:-1]:
+            self._problem(shown, "leads back, through a link, to a folder that it is in")
+            return None
+        if len(above) > _DEEPEST:
+            self._problem(shown, f"is in more than {_DEEPEST} folders")
+            return None
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        flags |= 0 if os.path.isabs(name) else os.O_NOFOLLOW  # noqa: PTH117
+        place: CwlObject = {"location": file_url(target), "basename": target.name, "class": "Directory"}
+        try:
+            inner = os.open(name, flags, dir_fd=source)
+        except PermissionError as error:
+            target.mkdir()
+            self._problem(shown, f"cannot be read ({error.strerror})")
+            return place | {"listing": []}
+        return place | {"listing": self._tree(inner, target, shown, above)}
 
     def _problem(self, shown: str, what: str) -> None:
         self._add_problem(
@@ -251,10 +271,7 @@ def _is_here(item: CwlObject) -> bool:
 
 
 def _name(item: CwlObject) -> str:
-    name = item.get("basename") or item.get("location", "").rpartition("/")[2]
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise WorkflowException(f"the basename {name!r} of an output is not the name of a file")
-    return str(name)
+    return file_name(item.get("basename") or item.get("location", "").rpartition("/")[2], "an output")
 
 
 def _names(value: Any) -> Iterable[str]:

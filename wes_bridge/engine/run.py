@@ -32,11 +32,13 @@ from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
 from wes_bridge.engine.extensions import unsupported_feature
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
+from wes_bridge.engine.forks import Nursery, NurseryGoneError
 from wes_bridge.engine.javascript import stop_with
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record, restored
 from wes_bridge.engine.js_processes import Stopper
-from wes_bridge.engine.loading import load, unknown_inputs
+from wes_bridge.engine.loading import unknown_inputs
+from wes_bridge.engine.loading_apart import Question, ask, read, written
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
@@ -98,7 +100,7 @@ class Services:
     tasks: TaskLog
     database: Database
     threads: Executor
-    loaders: Executor
+    nursery: Nursery
     reuse: Reuse
     tokens: Source | None = None
 
@@ -252,7 +254,7 @@ class Run:
         try:
             await self._set_state(State.INITIALIZING, start_time=time.time())
             await self._take_up()
-            walk = await self._unless_canceled(self._load, self._services.loaders)
+            walk = await self._load()
             if walk is not None:
                 if not self._was_paused:  # else once it is known that it may go on
                     await self._set_state(State.RUNNING)
@@ -261,7 +263,7 @@ class Run:
             if walk is None or self._canceling:
                 return Ending(State.CANCELED)
             return await self._in_thread(functools.partial(self._end, walk))
-        except LeaseLostError:
+        except (LeaseLostError, NurseryGoneError):
             raise
         except UnsupportedRequirement as error:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {error}", UNSUPPORTED)
@@ -315,26 +317,46 @@ class Run:
         self._log.error(message)
         return Ending(state, exit_code, (self._log.readable(message), *self._problems[:_LOG_LINES]))
 
-    def _load(self) -> Walk:
+    async def _load(self) -> Walk | None:
+        """What is walked; None when the run is cancelled before it is loaded."""
+        containers, question = await self._in_thread(self._question)
+        services, url = self._services, self._request["workflow_url"]
+        loading = asyncio.create_task(ask(services.nursery, url, question, services.config.engine))
+        try:
+            await asyncio.wait((loading, self._cancel_asked), return_when=asyncio.FIRST_COMPLETED)
+            answer = loading.result() if loading.done() else None
+        finally:
+            await _end(loading)
+        if answer is None:
+            return None
+        return await self._unless_canceled(functools.partial(self._begun, answer, containers))
+
+    def _question(self) -> tuple[Containers, bytes]:
+        """What is to be loaded, and what site and run say of containers."""
         self._carried = Carried(self._folder, self._ran)
         base = file_url(self._folder.attachments) + "/"
         self._folder.attachments.mkdir(parents=True, exist_ok=True)
         url = workflow_location(self._request["workflow_url"], self._folder, base)
-        engine = self._services.config.engine
         parameters = self._request.get("workflow_engine_parameters") or {}
+        engine = self._services.config.engine
         try:
             wanted, self._options = run_preferences(parameters), run_options(parameters)
             containers: Containers = settled(engine.containers, self._options.containers)
         except (PreferencesError, OptionsError, ContainersError) as error:
             raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
-        params, skip = self._request.get("workflow_params") or {}, self._options.skip_schemas
-        loaded = load(url, params, base, self._policy, self._fs(base), skip_schemas=skip)
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
+        params, skip = self._request.get("workflow_params") or {}, self._options.skip_schemas
+        question = Question(url, params, base, self._policy, self._folder.attachments, skip)
+        return containers, written(question)
+
+    def _begun(self, answer: bytes, containers: Containers) -> Walk:
+        """The walk through what was loaded, once that has been checked."""
+        loaded = read(answer, self._log)
         self._check_steps(loaded.process)
-        self._check_inputs(loaded.process, parameters)
+        self._check_inputs(loaded.process, self._request.get("workflow_engine_parameters") or {})
         options = {
-            "eval_timeout": engine.expression_timeout,
+            "eval_timeout": self._services.config.engine.expression_timeout,
             "run_options": self._options,
             "containers": containers,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
@@ -651,6 +673,13 @@ class Run:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(threads or self._services.threads, functools.partial(context.run, work))
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel what still runs, and wait for its end."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def _of_steps(names: list[str], words: str) -> str:

@@ -51,6 +51,11 @@ def preload(version: str) -> None:
             _keep(_METASCHEMA, schema_salad.schema.get_metaschema())
 
 
+def is_here(version: str) -> bool:
+    """Whether the schemas of a CWL version need not be worked out."""
+    return all(name in SCHEMA_CACHE for name in (version, INTERNAL_VERSION, _FOR_TYPES))
+
+
 def preload_kept() -> None:
     """Have all schemas that were kept: 25 ms each, where working one out takes half a second and more."""
     with LOADING:

@@ -235,9 +235,17 @@ def make_process(document: Any, context: LoadingContext) -> Process:
     """cwltool's ``construct_tool_object``: our classes for tools and workflows, its own for the rest."""
     with building(document):
         process = _process_of(document, context)
+        _note_files(document, process, context)
         warn_of_doubles(process)
         defaults.locate(process.tool["inputs"])
         return process
+
+
+def _note_files(document: Any, process: Process, context: LoadingContext) -> None:
+    """Files that a document of this machine names may be read; what one of the web names here may not."""
+    policy = getattr(context.fetcher_constructor, "policy", None)
+    if policy is not None and str(process.tool.get("id", "")).startswith("file:"):
+        policy.files.name(document)
 
 
 def _process_of(document: Any, context: LoadingContext) -> Process:

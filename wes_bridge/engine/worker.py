@@ -31,7 +31,8 @@ from wes_bridge.auth.exchange import Exchangers
 from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
-from wes_bridge.engine import javascript, runlog, schemas, speedups
+from wes_bridge.engine import javascript, loading_apart, runlog, speedups
+from wes_bridge.engine.forks import Nursery
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
 from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
@@ -59,15 +60,11 @@ _POLL = 1.0
 """Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
 _AT_ONCE = 16
 """Runs claimed at a time: who is busy with them comes back later than others, so a bag of runs is shared."""
-_PRELOAD_PAUSE = 5.0
-"""Seconds between reading the schemas of one version of CWL and those of the next."""
 _GOODBYE = 3.0
 """Seconds a worker that stops waits for the database to take its leases back."""
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
-_LOADERS = 8
-"""Threads that load workflows: what a workflow is fetched from may be slow to answer, or to be found."""
 
 
 class Worker:
@@ -76,11 +73,17 @@ class Worker:
     Args:
         config: of the service, with all brokers.
         database: open.
+        nursery: whose children load workflows.
+
+    Attributes:
+        failed: whether it stopped for a fault of its own.
     """
 
-    def __init__(self, config: ServiceConfig, database: Database) -> None:
+    def __init__(self, config: ServiceConfig, database: Database, nursery: Nursery) -> None:
         self._config = config
         self._database = database
+        self._nursery = nursery
+        self.failed = False
         self._name = own_name()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
@@ -106,10 +109,9 @@ class Worker:
         writer = Writer(
             self._database, patience=math.inf, after=functools.partial(teller.tell, Channel.CHANGES)
         )
-        with (
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads,
-            ThreadPoolExecutor(_LOADERS, thread_name_prefix="loader") as loaders,
-        ):
+        await self._nursery.open()
+        watching = asyncio.create_task(self._watch_nursery())
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
             async with http_session() as http:
                 engine = self._config.engine
                 brokers = [
@@ -133,7 +135,7 @@ class Worker:
                     tasks=TaskLog(writer),
                     database=self._database,
                     threads=threads,
-                    loaders=loaders,
+                    nursery=self._nursery,
                     tokens=_tokens(self._config, http, self._database, writer),
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
@@ -142,7 +144,6 @@ class Worker:
                         Checksums(),
                     ),
                 )
-                preloading = asyncio.create_task(_preload(threads))
                 deliverer = Deliverer(self._config, self._database, writer, self._tell)
                 delivering = asyncio.create_task(deliverer.work(), name="webhooks")
                 try:
@@ -150,7 +151,7 @@ class Worker:
                     await self._loop(services, sleeper, listener)
                 finally:
                     sleeper.close()
-                    preloading.cancel()
+                    watching.cancel()
                     delivering.cancel()
                     await asyncio.wait({delivering})
                     await directory.stop()
@@ -158,6 +159,13 @@ class Worker:
                     await federation.close()
                     await asyncio.gather(asyncio.to_thread(listener.close), asyncio.to_thread(teller.close))
         writer.close()
+
+    async def _watch_nursery(self) -> None:
+        """Stop when nothing can be loaded any more: whoever started this worker starts another."""
+        await self._nursery.gone()
+        _logger.error("the process that loads workflows has ended: this worker stops, too")
+        self.failed = True
+        self.stop()
 
     def _tell(self, run_id: str, text: str) -> None:
         """A line in a run's log, if the run is still there."""
@@ -326,15 +334,6 @@ def _tokens(
     )
 
 
-async def _preload(threads: ThreadPoolExecutor) -> None:
-    """Have the schemas: those kept and the usual ones at once, others when waiting runs are under way."""
-    loop = asyncio.get_running_loop()
-    await loop.run_in_executor(threads, schemas.preload_kept)
-    for version in schemas.VERSIONS:
-        await loop.run_in_executor(threads, schemas.preload, version)
-        await asyncio.sleep(_PRELOAD_PAUSE)
-
-
 async def keep_beating(beat: Callable[[], Awaitable[None]], pause: float) -> NoReturn:
     """Beat until cancelled; a beat that fails is tried again at the next, and told once an outage.
 
@@ -367,12 +366,12 @@ def release_the_dead(connection: Connection) -> bool:
     return bool(dead)
 
 
-async def _main(config: ServiceConfig, with_parent: bool) -> None:
+async def _main(config: ServiceConfig, with_parent: bool, nursery: Nursery) -> None:
     try:
         database = Database(config.database_url, SERVICE)
     except (SQLAlchemyError, OSError, ImportError, NewerDatabaseError) as error:
         raise SystemExit(f"worker: {cannot_open(error)}") from None
-    worker = Worker(config, database)
+    worker = Worker(config, database, nursery)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
@@ -387,7 +386,10 @@ async def _main(config: ServiceConfig, with_parent: bool) -> None:
     finally:
         if together is not None:
             together.cancel()
+        nursery.close()
     database.close()
+    if worker.failed:
+        raise SystemExit(1)
 
 
 def _stop_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
@@ -434,7 +436,8 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     allow_many()
     gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long
-    uvloop.run(_main(config, with_parent))
+    nursery = loading_apart.start()  # before there are threads
+    uvloop.run(_main(config, with_parent, nursery))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 from wes_bridge.auth import acting
 from wes_bridge.auth.acting import NoTokenError
-from wes_bridge.data.resolving import OwnThreads
 from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.exchange import Answer, TooLongError, exchange
 from wes_bridge.federation.health import Health
 from wes_bridge.federation.pace import Crowd
 from wes_bridge.federation.profile import Profile
+from wes_bridge.fetching.loops import OwnThreads
 from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
@@ -300,13 +300,27 @@ class Broker:
         if answer.status not in codes:
             raise BrokerError(f"{self.name} answered {answer.status}: {answer.excerpt}", answer.status)
         try:
-            return model.model_validate_json(answer.content)
+            found = model.model_validate_json(answer.content)
+            self._drop_foreign(found)
+            return found
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
             raise BrokerError(
                 f"{self.name} sent something that is not a {model.__name__}: {where}: {problem['msg']}"
             ) from error
+
+    def _drop_foreign(self, found: BaseModel) -> None:
+        """Forget where a broker says that streams are, unless they are on hosts that may be asked for it: our
+        service fetches them for its users."""
+        sessions = [found] if isinstance(found, Session) else []
+        if isinstance(found, OfferSet):
+            sessions = found.offers or []
+        for session in sessions:
+            streams = session.executable.streams if session.executable else None
+            for stream in (streams.stdout, streams.stderr) if streams else ():
+                if stream is not None and stream.locations:
+                    stream.locations = [url for url in stream.locations if self.may_use(url)]
 
     def _turned_away(self, answer: Answer) -> str:
         """What a broker says that does not let us in, and what the site can do about it."""

@@ -7,16 +7,22 @@ an aggregator must not.
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
 
+from wes_bridge.redaction import HIDDEN, redacted
+
 _READ = 64 * 1024
 """Bytes of an error's body that are looked at."""
 _EXCERPT = 300
 """Characters of what it says that are passed on."""
+_SHORTEST = 4
+"""Characters of a secret that can be told from other words."""
 _WITHIN_DEADLINE = aiohttp.ClientTimeout(total=None)
 
 
@@ -41,10 +47,10 @@ class Answer:
         try:
             body = json.loads(text)
         except (ValueError, RecursionError):
-            return text[:_EXCERPT] or "nothing more"
+            return redacted(text[:_EXCERPT]) or "nothing more"
         if isinstance(body, dict):
             body = body.get("message") or body.get("msg") or body.get("detail") or body.get("error") or body
-        return str(body)[:_EXCERPT]
+        return redacted(str(body)[:_EXCERPT])
 
 
 class TooLongError(Exception):
@@ -85,7 +91,26 @@ async def exchange(
             method, url, data=body, headers=headers, allow_redirects=False, timeout=within
         ) as answer,
     ):
-        return Answer(url, answer.status, answer.headers, await _content(answer, limit))
+        content = await _content(answer, limit)
+        return Answer(url, answer.status, answer.headers, _without(headers.get("Authorization"), content))
+
+
+def _without(authorization: str | None, content: bytes) -> bytes:
+    """What a broker said, without the secret that it was sent: some echo the headers of what they refuse, and
+    what they say is shown to people."""
+    if authorization is None:
+        return content
+    scheme, _, secret = authorization.partition(" ")
+    secrets = [secret]
+    if scheme == "Basic":
+        with contextlib.suppress(ValueError):
+            secrets.append(base64.b64decode(secret).decode().partition(":")[2])
+    for one in secrets:
+        quoted = json.dumps(one)[1:-1]
+        for form in {one, quoted, one.replace("/", "\\/"), quoted.replace("/", "\\/")}:
+            if len(form) >= _SHORTEST:
+                content = content.replace(form.encode(), HIDDEN.encode())
+    return content
 
 
 async def _content(answer: aiohttp.ClientResponse, limit: int) -> bytes:

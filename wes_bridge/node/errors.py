@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.node import messages
 from wes_bridge.surface.errors import BadRequestError
@@ -9,6 +11,7 @@ from wes_bridge.surface.errors import BadRequestError
 __all__ = [
     "BadRequestError",
     "CommandNotFoundError",
+    "CommandNotShownError",
     "NodeError",
     "NotBegunError",
     "PlatformError",
@@ -75,3 +78,17 @@ class CommandNotFoundError(NodeError):
             template = "command not found: {command} (not installed here? a container image brings its own)"
         super().__init__(messages.message(messages.COMMAND_NOT_FOUND, template, command=command))
         self.exit_code = exit_code
+
+
+class CommandNotShownError(CommandNotFoundError):
+    """The command is on the machine, but the sandbox does not show it."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(command, 127)
+        self.message = messages.message(
+            messages.COMMAND_NOT_FOUND,
+            "command not shown: {command} is on this machine, but steps cannot see it; add its folder to the"
+            " node's setting sandbox_shows, for example [system, {folder}], or to the node's own PATH",
+            command=command,
+            folder=os.path.dirname(command) or "/",  # noqa: PTH120 - a text
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import create_app
+from wes_bridge.private_files import private_file
 from wes_bridge.surface.command import command_line, settle
 from wes_bridge.surface.process import keep_descriptors
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _note_url(state: Path, url: str) -> None:
     """Leave word in the state folder of where the node answers on this machine."""
     with contextlib.suppress(OSError):
+        private_file(state / "url")
         (state / "url").write_text(f"{url}\n")
 
 

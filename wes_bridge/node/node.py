@@ -50,6 +50,7 @@ from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
 from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import stream_file
+from wes_bridge.private_files import private_folder
 from wes_bridge.store import node_sessions as store
 from wes_bridge.store.database import Database
 from wes_bridge.store.outage import Trouble
@@ -153,7 +154,7 @@ class Node:
         self.reservations = reservations(config, self.capacity, self.queue, self._save_soon)
         self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
         self.door = Door()
-        self.schemes = default_schemes()
+        self.schemes = default_schemes(config)
         self.closing = False
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
@@ -167,7 +168,7 @@ class Node:
 
     async def start(self) -> None:
         """Open the database, find what was running, and be ready."""
-        self.state.mkdir(parents=True, exist_ok=True)
+        private_folder(self.state)
         self.state = self.state.resolve()
         self._folder = self.state / "sessions"
         self._folder.mkdir(mode=0o700, exist_ok=True)

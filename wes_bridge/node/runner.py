@@ -412,7 +412,7 @@ class Runner:
                 run.halt.wait(pauses.pop(0))
 
     def _stage(self, run: _Run) -> Job:
-        run.folder.root.mkdir(parents=True, exist_ok=True)
+        run.folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         job = self._job(run)
         place(job.tree, self._schemes, run.platform.links, run.halt)
         share_streams(run.live.session, run.folder, final=False)

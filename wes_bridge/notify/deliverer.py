@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from wes_bridge.config import ServiceConfig
-from wes_bridge.data.hosts import PrivateHosts
+from wes_bridge.fetching.addresses import PrivateHosts
+from wes_bridge.fetching.guard import Guard
 from wes_bridge.model.states import State
 from wes_bridge.notify.message import body, headers
 from wes_bridge.notify.sending import DeliveryError, Sender
@@ -68,7 +69,8 @@ class Deliverer:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._config = config.events
-        self._hosts = PrivateHosts(config.fetch.private_hosts)
+        self._guard = Guard(PrivateHosts(config.fetch.private_hosts))
+        self._ca_file = config.fetch.ca_file
         self._database = database
         self._writer = writer
         self._tell = tell
@@ -79,7 +81,7 @@ class Deliverer:
 
     async def work(self) -> None:
         """Deliver until cancelled."""
-        sender = Sender(self._hosts, self._config.webhook_timeout)
+        sender = Sender(self._guard, self._config.webhook_timeout, self._ca_file)
         trouble = Trouble(_logger, "cannot read or claim deliveries of webhooks; trying again")
         try:
             while True:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wes_bridge.lasting import LastingOfEach, place_of
@@ -88,6 +88,8 @@ class BrokerApp:
             response = await handler(request)
         except BadRequestError as error:
             response = _error(request, error)
+        except ClientDisconnect:
+            return  # before its request was complete: there is nobody to answer
         except Exception as error:
             _FAILED.seen(place_of(error), error, logging.ERROR)
             response = http.answer(request, http.error_body(self._failed), 500)

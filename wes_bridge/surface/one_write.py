@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, with the head and the body of an answer in one packet.
+"""A transport that puts the head and the body of an answer into one packet.
 
 uvicorn writes them one after the other, and each write is a system call here and may wake the reader there:
 with answers of a few hundred bytes that is much of what an answer costs. It must not know what is answered.
@@ -7,35 +7,13 @@ with answers of a few hundred bytes that is much of what an answer costs. It mus
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from wes_bridge.auth.guard import CONNECTION
-from wes_bridge.auth.peers import Connection
+from typing import Any
 
 _MUCH = 1 << 16
 """Bytes that are written without waiting for more."""
 
 
-class OneWriteProtocol(HttpToolsProtocol):
-    """For ``uvicorn.Config(http=...)``."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
-        gathering = _Gathering(cast("asyncio.Transport", transport), self.loop)
-        super().connection_made(cast("asyncio.Transport", gathering))
-        self._connection: Connection | None = None
-        if self.server is not None and self.client is not None and self.server[1] is not None:
-            self._connection = Connection((self.server[0], self.server[1]), self.client)
-
-    def on_message_begin(self) -> None:
-        """A request begins: it is told which connection it comes over."""
-        super().on_message_begin()
-        cast("dict[str, Any]", self.scope)[CONNECTION] = self._connection
-
-
-class _Gathering:
+class Gathering:
     """A transport that sends at the end of a turn of the loop what was written in it."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -47,6 +25,7 @@ class _Gathering:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
+        """Send this, soon."""
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
@@ -60,5 +39,6 @@ class _Gathering:
             self._transport.write(b"".join(parts))
 
     def close(self) -> None:
+        """Send what is left, and close."""
         self._flush()
         self._transport.close()

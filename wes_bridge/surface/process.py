@@ -19,7 +19,8 @@ import uvicorn
 
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.surface.asgi import AsgiApp
-from wes_bridge.surface.one_write import OneWriteProtocol
+from wes_bridge.surface.patient import PatientProtocol
+from wes_bridge.surface.safe_headers import SafeHeaders
 
 _PR_SET_PDEATHSIG = 1
 
@@ -58,9 +59,9 @@ def serve(
         print(f"error: cannot listen on {where}: {why}; {next_time}", file=sys.stderr)  # noqa: T201
         return 1
     config = uvicorn.Config(
-        app,
+        SafeHeaders(app),
         loop="auto",
-        http=OneWriteProtocol,
+        http=PatientProtocol,
         ws="none",
         access_log=False,
         proxy_headers=False,

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.store.database import Database
+from wes_bridge.surface.safe_headers import SafeHeaders
 from wes_bridge.wes.authorise import AuthoriseHandlers, Handover
 from wes_bridge.wes.binding import CheckedMiddleware, DirectApp, Handler, bound_resolver
 from wes_bridge.wes.brokers import BrokerHandlers
@@ -76,7 +77,7 @@ def create_app(
     app.add_url_rule("/health", "health", HealthHandlers(service).get)
     app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
     app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
-    asgi: ASGIApp = app
+    asgi: ASGIApp = SafeHeaders(app)
     return asgi
 
 

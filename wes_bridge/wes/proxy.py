@@ -1,4 +1,4 @@
-"""Logs that are still on a node: asked for there and passed on, a chunk at a time."""
+"""Logs that are still on a node: asked for there and passed on, a chunk at a time, never as a page."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from wes_bridge.auth import acting
+from wes_bridge.fetching.errors import UrlError
+from wes_bridge.fetching.urls import parse_url
 from wes_bridge.wes.errors import UpstreamError
 from wes_bridge.wes.sending import nothing_there, send_nothing
 
 _ASK = ("range", "if-range", "if-none-match", "if-modified-since")
 _ANSWER = (
-    "content-type",
     "content-length",
     "content-range",
     "content-encoding",
@@ -22,6 +23,10 @@ _ANSWER = (
     "etag",
     "last-modified",
 )
+
+
+_TEXT = "text/plain; charset=utf-8"
+"""Whatever a node calls it: a log is text, and no page."""
 
 
 async def pass_through(request: Request, url: str, client: httpx.AsyncClient, owner: str) -> Response:
@@ -43,14 +48,15 @@ async def pass_through(request: Request, url: str, client: httpx.AsyncClient, ow
     headers |= acting.headers(owner)
     headers["accept-encoding"] = "identity"  # a range is of the text, not of its compressed form
     try:
-        answer = await client.send(client.build_request(request.method, url, headers=headers), stream=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        place = str(parse_url(url))
+        answer = await client.send(client.build_request(request.method, place, headers=headers), stream=True)
+    except (httpx.HTTPError, httpx.InvalidURL, UrlError) as error:
         raise UpstreamError(
             f"the node that holds this log does not answer ({type(error).__name__}); try again later"
         ) from error
     if answer.status_code in (200, 206, 304):
         kept = {name: answer.headers[name] for name in _ANSWER if name in answer.headers}
-        kept["X-Content-Type-Options"] = "nosniff"
+        kept["Content-Type"] = _TEXT
         return StreamingResponse(_body(answer), answer.status_code, kept)
     await answer.aclose()
     if answer.status_code == 416:
@@ -64,6 +70,8 @@ async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
     try:
         async for chunk in answer.aiter_raw():
             yield chunk
+    except httpx.HTTPError as error:  # the client sees that it is not all
+        raise EOFError(f"the node stopped sending ({type(error).__name__})") from error
     finally:
         await answer.aclose()
 

@@ -17,11 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from wes_bridge.data.downloads import Opened, RangeError, parse_range
 from wes_bridge.model.headers import EXECUTABLE
+from wes_bridge.surface.safe_headers import INERT, inert_type
 from wes_bridge.wes.errors import NoSuchRangeError
 from wes_bridge.wes.threads import Threads
 
 _CHUNK = 512 * 1024
-_SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
+_SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": INERT}
 """Files come from commands nobody trusts: a browser must not run them as ours."""
 
 
@@ -144,8 +145,8 @@ def send_file(
         raise nothing_there(error.size) from error
     start, end = cut = part or (0, opened.size)
     headers["Content-Length"] = str(end - start)
-    headers["Content-Type"] = media_type or guess_type(name)
-    headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(name)}"
+    headers["Content-Type"], how = inert_type(media_type or guess_type(name))
+    headers["Content-Disposition"] = f"{how}; filename*=UTF-8''{quote(name)}"
     if part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{opened.size}"
     return FileBody(opened, cut, 206 if part else 200, headers, threads)

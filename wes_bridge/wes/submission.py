@@ -6,22 +6,25 @@ Sources: WES 1.1.0 ``RunRequest``; docs/clients.md for what real clients send.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from wes_bridge.data.attachments import find_attachment
-from wes_bridge.data.hosts import PrivateHosts, literal
 from wes_bridge.data.workspace import url_path
 from wes_bridge.federation.policies.registry import policy_names
+from wes_bridge.fetching.addresses import PrivateHosts
+from wes_bridge.fetching.errors import RefusedError
+from wes_bridge.fetching.guard import Guard
+from wes_bridge.fetching.urls import parse_url
 from wes_bridge.model.containers import Containers, ContainersError, settled
 from wes_bridge.model.preferences import PreferencesError, run_preferences
 from wes_bridge.model.run_options import RERUN, OptionsError, run_options
 from wes_bridge.model.webhooks import WebhookError, WebhookRequest, hide_secret, read_webhook
+from wes_bridge.redaction import redacted
 from wes_bridge.wes.body import parse_json
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS
 from wes_bridge.wes.errors import BadRequestError
@@ -172,13 +175,13 @@ def _webhook(parameters: dict[str, str], hosts: PrivateHosts) -> WebhookRequest 
     except WebhookError as error:
         raise BadRequestError(f"workflow_engine_parameters: {error}") from error
     if webhook is not None:
-        host = urlsplit(webhook.url).hostname or ""
-        address = literal("127.0.0.1" if host == "localhost" else host)
-        if address is not None and not hosts.names(host) and not hosts.allows(address):
-            raise BadRequestError(
-                f"workflow_engine_parameters: webhook: {host} is a private address of this site; the site can"
-                " allow it in fetch.private_hosts"
-            )
+        guard = Guard(hosts)
+        try:
+            url = guard.check_url(webhook.url)
+            if url.host == "localhost":
+                guard.check_addresses(url.host, url.port, ["127.0.0.1"])
+        except RefusedError as error:
+            raise BadRequestError(f"workflow_engine_parameters: webhook: {error}") from error
     return webhook
 
 
@@ -236,7 +239,7 @@ def _check_url(url: str, attached: Callable[[str], bool], files: tuple[Path, ...
     except ValueError as error:
         raise BadRequestError(f"workflow_url {url[:80]!r} is not a URL: {error}") from error
     if split.scheme in ("http", "https"):
-        _check_host(split, url)
+        _check_host(url)
     elif split.scheme == "file":
         _check_file(url, files)
     elif split.scheme == "":
@@ -251,15 +254,13 @@ def _check_url(url: str, attached: Callable[[str], bool], files: tuple[Path, ...
         )
 
 
-def _check_host(split: SplitResult, url: str) -> None:
+def _check_host(url: str) -> None:
     """Refuse what can be seen to be wrong now; what a name leads to is looked at when it is fetched."""
-    if not split.hostname:
-        raise BadRequestError(f"workflow_url {url[:80]!r} has no host")
     try:
-        address = ipaddress.ip_address(split.hostname)
-    except ValueError:
-        return
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        address = parse_url(url).address
+    except RefusedError as error:
+        raise BadRequestError(f"workflow_url {redacted(url)[:80]!r}: {error}") from error
+    if address and (address.is_link_local or address.is_multicast or address.is_unspecified):
         raise BadRequestError(f"workflow_url {url[:80]!r} leads to an address that nothing is fetched from")
 
 

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from wes_bridge.auth.identity import caller, principal_of
 from wes_bridge.data.attachments import Incoming
-from wes_bridge.data.hosts import PrivateHosts
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.model.run_options import did_you_mean
 from wes_bridge.model.states import State
 from wes_bridge.store import runs

@@ -42,7 +42,7 @@ class Sizes:
 
     def _size(self, url: str, directory: bool) -> int | None:
         try:
-            self._files.policy.check(url)
+            self._files.policy.files.check(url_path(url))
             return _directory_size(url) if directory else self._files.size(url)
         except (OSError, ValueError, ValidationException):
             return None

@@ -4,11 +4,15 @@ It is its own program (``python -I -S keeper.py``), of few parts of the standard
 wes-bridge, so that it is small and quick. It knows nothing of sessions: only of commands, each of which has
 a record of its own, a file. ``keeping`` is the other side.
 
-It listens on the socket that is its standard input. A connection is one question, a line of JSON:
+It listens on the socket that is its standard input, for the node only: who connects must be a process of its
+own user, see the same processes and users (a step in a sandbox or a container does not), and know the secret
+that it read from descriptor 3 when it was started. The mounts of a node may be others than ours: systemd
+gives a restarted service new ones. A connection is one question, a line of JSON with ``"secret"``:
 
 - ``{"hold": true}``: answered ``held``. While such a connection is open, the keeper stays.
 - ``{"start": RECORD, "argv": ..., "env": ..., "cwd": ..., "program": ..., "cpus": ...}``, with descriptors
-  for standard input, output and error. Answered ``running PID``, or ``failed ERRNO``.
+  for standard input, output and error, and others that the command has as 3 and 4. Answered ``running PID``,
+  or ``failed ERRNO``.
 - ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox. An ``encloser`` makes it, which is
   started for the first. Answered ``running PID FIRST``, FIRST being process 1 of the sandbox, or
   ``failed ERRNO REASON``; ERRNO is 0 when there is no sandbox.
@@ -24,11 +28,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hmac
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -48,10 +54,58 @@ _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RESTORED = (*_IGNORED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, or were where the node was started in the background of a shell, and that
 programs expect not to be ignored."""
+_DESCRIPTORS = 5
+"""At most, that come with a question."""
 _PR_SET_CHILD_SUBREAPER = 36
 """``prctl(2)``."""
 _PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What keeps a command from being started that is not the command's fault."""
+_TOLD = 20
+"""Strangers that are told of in our log."""
+
+
+class Door:
+    """Tells the node from strangers.
+
+    Args:
+        secret: what the node knows.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self._here = _surroundings("self")
+        self._refused = 0
+
+    def admits(self, connection: socket.socket) -> bool:
+        """Whether the process at the other end may be the node."""
+        size = struct.calcsize("3i")
+        pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        if user == os.geteuid() and pid > 0 and self._here in ((), _surroundings(str(pid))):
+            return True
+        self._tell(f"process {pid} of user {user} is not the node's")
+        return False
+
+    def knows(self, ask: dict[str, Any]) -> bool:
+        """Whether a question comes from somebody who knows the secret."""
+        given = ask.get("secret")
+        if isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), self.secret):
+            return True
+        if ask:
+            self._tell("a question does not have the node's secret")
+        return False
+
+    def _tell(self, reason: str) -> None:
+        self._refused += 1
+        if self._refused <= _TOLD:
+            sys.stderr.write(f"refused: {reason}\n")
+
+
+def _surroundings(process: str) -> tuple[int, ...]:
+    """The process and user namespaces of a process; nothing when they cannot be seen, as on old systems."""
+    try:
+        return tuple(os.stat(f"/proc/{process}/ns/{kind}").st_ino for kind in ("pid", "user"))
+    except OSError:
+        return ()
 
 
 class Enclosed:
@@ -116,7 +170,7 @@ class Encloser:
             try:
                 if _is_gone(question.connection):
                     continue
-                os.close(os.open(question.record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+                os.close(os.open(question.record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
                 self.asked = question
                 sent = socket.send_fds(self.socket, [question.line], question.files)
                 self.socket.sendall(question.line[sent:])
@@ -146,10 +200,12 @@ class Keeper:
     Args:
         listener: where connections come in.
         woken: readable when a command has ended.
+        door: who is let in.
     """
 
-    def __init__(self, listener: socket.socket, woken: int) -> None:
+    def __init__(self, listener: socket.socket, woken: int, door: Door) -> None:
         self._listener = listener
+        self._door = door
         self._woken = woken
         self._holders: dict[int, socket.socket] = {}
         self._pids: dict[str, int] = {}
@@ -189,11 +245,17 @@ class Keeper:
         except OSError:  # too many open files, perhaps
             time.sleep(0.1)
             return None
+        if not self._door.admits(connection):  # before anything is read: a stranger's words could take long
+            connection.close()
+            return None
         connection.settimeout(PATIENCE)
         line, files = _receive(connection)
         connection.setblocking(False)
         try:
             ask = _parse(line) if not _is_gone(connection) else {}
+            if not self._door.knows(ask):
+                return None
+            line = line.replace(self._door.secret, b"", 1)  # the encloser need not know it
             if "start" in ask:
                 self._start(connection, ask, files)
             elif "enclose" in ask:
@@ -334,7 +396,7 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """The question and its descriptors; what did not come whole has no end of line."""
     line, files = b"", list[int]()
     try:
-        line, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+        line, files, _, _ = socket.recv_fds(connection, 1 << 16, _DESCRIPTORS)
         for file in files:
             os.set_inheritable(file, False)
         while not line.endswith(b"\n"):
@@ -377,10 +439,10 @@ def _spawn(ask: dict[str, Any], files: list[int]) -> int:
     Raises:
         OSError: there is a record already, or no process can be made.
     """
-    if len(files) != 3:
+    if len(files) < 3:
         raise OSError(errno.EMFILE, "descriptors were lost")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-    record = os.open(ask["start"], flags, 0o644)
+    record = os.open(ask["start"], flags, 0o600)
     allowed = os.sched_getaffinity(0) if ask["cpus"] else None
     try:
         os.chdir(ask["cwd"])
@@ -426,7 +488,8 @@ def _adopt_orphans() -> None:
 
 
 def main() -> None:
-    """Keep commands for whoever connects to standard input."""
+    """Keep commands for the node that connects to standard input."""
+    secret = os.read(3, 1024)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # who else waits for their end should not wait for us
     _adopt_orphans()
     listener = socket.socket(fileno=os.dup(0))
@@ -436,7 +499,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    Keeper(listener, woken).run()
+    Keeper(listener, woken, Door(secret)).run()
 
 
 if __name__ == "__main__":

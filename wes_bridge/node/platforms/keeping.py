@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import select
 import socket
 import struct
@@ -29,6 +30,8 @@ _LONGEST_ADDRESS = 107
 """Bytes of a socket's path (``unix(7)``)."""
 _LONGEST_ANSWER = 4096
 """Bytes: a reason has a path in it."""
+_SECRET = 32
+"""Bytes of chance in what the keeper knows the node by."""
 _BACKLOG = 1024
 """Questions that may wait for it."""
 
@@ -131,7 +134,7 @@ class Keeping:
     All methods block, for a millisecond.
 
     Args:
-        state: the node's state directory; the keeper listens there, and serves whoever is its user.
+        state: the node's state directory; the keeper listens there, and serves who knows the secret there.
 
     Attributes:
         pid: process id of the keeper, when it was started here.
@@ -141,6 +144,7 @@ class Keeping:
         self._state = state
         self._hold: socket.socket | None = None
         self._lock = Lock()
+        self._secret = ""
         self.pid: int | None = None
 
     def open(self) -> None:
@@ -150,6 +154,7 @@ class Keeping:
             OSError: none can be had.
         """
         with self._lock, self._locked():
+            self._secret = _secret(self._state / "keeper.key")
             if not self._take_hold(_PATIENCE):
                 self._reap()
                 self._start_keeper()
@@ -166,7 +171,7 @@ class Keeping:
         record: Path,
         argv: Sequence[str],
         env: Mapping[str, str],
-        files: tuple[int, int, int],
+        files: tuple[int, ...],
         *,
         program: str,
         cwd: Path,
@@ -179,7 +184,7 @@ class Keeping:
             record: file that will say what became of it, and that is not there yet.
             argv: the command.
             env: its whole environment.
-            files: standard input, output and error.
+            files: standard input, output and error, and what it has as 3 and 4.
             program: path of what is run.
             cwd: where it starts.
             cpus: processors it may use; None for all.
@@ -226,7 +231,7 @@ class Keeping:
 
     def _ask(self, connection: socket.socket, ask: dict[str, Any], files: tuple[int, ...]) -> Command | None:
         try:
-            line = json.dumps(ask).encode() + b"\n"
+            line = json.dumps({"secret": self._secret, **ask}).encode() + b"\n"
             sent = socket.send_fds(connection, [line], files) if files else 0
             if sent < len(line):
                 connection.sendall(line[sent:])
@@ -266,7 +271,7 @@ class Keeping:
             return False
         with contextlib.suppress(OSError):
             _set_patience(connection, seconds or 0.0)
-            connection.sendall(b'{"hold": true}\n')
+            connection.sendall(json.dumps({"secret": self._secret, "hold": True}).encode() + b"\n")
             if seconds is None or connection.recv(64):
                 self.close()
                 self._hold = connection
@@ -282,9 +287,12 @@ class Keeping:
             (self._state / "keeper").chmod(0o600)
             listener.listen(_BACKLOG)
             log = os.open(self._state / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            told, tell = os.pipe()  # neither its command line nor its environment is a place for a secret
+            os.write(tell, self._secret.encode())
+            os.close(tell)
             actions = [
                 (os.POSIX_SPAWN_DUP2, file, number)
-                for number, file in enumerate((listener.fileno(), log, log))
+                for number, file in enumerate((listener.fileno(), log, log, told))
             ]
             argv = [sys.executable, "-I", "-S", keeper.__file__, str(self._state)]
             try:
@@ -292,6 +300,7 @@ class Keeping:
                     self.pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
             finally:
                 os.close(log)
+                os.close(told)
 
     def _reap(self) -> None:
         if self.pid is not None:
@@ -321,6 +330,25 @@ class Keeping:
             yield
         finally:
             os.close(file)
+
+
+def _secret(path: Path) -> str:
+    """What the keeper knows the node by; made when it is missing, and the same for the keepers to come."""
+    with contextlib.suppress(OSError):
+        path.chmod(0o600)
+    try:
+        found = path.read_text().strip()
+        if len(found) >= _SECRET:
+            return found
+    except FileNotFoundError:
+        pass
+    made = secrets.token_hex(_SECRET)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(file, made.encode())
+    finally:
+        os.close(file)
+    return made
 
 
 def _refusal(number: int) -> OSError:

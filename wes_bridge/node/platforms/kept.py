@@ -32,6 +32,8 @@ class Launch:
         stdin, stdout, stderr: its streams; ``/dev/null`` when stdin is None.
         cpus: processors it may use; None for all.
         sandbox: what the keeper puts around it (``encloser``); None for nothing.
+        options: words that the program reads at descriptor 3, each ended by a NUL; None when it reads none.
+            Other users of the machine cannot see them, as they can see ``argv``.
     """
 
     program: str
@@ -43,6 +45,7 @@ class Launch:
     stderr: Path
     cpus: frozenset[int] | None = None
     sandbox: Mapping[str, object] | None = None
+    options: list[str] | None = None
 
 
 class Kept(ABC):
@@ -198,11 +201,13 @@ def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
         opened.append(os.open(launch.stdout, write | os.O_TRUNC, 0o644))
         if launch.stderr != launch.stdout:
             opened.append(os.open(launch.stderr, write | os.O_TRUNC, 0o644))
+        streams = (opened[0], opened[1], opened[-1])
+        opened += [_written(launch.options)] if launch.options is not None else []
         return keeper.start(
             folder.command,
             launch.argv,
             launch.env,
-            (opened[0], opened[1], opened[-1]),
+            (*streams, *([opened[-1]] if launch.options is not None else [])),
             program=launch.program,
             cwd=launch.cwd,
             cpus=launch.cpus,
@@ -211,3 +216,17 @@ def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
     finally:
         for file in opened:
             os.close(file)
+
+
+def _written(words: list[str]) -> int:
+    """A descriptor of a file without a name that has these words."""
+    file = os.memfd_create("options", os.MFD_CLOEXEC)
+    try:
+        text = memoryview(b"".join(os.fsencode(word) + b"\0" for word in words))
+        while text:
+            text = text[os.write(file, text) :]
+        os.lseek(file, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(file)
+        raise
+    return file

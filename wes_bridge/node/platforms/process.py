@@ -14,7 +14,7 @@ from pathlib import Path
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import PROCESS, ExecutionRequest, Message
 from wes_bridge.node import messages
-from wes_bridge.node.errors import CommandNotFoundError, NotBegunError, PlatformError
+from wes_bridge.node.errors import CommandNotFoundError, CommandNotShownError, NotBegunError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
 from wes_bridge.node.platforms import sandbox
 from wes_bridge.node.platforms.base import Job
@@ -47,6 +47,7 @@ class ProcessPlatform(Kept):
         self._state = state
         self._encloses = False
         self._bwrap: str | None = None
+        self._view = sandbox.View([], [], state)
         self._no_sandbox = "the sandbox is switched off"
         self._shows_too_little = False
 
@@ -57,7 +58,8 @@ class ProcessPlatform(Kept):
             await asyncio.get_running_loop().run_in_executor(None, self._find_sandbox)
 
     def _find_sandbox(self) -> None:
-        shows = [str(path) for path in self._config.sandbox_shows]
+        self._view = sandbox.View.of(self._config.sandbox_shows, self._state)
+        shows = self._view.folders
         if self._config.sandbox == "own":
             reason = self._try_enclosing(shows)
             self._encloses = reason is None
@@ -68,7 +70,7 @@ class ProcessPlatform(Kept):
             self._shows_too_little = self._bwrap is None and sandbox.bubblewrap()[0] is not None
         if self._shows_too_little:
             self._no_sandbox = (
-                f"the setting sandbox_shows shows too little ({', '.join(shows) or 'nothing'}):"
+                f"the setting sandbox_shows shows too little ({', '.join(self._view.shows) or 'nothing'}):"
                 " /bin/sh cannot be started; list the folders of /bin/sh and its libraries, too"
             )
 
@@ -144,16 +146,18 @@ class ProcessPlatform(Kept):
         cwd = paths.host(job.tree.workdir)
         program = _find_command(argv[0], cwd, env["PATH"])
         network = executable.network is None or executable.network.access is not False
-        shows = [str(path) for path in self._config.sandbox_shows]
-        around = None
+        if self._is_enforced and not sandbox.is_seen(self._view, job, Path(cwd, program)):
+            raise CommandNotShownError(str(Path(cwd, program)))
+        streams = self.streams(job)
         if self._encloses:
-            around = sandbox.enclosure(job, self._state, shows, network=network)
-        else:
-            env[MARKER] = job.uuid
-            if self._bwrap is not None:
-                argv = sandbox.wrap(self._bwrap, argv, job, self._state, shows, network=network)
-                program = self._bwrap
-        return Launch(program, argv, env, cwd, *self.streams(job), cpus=self.cpus(job), sandbox=around)
+            around = sandbox.enclosure(self._view, job, network=network)
+            return Launch(program, argv, env, cwd, *streams, cpus=self.cpus(job), sandbox=around)
+        marker = {MARKER: job.uuid}
+        if self._bwrap is None:
+            return Launch(program, argv, {**env, **marker}, cwd, *streams, cpus=self.cpus(job))
+        options = sandbox.options(self._view, job, env, network=network)
+        argv = sandbox.command_line(self._bwrap, argv)
+        return Launch(self._bwrap, argv, marker, cwd, *streams, cpus=self.cpus(job), options=options)
 
     def ends_within(self, job: Job, seconds: float) -> bool:
         """Wait a little for the command.

@@ -9,18 +9,22 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from wes_bridge.node.platforms import shown
 from wes_bridge.node.platforms.base import PAUSES, Job
-from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.staging.plan import Kind
 
 _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """What root inside may still do: treat files as root does, nothing to the machine."""
 _BASE = ("--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
-_HIDDEN = (Path("/tmp"), Path("/dev"), Path("/proc"))  # noqa: S108
+_MACHINE = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+"""By these the machine is told what to do; root's user may, also without rights."""
+_OPTIONS = 3
+"""The descriptor at which bubblewrap reads its options."""
 
 
 FAILED = 1
@@ -52,9 +56,10 @@ def bubblewrap(shows: tuple[str, ...] = ("/",)) -> tuple[str | None, str]:
 
 def _tried(path: str, shows: tuple[str, ...]) -> str | None:
     """Why it does not work here."""
-    probe = [path, *_shown(shows), *_BASE, "--unshare-pid", "--unshare-net", "--die-with-parent", "true"]
+    probe = [path, *_shown(shows), *_BASE, *_users(), "--unshare-pid", "--unshare-net", "--die-with-parent"]
+    probe += ["/bin/sh", "-c", ":"]
     try:
-        done = subprocess.run(probe, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(probe, env={}, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not run: {error}"
     if done.returncode != 0:
@@ -62,71 +67,124 @@ def _tried(path: str, shows: tuple[str, ...]) -> str | None:
     return None
 
 
-def wrap(bwrap: str, argv: list[str], job: Job, state: Path, shows: list[str], *, network: bool) -> list[str]:
-    """The command line that runs ``argv`` in a sandbox.
+@dataclass(frozen=True)
+class View:
+    """What commands see of the machine; the same for all commands of a node.
+
+    Attributes:
+        shows: paths that are seen, read-only.
+        tools: what the programs on the node's own PATH need besides.
+        state: the node's state directory, hidden.
+    """
+
+    shows: list[str]
+    tools: list[str]
+    state: Path
+
+    @classmethod
+    def of(cls, setting: Sequence[Path], state: Path) -> View:
+        """What the setting ``sandbox_shows`` says, and what there is on our own PATH."""
+        shows = shown.expanded([str(word) for word in setting])
+        return cls(shows, shown.tools(os.environ.get("PATH", ""), shows, [state]), state)
+
+    @property
+    def folders(self) -> list[str]:
+        """What is seen before anything covers it."""
+        return [*self.shows, *(tool for tool in self.tools if not shown.is_below(Path(tool), shown.COVERED))]
+
+    @property
+    def uncovered(self) -> list[str]:
+        """What is seen in a folder of the sandbox's own."""
+        return [tool for tool in self.tools if shown.is_below(Path(tool), shown.COVERED)]
+
+    def has(self, path: Path) -> bool:
+        """Whether a path is seen, as it is written."""
+        if path.is_relative_to(self.state):
+            return False
+        if shown.is_below(path, shown.COVERED):
+            return shown.is_below(path, self.uncovered)
+        return shown.is_below(path, self.folders)
+
+
+def options(view: View, job: Job, env: Mapping[str, str], *, network: bool) -> list[str]:
+    """What bubblewrap is told at a descriptor: other users of the machine can read a command line.
 
     What can be seen is read-only except the session's file system and what was asked for READWRITE in place;
-    ``/tmp`` is private and empty; the node's other sessions and other processes cannot be seen.
+    ``/tmp`` is private and empty; the node's other sessions and other processes cannot be seen. Bubblewrap's
+    own environment is empty, so that what a step says of libraries to load is said to the step only.
 
     Args:
-        bwrap: path of bubblewrap.
-        argv: the command.
+        view: what can be seen of the machine.
         job: of which session.
-        state: the node's state directory, hidden.
-        shows: what can be seen of the machine.
+        env: the command's environment.
         network: whether there is one.
     """
-    tree, folder = job.tree, job.folder
-    words = [bwrap, *_shown(shows), *_BASE, "--tmpfs", str(state), "--bind", str(folder.fs), str(folder.fs)]
-    for entry in tree.ordered():
-        if entry.kind is not Kind.LINK:
-            continue
-        source = str(entry.source)
-        if entry.writable:
-            words += ["--bind", source, source]
-        elif not _is_shown(entry.source, state, shows):
-            words += ["--ro-bind", source, source]
-    for tools in _tools(os.environ.get("PATH", ""), state, tuple(shows)):
-        words += ["--ro-bind", tools, tools]
-    words += [
-        "--unshare-pid",
-        "--die-with-parent",
-        "--unsetenv",
-        MARKER,
-        "--chdir",
-        str(tree.paths.host(tree.workdir)),
-    ]
-    if not network:
-        words.append("--unshare-net")
-    if os.geteuid() == 0:
-        words += ["--cap-drop", "ALL"]
-        for capability in _KEPT:
-            words += ["--cap-add", f"CAP_{capability}"]
-    return [*words, "--", *argv]
+    words = ["--clearenv"]
+    for name, value in env.items():
+        words += ["--setenv", name, value]
+    words += [*_shown(view.folders), *_BASE]
+    for path in _MACHINE:
+        words += ["--ro-bind-try", path, path]
+    words += ["--tmpfs", str(view.state)]
+    for path, writable in _binds(view, job):
+        words += ["--bind" if writable else "--ro-bind", path, path]
+    if view.shows != ["/"]:
+        words += ["--remount-ro", "/"]
+    words += ["--unshare-pid", "--unshare-ipc", "--die-with-parent", *_users()]
+    words += ["--chdir", str(job.tree.paths.host(job.tree.workdir))]
+    return words if network else [*words, "--unshare-net"]
 
 
-def enclosure(job: Job, state: Path, shows: list[str], *, network: bool) -> dict[str, object]:
-    """What an ``encloser`` is to put around a command; as :func:`wrap`.
+def command_line(bwrap: str, argv: list[str]) -> list[str]:
+    """Bubblewrap's, which reads the rest at its descriptor."""
+    return [bwrap, "--args", str(_OPTIONS), "--", *argv]
+
+
+def enclosure(view: View, job: Job, *, network: bool) -> dict[str, object]:
+    """What an ``encloser`` is to put around a command; as :func:`options`.
 
     Args:
+        view: what can be seen of the machine.
         job: of which session.
-        state: the node's state directory, hidden.
-        shows: what can be seen of the machine.
         network: whether there is one.
     """
+    return {
+        "shows": view.folders,
+        "hides": [str(view.state)],
+        "binds": _binds(view, job),
+        "network": network,
+    }
+
+
+def _binds(view: View, job: Job) -> list[tuple[str, bool]]:
+    """Paths that one command sees besides, and whether it may write there."""
     binds = [(str(job.folder.fs), True)]
     for entry in job.tree.ordered():
-        if entry.kind is Kind.LINK and (entry.writable or not _is_shown(entry.source, state, shows)):
+        if entry.kind is Kind.LINK and (entry.writable or not view.has(entry.source)):
             binds.append((str(entry.source), entry.writable))
-    binds += [(tools, False) for tools in _tools(os.environ.get("PATH", ""), state, tuple(shows))]
-    return {"shows": shows, "hides": [str(state)], "binds": binds, "network": network}
+    return binds + [(tool, False) for tool in view.uncovered]
+
+
+def is_seen(view: View, job: Job, path: Path) -> bool:
+    """Whether the command of a job sees a path; links are not followed."""
+    return view.has(path) or shown.is_below(path, [bound for bound, _ in _binds(view, job)])
+
+
+def _users() -> list[str]:
+    """A user namespace, in which root is root over its own files only."""
+    if os.geteuid() != 0:
+        return []  # it makes one by itself
+    words = ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-drop", "ALL"]
+    for capability in _KEPT:
+        words += ["--cap-add", f"CAP_{capability}"]
+    return words
 
 
 def _shown(shows: Sequence[str]) -> list[str]:
-    """For bubblewrap; links, as ``/bin`` is in many places, stay links."""
+    """For bubblewrap; links, as ``/bin`` is in many places, stay links if they lead to what is shown."""
     words: list[str] = []
     for path in shows:
-        if Path(path).is_symlink():
+        if shown.stays_link(path, shows):
             words += ["--symlink", os.readlink(path), path]  # noqa: PTH115 - as it is written
         else:
             words += ["--ro-bind-try", path, path]
@@ -149,27 +207,3 @@ def failure(stderr: Path) -> str | None:
         return None
     reason = lines[-1].removeprefix("bwrap: ")
     return None if reason.startswith("execvp ") else reason
-
-
-@lru_cache(maxsize=8)
-def _tools(path: str, state: Path, shows: tuple[str, ...]) -> list[str]:
-    """Folders of programs on the node's own PATH that could not be seen: a virtual environment, for example.
-
-    A command's PATH is what a step says: nothing is shown for that.
-    """
-    folders = (Path(entry) for entry in path.split(os.pathsep) if entry.startswith("/"))
-    there = [folder for folder in folders if not _is_shown(folder, state, shows) and folder.is_dir()]
-    found = (folder.parent if folder.name == "bin" and len(folder.parts) > 3 else folder for folder in there)
-    return [str(folder) for folder in dict.fromkeys(found) if not _touch(folder, state)]
-
-
-def _touch(one: Path, other: Path) -> bool:
-    return one.is_relative_to(other) or other.is_relative_to(one)
-
-
-def _is_shown(path: Path, state: Path, shows: Sequence[str]) -> bool:
-    return not _is_hidden(path, state) and any(path.is_relative_to(shown) for shown in shows)
-
-
-def _is_hidden(path: Path, state: Path) -> bool:
-    return any(path.is_relative_to(hidden) for hidden in (*_HIDDEN, state))

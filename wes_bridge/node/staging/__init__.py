@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from wes_bridge.config import NodeConfig
 from wes_bridge.node.staging.schemes import Schemes
 
 
-def default_schemes() -> Schemes:
+def default_schemes(config: NodeConfig) -> Schemes:
     """The schemes this package has: ``file``, ``http``, ``https``, ``data``."""
     from wes_bridge.node.staging.file import FileScheme  # noqa: PLC0415
-    from wes_bridge.node.staging.http import HttpScheme  # noqa: PLC0415
+    from wes_bridge.node.staging.http import HttpScheme, transfers  # noqa: PLC0415
     from wes_bridge.node.staging.literal import LiteralScheme  # noqa: PLC0415
 
-    return Schemes([FileScheme(), HttpScheme(), LiteralScheme()])
+    return Schemes([FileScheme(), HttpScheme(transfers(config)), LiteralScheme()])

@@ -1,42 +1,80 @@
-"""``http:`` and ``https:`` URLs: downloaded as a stream; outputs are PUT, one request per file."""
+"""``http:`` and ``https:`` URLs: downloaded as a stream; outputs are PUT, one request per file.
+
+Where the node may ask, and for how long, is the guarded fetcher's; private hosts are those that its
+configuration names, in ``fetch.private_hosts`` or as the host of a prefix in ``data``.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event
 from urllib.parse import quote
 
-import httpx
-
+from wes_bridge.config import NodeConfig, NodeFetchConfig
+from wes_bridge.fetching.addresses import PrivateHosts
+from wes_bridge.fetching.client import Fetcher
+from wes_bridge.fetching.errors import (
+    DeadlineError,
+    FetchError,
+    RefusedError,
+    StatusError,
+    TooLargeError,
+    UrlError,
+)
+from wes_bridge.fetching.guard import Guard
+from wes_bridge.fetching.limits import Limits
+from wes_bridge.fetching.urls import parse_url
 from wes_bridge.model.headers import EXECUTABLE
 
 ATTEMPTS = 4
 """How often a transfer is tried."""
-TIMEOUT = 30.0
-"""Seconds without a byte until a transfer is given up."""
 _CHUNK = 256 * 1024
 _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+def transfers(config: NodeConfig) -> Fetcher:
+    """What a node fetches and stores with."""
+    fetch = config.fetch or NodeFetchConfig()
+    limits = Limits(fetch.timeout, fetch.deadline, fetch.least_rate, fetch.max_bytes)
+    hosts = PrivateHosts([*fetch.private_hosts, *_named_in(config.data)])
+    return Fetcher(Guard(hosts), limits, ca_file=fetch.ca_file)
+
+
+def _named_in(prefixes: list[str]) -> Iterator[str]:
+    """The hosts of URL prefixes: who names one means it, private or not."""
+    for prefix in prefixes:
+        try:
+            url = parse_url(prefix)
+        except UrlError:
+            continue  # it names no host
+        shown = f"[{url.host}]" if ":" in url.host else url.host
+        yield f"{shown}:{url.port}"
 
 
 class HttpScheme:
     """Files on web servers.
 
     Args:
+        fetcher: asks them.
         pause: seconds before the second attempt; doubles each time.
     """
 
     names: tuple[str, ...] = ("http", "https")
     can_store = True
 
-    def __init__(self, pause: float = 0.5) -> None:
+    def __init__(self, fetcher: Fetcher, pause: float = 0.5) -> None:
+        self._fetcher = fetcher
         self._pause = pause
-        self._client: httpx.Client | None = None
-        self._lock = Lock()
 
     def local(self, location: str) -> Path | None:
-        """Never on this machine yet."""
+        """Never on this machine yet. Raises ValueError: the URL must not be asked."""
+        try:
+            self._fetcher.guard.check_url(location)
+        except RefusedError as error:
+            raise ValueError(str(error)) from error
         return None
 
     def fetch(self, location: str, target: Path, stop: Event) -> None:
@@ -45,12 +83,9 @@ class HttpScheme:
             try:
                 self._download(location, target, stop)
                 return
-            except httpx.HTTPStatusError as error:
-                if attempt == ATTEMPTS - 1 or error.response.status_code not in _WORTH_RETRYING:
-                    raise OSError(f"HTTP {error.response.status_code}") from error
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                if attempt == ATTEMPTS - 1 or isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-                    raise OSError(str(error) or type(error).__name__) from error
+            except FetchError as error:
+                if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                    raise
             if stop.wait(self._pause * 2**attempt):
                 raise InterruptedError("stopped")
 
@@ -65,42 +100,35 @@ class HttpScheme:
             self._put(source, location)
         return None
 
-    def _http(self) -> httpx.Client:
-        with self._lock:
-            if self._client is None:
-                self._client = httpx.Client(follow_redirects=True, timeout=TIMEOUT)
-            return self._client
-
     def _download(self, location: str, target: Path, stop: Event) -> None:
-        with self._http().stream("GET", location, headers={"Accept-Encoding": "identity"}) as answer:
+        with self._fetcher.open("GET", location) as answer:
             answer.raise_for_status()
-            size = answer.headers.get("content-length")
-            written = 0
             with target.open("wb") as out:
-                for chunk in answer.iter_bytes(_CHUNK):
+                for chunk in answer.chunks():
                     out.write(chunk)
-                    written += len(chunk)
                     if stop.is_set():
                         raise InterruptedError("stopped")
-            if size is not None and "content-encoding" not in answer.headers and written != int(size):
-                raise httpx.ReadError(f"{written} of {size} bytes came")
-            if answer.headers.get(EXECUTABLE, "").strip().lower() == "true":
+            if (answer.header(EXECUTABLE.lower()) or "").strip().lower() == "true":
                 target.chmod(0o755)
 
     def _put(self, path: Path, location: str) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                headers = {"Content-Length": str(path.stat().st_size)}
-                answer = self._http().put(location, content=_chunks(path), headers=headers)
-                answer.raise_for_status()
+                with self._fetcher.open(
+                    "PUT", location, content=partial(_chunks, path), length=path.stat().st_size
+                ) as answer:
+                    answer.raise_for_status()
                 return
-            except httpx.HTTPStatusError as error:
-                if attempt == ATTEMPTS - 1 or error.response.status_code not in _WORTH_RETRYING:
-                    raise OSError(f"HTTP {error.response.status_code} from {location}") from error
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                if attempt == ATTEMPTS - 1 or isinstance(error, httpx.InvalidURL):
-                    raise OSError(f"{location}: {error or type(error).__name__}") from error
+            except FetchError as error:
+                if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                    raise OSError(f"{error} from {location}") from error
             time.sleep(self._pause * 2**attempt)
+
+
+def _is_worth_retrying(error: FetchError) -> bool:
+    if isinstance(error, StatusError):
+        return error.status in _WORTH_RETRYING
+    return not isinstance(error, DeadlineError | RefusedError | TooLargeError)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
