@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from wes_bridge.model.access import AuthenticationConfig
+from wes_bridge.model.audit import AuditConfig
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
 from wes_bridge.model.preferences import Preferences
@@ -159,6 +160,7 @@ class NodeConfig(_Section):
     data: list[str] = Field(
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
+    audit: AuditConfig = AuditConfig()
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     fetch: NodeFetchConfig | None = Field(
         None, description="private hosts and limits of HTTP transfers; default: in serve, the service's"
@@ -317,6 +319,7 @@ class AggregatorConfig(_Section):
         ["127.0.0.0/8", "::1"],
         description="addresses or networks (CIDR) whose Forwarded and X-Forwarded-* headers are believed",
     )
+    audit: AuditConfig = AuditConfig()
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     brokers: list[BrokerConfig] = Field(
         default_factory=list, description="who is asked; in serve, when empty: all nodes and brokers of it"
@@ -468,6 +471,7 @@ class ServiceConfig(_Section):
     organization: str = "wes-bridge"
     organization_url: str = "https://example.org"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    audit: AuditConfig = AuditConfig()
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
     delegation: DelegationConfig = DelegationConfig()

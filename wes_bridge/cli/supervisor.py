@@ -329,6 +329,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
+        from wes_bridge.surface.audit import audited  # noqa: PLC0415
         from wes_bridge.surface.patient import PatientProtocol  # noqa: PLC0415
         from wes_bridge.wes.app import create_app  # noqa: PLC0415
 
@@ -347,6 +348,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     place = Place(config.state_dir, config.host, public)
     try:
         app = guarded(create_app(config, database, waker.wake, closing), config.authentication, place)
+        app = audited(app, config.audit, config.state_dir, "wes")
     except OSError as error:
         raise ServeError(f"the service cannot see who calls: {error}") from error
     server_config = uvicorn.Config(

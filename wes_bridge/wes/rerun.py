@@ -30,6 +30,7 @@ from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.runs import TaskRow
 from wes_bridge.store.writer import DoubtfulError
+from wes_bridge.surface.audit import note_made
 from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_object
 from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError, in_doubt
@@ -99,6 +100,7 @@ class RerunHandlers:
         tokens = await self._handover.taken(request, new.run_id) if is_own else None
         await self._store(old, new, body.steps, service.links(request).base, tokens)
         service.wake()
+        note_made(request.scope, new.run_id)
         return json_response({"run_id": new.run_id})
 
     async def _store(

@@ -20,6 +20,7 @@ from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.webhooks import Webhook, create_webhook
 from wes_bridge.store.writer import DoubtfulError
+from wes_bridge.surface.audit import note_made
 from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
@@ -57,6 +58,7 @@ class SubmitHandlers:
             await self._service.threads.files(incoming.discard)
             raise
         self._service.wake()
+        note_made(request.scope, run_id)
         return json_response({"run_id": run_id})
 
     async def _store(self, request: Request, run_id: str, owner: str, incoming: Incoming) -> None:
