@@ -31,7 +31,9 @@ from wes_bridge.model.access import (
     is_loopback,
     open_door,
 )
+from wes_bridge.model.audit import AuditConfig
 from wes_bridge.model.containers import Containers
+from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
 from wes_bridge.model.preferences import Preferences
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -80,6 +82,7 @@ class ServerConfig(_Section):
         " believed",
     )
     authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
+    audit: AuditConfig = AuditConfig()
 
     @property
     def stands_open(self) -> str | None:
@@ -254,6 +257,9 @@ class BrokerConfig(BrokerTraits):
     """An ExecutionBroker the service asks for offers; what is here a listing cannot say."""
 
     credentials: CredentialsConfig | None = None
+    delegation: DelegatedTo | None = Field(
+        None, description="the token of the user that it wants to see (docs/delegation.md)"
+    )
     shared: dict[Path, PurePosixPath] = Field(
         default_factory=dict,
         description="reference: folders here that its container engine sees too, and their names there",
@@ -471,6 +477,7 @@ class ServiceConfig(ServerConfig):
     organization_url: str = "https://example.org"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
+    delegation: DelegationConfig = DelegationConfig()
     sharing: Sharing = Field(
         "chosen",
         description="whether groups may look at runs: none; chosen: those that a run names in share_with;"
@@ -501,6 +508,11 @@ class ServiceConfig(ServerConfig):
                     " folders; steps there could not give their outputs back"
                 )
         return self
+
+    @property
+    def delegates(self) -> bool:
+        """Whether runs act with tokens of their owners."""
+        return any(broker.delegation is not None for broker in self.brokers)
 
     @property
     def database_url(self) -> str:

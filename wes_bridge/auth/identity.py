@@ -28,3 +28,9 @@ def principal_of(request: Request) -> Principal:
 def caller(request: Request) -> str:
     """The name that owns what this request makes, and whose runs it may see."""
     return principal_of(request).name
+
+
+def found_principal(scope: MutableMapping[str, Any]) -> Principal | None:
+    """The caller; None where nobody's credentials were checked, or none were good."""
+    found = scope.get(_KEY)
+    return found if isinstance(found, Principal) else None

@@ -336,6 +336,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
+        from wes_bridge.surface.audit import audited  # noqa: PLC0415
         from wes_bridge.surface.patient import PatientProtocol  # noqa: PLC0415
         from wes_bridge.surface.tls import TlsError, encrypt  # noqa: PLC0415
         from wes_bridge.wes.app import create_app, routes  # noqa: PLC0415
@@ -354,7 +355,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     app = create_app(config, database, waker.wake, closing)
     served = Served(app, config.state_dir, config.name, f"{API}/service-info", routes())
     try:
-        door = guarded(config, served)
+        door = audited(guarded(config, served), config.audit, config.state_dir, "wes")
     except (OSError, MethodError) as error:
         raise ServeError(f"the service cannot see who calls: {error}") from error
     server_config = uvicorn.Config(

@@ -82,8 +82,8 @@ def _end_with_parent() -> None:
 def _parent_watched() -> Iterator[None]:
     """The kernel sends SIGIO when the pipe that questions come by is closed: the parent was killed.
 
-    It also does when there is something to read, but nothing is asked before we have answered. QuickJS does not
-    come back to Python to look.
+    It also does when there is something to read, but nothing is asked before we have answered. QuickJS does
+    not come back to Python to look.
     """
     flags = fcntl.fcntl(0, fcntl.F_GETFL)
     fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)

@@ -22,6 +22,7 @@ from cwltool.process import Process, shortname
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.auth.acting import act_for
+from wes_bridge.auth.delegation import Source, Wallet
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
@@ -80,6 +81,10 @@ _STOPPED = re.compile(r"Cannot make (scatter )?job: |Cannot collect workflow out
 """Error lines of cwltool that say why a graph went no further: they do not follow from a step's failure."""
 _HELD = 1.0
 """Seconds that storing a step's end may take and not be an outage."""
+_AUTHORISE = (
+    "to let it go on: wes-bridge login URL-OF-THIS-SERVICE, or POST .../runs/{run_id}/authorise with a new"
+    " token"
+)
 _LOG_LINES = 50
 """Error lines kept in system_logs; all are in the run's log."""
 
@@ -97,6 +102,7 @@ class Services:
     threads: Executor
     nursery: Nursery
     reuse: Reuse
+    tokens: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,8 @@ class Run:
         if row.cancel_requested:
             self._ask_to_cancel()
         self._services = services
+        self._was_paused: bool = row.state == State.PAUSED
+        self._wallet = self._made_wallet(services.tokens)
         self._folder: RunFolder = services.workspace.run(row.run_id)
         self._log = RunLog(self._folder.stderr, self._folder.attachments)
         self._policy = Policy(services.config.fetch, [self._folder.root])
@@ -157,6 +165,8 @@ class Run:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
         self._ask_to_cancel()
         self._expressions.stop()
+        if self._wallet is not None:
+            self._wallet.close()
         for step in self._steps:
             step.cancel()
         self._changed.set()
@@ -174,7 +184,8 @@ class Run:
         Cancelling the calling task leaves the run where it is, and so does a database that is gone.
         """
         self._log.activate()
-        act_for(self._owner)
+        wallet = self._wallet
+        act_for(self._owner, wallet)
         stop_with(self._expressions)
         try:
             ending = await self._ending()
@@ -195,10 +206,38 @@ class Run:
             self.leave()  # also when the end cannot be stored: it is found again by who takes the run up
             raise
         finally:
+            if wallet is not None:
+                wallet.close()
             for step in self._steps:
                 step.cancel()
             await asyncio.gather(*self._steps, return_exceptions=True)
             self._log.close()
+
+    def _made_wallet(self, source: Source | None) -> Wallet | None:
+        """The tokens with which the run acts for its owner, where brokers want such."""
+        if source is None:
+            return None
+        return Wallet(
+            self.run_id,
+            self._owner,
+            source,
+            pause=self._on_pause,
+            resume=self._on_resume,
+            is_paused=self._was_paused,
+        )
+
+    async def _on_pause(self, reason: str) -> None:
+        """The run cannot act for its owner any more: it waits until they have authorised it again."""
+        reason = self._log.readable(reason)
+        self._log.info(f"paused: {reason}")
+        self._was_paused = True
+        told = [f"paused: {reason}", _AUTHORISE.format(run_id=self.run_id)]
+        await self._set_state(State.PAUSED, system_logs=told)
+
+    async def _on_resume(self) -> None:
+        self._log.info("authorised again: it goes on")
+        self._was_paused = False
+        await self._set_state(State.RUNNING, system_logs=[])
 
     def _end_time(self) -> float:
         """When the run ended: not when its database was back to be told so, or a worker to tell it.
@@ -217,7 +256,8 @@ class Run:
             await self._take_up()
             walk = await self._load()
             if walk is not None:
-                await self._set_state(State.RUNNING)
+                if not self._was_paused:  # else once it is known that it may go on
+                    await self._set_state(State.RUNNING)
                 await self._walk(walk)
             await self._cancel_sessions(self._journal.open_sessions())
             if walk is None or self._canceling:

@@ -21,10 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
+import aiohttp
 import uvloop
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from wes_bridge.auth.delegation import Source
+from wes_bridge.auth.exchange import Exchangers
+from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, loading_apart, runlog, speedups
@@ -132,6 +136,7 @@ class Worker:
                     database=self._database,
                     threads=threads,
                     nursery=self._nursery,
+                    tokens=_tokens(self._config, http, self._database, writer),
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
@@ -310,6 +315,23 @@ class Worker:
                 await writer(lambda connection: release_runs(connection, self._name))
                 await writer(lambda connection: put_brokers(connection, self._name, {}, 0.0))
         self._tell_others()
+
+
+def _tokens(
+    config: ServiceConfig, http: aiohttp.ClientSession, database: Database, writer: Writer
+) -> Source | None:
+    """Where runs get tokens of their owners; None where no broker wants any."""
+    if not config.delegates:
+        return None
+    delegation = config.delegation
+    return Source(
+        exchangers=Exchangers(delegation, http),
+        safe=Safe(delegation.key, config.state_dir),
+        database=database,
+        writer=writer,
+        early=delegation.early,
+        patience=delegation.patience,
+    )
 
 
 async def keep_beating(beat: Callable[[], Awaitable[None]], pause: float) -> NoReturn:

@@ -35,6 +35,7 @@ from sqlalchemy import (
 from wes_bridge.model.run_urls import stored_url, to_store
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
+from wes_bridge.store.delegations import drop_delegation
 from wes_bridge.store.sharing import share_run
 from wes_bridge.store.tables import HEAD, delegations, run_groups, run_tags, runs, tasks
 from wes_bridge.store.webhooks import carry_webhook, queue_delivery
@@ -174,6 +175,8 @@ def request_cancel(connection: Connection, run_id: str) -> None:
         update(runs).where(alive, runs.c.fence == 0).values(state=State.CANCELED.value, end_time=time.time())
     )
     after = state_for_update(connection, run_id)
+    if after is not None and after.is_final:
+        drop_delegation(connection, run_id)
     if after is not None and after != before:
         queue_delivery(connection, run_id, after)
 
@@ -338,6 +341,7 @@ def set_run_state(connection: Connection, run_id: str, fence: int, state: State,
         return old
     if state.is_final:
         values |= {"worker": None, "lease_until": None}
+        drop_delegation(connection, run_id)
     if "outputs" in values:
         values["outputs"] = to_store(values["outputs"], run_id)
     values["changed"] = runs.c.changed + 1

@@ -16,6 +16,7 @@ from wes_bridge.config import AggregatorConfig, NodeConfig
 from wes_bridge.open_files import allow_many
 from wes_bridge.store.outage import tell_once
 from wes_bridge.surface.app import BrokerApp
+from wes_bridge.surface.audit import audited
 from wes_bridge.surface.process import exit_with_parent, serve
 
 _Config = TypeVar("_Config", AggregatorConfig, NodeConfig)
@@ -53,6 +54,7 @@ class Start(Generic[_Config]):
         """Serve until told to stop; see :func:`wes_bridge.surface.process.serve`."""
         try:
             door = guarded(self.config, Served(app, self.state, self.config.name, routes=app.paths))
+            door = audited(door, self.config.audit, self.state, f"{app.kind} {self.config.name}")
         except (OSError, MethodError) as error:
             print(f"error: the {app.kind} cannot see who calls: {error}", file=sys.stderr)  # noqa: T201
             return 1

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from wes_bridge.config import ServiceConfig
 from wes_bridge.store.database import Database
 from wes_bridge.surface.safe_headers import SafeHeaders
+from wes_bridge.wes.authorise import AuthoriseHandlers, Handover
 from wes_bridge.wes.binding import CheckedMiddleware, DirectApp, Handler, bound_resolver
 from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.document import BASE_PATH, load_document
@@ -105,7 +106,8 @@ def _middlewares(on_error: object) -> list[object]:
 
 def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
     """The handler of each operation of the document."""
-    info, submit = ServiceInfoHandlers(service), SubmitHandlers(service)
+    handover = Handover(service)
+    info, submit = ServiceInfoHandlers(service), SubmitHandlers(service, handover)
     runs, tasks, files = RunHandlers(service), TaskHandlers(service), FileHandlers(service)
     events = EventHandlers(service)
     return {
@@ -119,7 +121,8 @@ def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
         "CancelRun": runs.cancel,
         "GetRunEvents": events.get,
         "HeadRunEvents": events.get,
-        "RerunRun": RerunHandlers(service).post,
+        "AuthoriseRun": AuthoriseHandlers(service, handover).post,
+        "RerunRun": RerunHandlers(service, handover).post,
         "ListTasks": tasks.list,
         "GetTask": tasks.get,
         "GetRunStream": files.run_stream,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import principal_of
+from wes_bridge.auth.identity import caller, principal_of
 from wes_bridge.engine.rerun import prepare
 from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, settled
 from wes_bridge.model.run_options import (
@@ -30,6 +30,8 @@ from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.runs import TaskRow
 from wes_bridge.store.writer import DoubtfulError
+from wes_bridge.surface.audit import note_made
+from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_object
 from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError, in_doubt
 from wes_bridge.wes.service import Service, json_response
@@ -73,8 +75,9 @@ class _Old:
 class RerunHandlers:
     """Doing runs again."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, handover: Handover) -> None:
         self._service = service
+        self._handover = handover
 
     async def post(self, request: Request) -> Response:
         """RerunRun."""
@@ -93,11 +96,16 @@ class RerunHandlers:
         parameters: dict[str, str] = changed["workflow_engine_parameters"]
         groups = shared_with(parameters, principal_of(request), service.config.sharing)
         new = runs.NewRun(uuid.uuid4().hex, row.owner, changed, row.tags, row.workflow_name, groups)
-        await self._store(old, new, body.steps, service.links(request).base)
+        is_own = caller(request) == row.owner  # an administrator acts for nobody
+        tokens = await self._handover.taken(request, new.run_id) if is_own else None
+        await self._store(old, new, body.steps, service.links(request).base, tokens)
         service.wake()
+        note_made(request.scope, new.run_id)
         return json_response({"run_id": new.run_id})
 
-    async def _store(self, old: _Old, new: runs.NewRun, steps: list[str], base: str) -> None:
+    async def _store(
+        self, old: _Old, new: runs.NewRun, steps: list[str], base: str, tokens: Store | None
+    ) -> None:
         """Files first, then the row: a worker never finds half of it. Failures leave nothing, doubts all."""
         service, old_id = self._service, old.row.run_id
 
@@ -107,13 +115,21 @@ class RerunHandlers:
         folder = service.workspace.run(new.run_id).root
         try:
             await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
-            if not await service.writer(lambda connection: runs.create_rerun(connection, new, old_id, base)):
+            if not await service.writer(lambda connection: _create(connection, new, old_id, base, tokens)):
                 raise NotFoundError(f"run {old_id} was deleted just now")
         except DoubtfulError as error:
             raise in_doubt(new.run_id) from error
         except BaseException:
             await service.threads.files(lambda: shutil.rmtree(folder, ignore_errors=True))
             raise
+
+
+def _create(connection: Connection, new: runs.NewRun, old_id: str, base: str, tokens: Store | None) -> bool:
+    if not runs.create_rerun(connection, new, old_id, base):
+        return False
+    if tokens is not None:
+        tokens(connection)
+    return True
 
 
 def _read(fields: Mapping[str, Any]) -> _Body:

@@ -20,6 +20,8 @@ from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.webhooks import Webhook, create_webhook
 from wes_bridge.store.writer import DoubtfulError
+from wes_bridge.surface.audit import note_made
+from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import in_doubt
@@ -31,8 +33,9 @@ from wes_bridge.wes.submission import FIELDS, Rules, Submission, check
 class SubmitHandlers:
     """Submission."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, handover: Handover) -> None:
         self._service = service
+        self._handover = handover
         fetch, containers = service.config.fetch, service.config.engine.containers
         hosts = PrivateHosts(fetch.private_hosts)
         self._rules = Rules(engine_versions(), tuple(fetch.files), hosts, containers)
@@ -55,6 +58,7 @@ class SubmitHandlers:
             await self._service.threads.files(incoming.discard)
             raise
         self._service.wake()
+        note_made(request.scope, run_id)
         return json_response({"run_id": run_id})
 
     async def _store(self, request: Request, run_id: str, owner: str, incoming: Incoming) -> None:
@@ -70,7 +74,8 @@ class SubmitHandlers:
             run_id, owner, submission.request, submission.tags, submission.workflow_name, groups
         )
         webhook = self._webhook(submission, service.links(request).base)
-        await service.writer(lambda connection: _create(connection, run, webhook))
+        tokens = await self._handover.taken(request, run_id)
+        await service.writer(lambda connection: _create(connection, run, webhook, tokens))
         if submission.unknown:
             await service.threads.files(_warn_of, service.workspace.run(run_id), submission.unknown)
 
@@ -92,7 +97,9 @@ def _warn_of(folder: RunFolder, fields: Iterable[str]) -> None:
             )
 
 
-def _create(connection: Connection, run: runs.NewRun, webhook: Webhook | None) -> None:
+def _create(connection: Connection, run: runs.NewRun, webhook: Webhook | None, tokens: Store | None) -> None:
     runs.create_run(connection, run)
+    if tokens is not None:
+        tokens(connection)
     if webhook is not None:
         create_webhook(connection, run.run_id, webhook)
