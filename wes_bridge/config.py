@@ -110,6 +110,11 @@ class NodeConfig(_Section):
     sandbox_shows: list[AbsolutePath] = Field(
         [Path("/")], description="what a sandboxed process can see, read-only, besides its own files"
     )
+    step_network: Literal["auto", "isolated", "machine"] = Field(
+        "auto",
+        description="of steps that use the network: isolated keeps the machine's loopback interface out of"
+        " their reach, auto does where that works, machine does not",
+    )
     container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")
     pull_images: bool = Field(True, description="false: only images already here are offered")
     images: dict[str, str] = Field(default_factory=dict, description="image name in requests -> image here")

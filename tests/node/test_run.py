@@ -357,14 +357,10 @@ class TestSandbox:
         node.update(other, "CANCELLED")
 
     def test_no_network(self, node: NodeProcess, need_bwrap: None) -> None:
-        port = node.url.rpartition(":")[2]
-        program = f"import socket; socket.create_connection(('127.0.0.1', {port}), 2); print('connected')"
-        with_network = Request(process("python3", "-c", program))
-        assert node.stream(node.completed(with_network)) == "connected\n"
+        program = "import socket; print([name for _, name in socket.if_nameindex() if name != 'lo'])"
+        assert node.stream(node.completed(Request(process("python3", "-c", program)))) != "[]\n"
         without = Request(process("python3", "-c", program, network={"access": False}))
-        session = node.run(without)
-        assert session["phase"] == "FAILED"
-        assert "connected" not in node.stream(session)
+        assert node.stream(node.completed(without)) == "[]\n"
 
 
 def test_unenforced_network_is_said(plain: NodeProcess) -> None:

@@ -37,6 +37,8 @@ from wes_bridge.node.booking import is_booked, reservations
 from wes_bridge.node.capacity import Capacity, Queue
 from wes_bridge.node.checks import check_request, check_values
 from wes_bridge.node.door import Door
+from wes_bridge.node.enforced import Gap, of_the_user
+from wes_bridge.node.enforced import write as write_gaps
 from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
 from wes_bridge.node.kinds import NAMES, check_kinds
@@ -153,6 +155,7 @@ class Node:
         self.door = Door()
         self.schemes = default_schemes()
         self.closing = False
+        self.gaps: list[Gap] | None = None
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._sets: dict[str, LiveOfferSet] = {}
@@ -188,6 +191,7 @@ class Node:
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
+        self._spawn(self._find_gaps())
         self._spawn(self._purge_now_and_then())
 
     async def stop(self) -> None:
@@ -206,6 +210,17 @@ class Node:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.writer.close)
         self.database.close()
+
+    async def _find_gaps(self) -> None:
+        """Find out what is not enforced here, and say so once."""
+        found = of_the_user()
+        for platform in set(self._platforms.values()):
+            found += await platform.gaps()
+        self.gaps = found
+        for gap in found:
+            log.warning("not enforced by node %s: %s", self.config.name, gap.text)
+        with contextlib.suppress(OSError):
+            await self.runner.in_thread(lambda: write_gaps(self.state, found))
 
     def release_waiters(self) -> None:
         """Answer all long polls now: the node is going down."""
