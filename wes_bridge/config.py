@@ -135,7 +135,17 @@ class NodeConfig(_Section):
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+    many_users: bool = Field(
+        False, description="whether commands of several people run here; serve knows it of its own nodes"
+    )
     one_cpu: bool = Field(True, description=_ONE_CPU)
+
+    @property
+    def serves_others(self) -> str | None:
+        """Why others than the person whose machine it is may run commands here; None when nobody else may."""
+        if self.many_users:
+            return "several people run commands here"
+        return _reached_by_others(self)
 
     @property
     def shows_all_files(self) -> str | None:
@@ -148,6 +158,18 @@ class NodeConfig(_Section):
             " written (data: [file:///srv/shared/, 'https://', 'data:'], or --data for each), or listen on"
             " 127.0.0.1"
         )
+
+
+def _reached_by_others(config: NodeConfig | ServiceConfig) -> str | None:
+    """How other people come to a server: over the network, through a proxy, or as users of their own."""
+    if not _is_loopback(config.host):
+        return f"{config.host or 'every address'} can be reached from other machines"
+    if config.public_url is not None:
+        return f"others come by way of {config.public_url}"
+    authentication = getattr(config, "authentication", None)
+    if authentication is not None and authentication != type(authentication)():
+        return "there are users who log in"
+    return None
 
 
 def _is_loopback(host: str) -> bool:
@@ -428,6 +450,11 @@ class ServiceConfig(_Section):
                     " folders; steps there could not give their outputs back"
                 )
         return self
+
+    @property
+    def serves_others(self) -> str | None:
+        """As of a node."""
+        return _reached_by_others(self)
 
     @property
     def database_url(self) -> str:

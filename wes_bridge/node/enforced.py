@@ -1,4 +1,4 @@
-"""What a node cannot enforce of the limits it should set to commands, in words: one list for all who tell it.
+"""What a node cannot enforce, found out once, in words: one list for all who tell it.
 
 Platforms say what they cannot do (:meth:`wes_bridge.node.platforms.base.Platform.gaps`); the log at the
 start, ``GET /status``, service-info and the messages of sessions show the same words.
@@ -6,37 +6,17 @@ start, ``GET /status``, service-info and the messages of sessions show the same 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-
+from wes_bridge.config import NodeConfig
+from wes_bridge.model.gaps import FILE, GAPS, Gap
 from wes_bridge.private_files import private_file
 
-FILE = "unenforced.json"
-"""In a node's state folder: for the service that it is embedded in."""
 
-
-class Gap(BaseModel):
-    """Something that is not enforced.
-
-    Attributes:
-        what: kind of it: ``sandbox``, commands see the machine; ``no_network``, those that should have no
-            network do; ``loopback``, those with one reach the machine's loopback interface; ``user``,
-            commands are root's; ``memory``, ``processes``, limits of those.
-        text: the same in a sentence, with the reason.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    what: Literal["sandbox", "no_network", "loopback", "user", "memory", "processes"]
-    text: str
-
-
-_GAPS = TypeAdapter(list[Gap])
+class UnsafeError(OSError):
+    """The node must not start: it would run the commands of strangers without a sandbox."""
 
 
 def of_the_user() -> list[Gap]:
@@ -49,16 +29,21 @@ def of_the_user() -> list[Gap]:
     return [Gap(what="user", text=text)]
 
 
-def write(state: Path, gaps: Iterable[Gap]) -> None:
+def check(config: NodeConfig, gaps: Iterable[Gap]) -> None:
+    """Whether a node may start with what it cannot enforce.
+
+    Raises:
+        UnsafeError: it may not, unless its configuration says that it shall.
+    """
+    reasons = [gap.text for gap in gaps if gap.what == "sandbox"]
+    if reasons and config.sandbox == "auto" and (why := config.serves_others):
+        raise UnsafeError(
+            f"{why}, and {reasons[0]}: each of them could read and change all that this user can. Install"
+            " bubblewrap, or say that this is what you want (sandbox: none, --sandbox none)"
+        )
+
+
+def write(state: Path, gaps: list[Gap]) -> None:
     """Leave word in the state folder."""
-    file = state / FILE
-    private_file(file)
-    file.write_text(json.dumps([gap.model_dump() for gap in gaps]))
-
-
-def read(state: Path) -> list[Gap]:
-    """What a node has left word of; nothing while it has not."""
-    try:
-        return _GAPS.validate_json((state / FILE).read_bytes())
-    except (OSError, ValidationError):
-        return []
+    private_file(state / FILE)
+    (state / FILE).write_bytes(GAPS.dump_json(gaps))

@@ -30,15 +30,14 @@ from wes_bridge.model.execution_broker import (
     Session,
     Update,
 )
+from wes_bridge.model.gaps import Gap
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import GIB, utcnow
-from wes_bridge.node import messages
+from wes_bridge.node import enforced, messages
 from wes_bridge.node.booking import is_booked, reservations
 from wes_bridge.node.capacity import Capacity, Queue
 from wes_bridge.node.checks import check_request, check_values
 from wes_bridge.node.door import Door
-from wes_bridge.node.enforced import Gap, of_the_user
-from wes_bridge.node.enforced import write as write_gaps
 from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
 from wes_bridge.node.kinds import NAMES, check_kinds
@@ -180,6 +179,8 @@ class Node:
             await platform.open()
             for kind in platform.kinds:
                 self._platforms.setdefault(kind, platform)
+        for platform in set(self._platforms.values()):
+            enforced.check(self.config, await platform.gaps() if self.config.serves_others else ())
         await loop.run_in_executor(None, self.door.load, self.database)
         self.runner = Runner(
             self._folder,
@@ -213,14 +214,14 @@ class Node:
 
     async def _find_gaps(self) -> None:
         """Find out what is not enforced here, and say so once."""
-        found = of_the_user()
+        found = enforced.of_the_user()
         for platform in set(self._platforms.values()):
             found += await platform.gaps()
         self.gaps = found
         for gap in found:
             log.warning("not enforced by node %s: %s", self.config.name, gap.text)
         with contextlib.suppress(OSError):
-            await self.runner.in_thread(lambda: write_gaps(self.state, found))
+            await self.runner.in_thread(lambda: enforced.write(self.state, found))
 
     def release_waiters(self) -> None:
         """Answer all long polls now: the node is going down."""

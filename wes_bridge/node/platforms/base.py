@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wes_bridge.model.execution_broker import ExecutionRequest, Message, Session
-from wes_bridge.node.enforced import Gap
+from wes_bridge.model.gaps import Gap
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.platforms.processes import Roots
 from wes_bridge.node.staging.plan import Tree

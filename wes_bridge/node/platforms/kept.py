@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from wes_bridge.model.execution_broker import Session
-from wes_bridge.node.enforced import Gap
+from wes_bridge.model.gaps import Gap
 from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder, clean_path
 from wes_bridge.node.platforms import processes

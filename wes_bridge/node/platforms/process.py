@@ -14,8 +14,8 @@ from pathlib import Path
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import PROCESS, ExecutionRequest, Message, Network
+from wes_bridge.model.gaps import Gap
 from wes_bridge.node import messages
-from wes_bridge.node.enforced import Gap
 from wes_bridge.node.errors import CommandNotFoundError, NotBegunError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
 from wes_bridge.node.platforms import sandbox
