@@ -32,6 +32,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import gc
 import hmac
 import json
 import os
@@ -70,6 +71,8 @@ _PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What keeps a command from being started that is not the command's fault."""
 _TOLD = 20
 """Strangers that are told of in our log."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Door:
@@ -215,14 +218,13 @@ class Network:
         Raises:
             OSError: it has gone.
         """
-        libc = ctypes.CDLL(None, use_errno=True)
         for file in self._namespaces:  # that of users first: its rights are needed for the other
-            _checked(libc.setns(file, 0))
+            _checked(_libc.setns(file, 0))
         if self._resolver is not None:
             source, target = (os.fsencode(path) for path in self._resolver)
-            _checked(libc.unshare(_CLONE_NEWNS))
-            _checked(libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
-            _checked(libc.mount(source, target, None, _MS_BIND, None))
+            _checked(_libc.unshare(_CLONE_NEWNS))
+            _checked(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
+            _checked(_libc.mount(source, target, None, _MS_BIND, None))
 
     def left(self) -> None:
         """A command that ran in it has ended."""
@@ -735,7 +737,7 @@ def _adopt_orphans() -> None:
     would be kept until no process can be made any more.
     """
     with contextlib.suppress(OSError, AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def main() -> None:
@@ -750,6 +752,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    gc.freeze()  # what is there is not looked at again: neither here, nor in a process that enters a network
     Keeper(listener, woken, Door(secret)).run()
 
 
