@@ -166,6 +166,11 @@ class NodeConfig(ServerConfig):
         description="what a sandboxed process can see, read-only, besides its own files and the programs on"
         " the node's PATH: paths, and the word system for the system's programs and libraries",
     )
+    step_network: Literal["auto", "isolated", "machine"] = Field(
+        "auto",
+        description="of steps that use the network: isolated keeps the machine's loopback interface out of"
+        " their reach, auto does where that works, machine does not",
+    )
     container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")
     pull_images: bool = Field(True, description="false: only images already here are offered")
     images: dict[str, str] = Field(default_factory=dict, description="image name in requests -> image here")
@@ -189,7 +194,17 @@ class NodeConfig(ServerConfig):
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+    many_users: bool = Field(
+        False, description="whether commands of several people run here; serve knows it of its own nodes"
+    )
     one_cpu: bool = Field(True, description=_ONE_CPU)
+
+    @property
+    def serves_others(self) -> str | None:
+        """Why others than the person whose machine it is may run commands here; None when nobody else may."""
+        if self.many_users:
+            return "several people run commands here"
+        return _reached_by_others(self)
 
     @property
     def shows_all_files(self) -> str | None:
@@ -202,6 +217,17 @@ class NodeConfig(ServerConfig):
             " written (data: [file:///srv/shared/, 'https://', 'data:'], or --data for each), or listen on"
             " 127.0.0.1"
         )
+
+
+def _reached_by_others(config: ServerConfig) -> str | None:
+    """How other people come to a server: over the network, through a proxy, or as users of their own."""
+    if not is_loopback(config.host):
+        return f"{config.host or 'every address'} can be reached from other machines"
+    if config.public_url is not None:
+        return f"others come by way of {config.public_url}"
+    if config.authentication != AuthenticationConfig():
+        return "there are users who log in"
+    return None
 
 
 class CredentialsConfig(_Section):
@@ -513,6 +539,11 @@ class ServiceConfig(ServerConfig):
     def delegates(self) -> bool:
         """Whether runs act with tokens of their owners."""
         return any(broker.delegation is not None for broker in self.brokers)
+
+    @property
+    def serves_others(self) -> str | None:
+        """As of a node."""
+        return _reached_by_others(self)
 
     @property
     def database_url(self) -> str:

@@ -205,7 +205,12 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
     """The configuration with what is only known now: ports, folders, and the nodes as brokers."""
     state = config.state_dir.absolute()
     nodes = [
-        node.model_copy(update={"state_dir": (node.state_dir or state / "nodes" / node.name).absolute()})
+        node.model_copy(
+            update={
+                "state_dir": (node.state_dir or state / "nodes" / node.name).absolute(),
+                "many_users": node.many_users or config.serves_others is not None,
+            }
+        )
         for node in keep_ports(config.nodes, state)
     ]
     secret = CredentialsConfig(env=VARIABLE)

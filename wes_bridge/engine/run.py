@@ -43,7 +43,7 @@ from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
-from wes_bridge.engine.tasks import begin_anew, show_end, show_plan, show_progress, without_image
+from wes_bridge.engine.tasks import begin_anew, remarks, show_end, show_plan, show_progress, without_image
 from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Walk
 from wes_bridge.federation.placement import Progress
@@ -569,7 +569,7 @@ class Run:
         if outcome.get("unsupported"):
             self._unsupported = f"{task.name}: {outcome['unsupported']}"
         if outcome["status"] != "success":
-            problems = [line for line in task.system_logs if line != without_image(task)]
+            problems = [line for line in task.system_logs if line not in remarks(task)]
             for problem in problems or ["it failed"]:
                 self._note(task.state, f"{task.name}: {problem}")
         self._note_image(task)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.federation.placement import Progress
-from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.execution_broker import UNENFORCED, Session
 from wes_bridge.model.states import State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan, Times
 from wes_bridge.model.units import format_instant, signal_of
@@ -36,7 +36,10 @@ def show_progress(task: TaskRow, progress: Progress) -> None:
     placement, session = progress.placement, progress.session
     task.node, task.session_url = placement.shown_node, placement.session_url
     task.placement = placement.to_json()
-    task.system_logs = [placement.without_image] if placement.without_image else []
+    lacking = _unenforced(session) if session is not None else []
+    if lacking:
+        task.placement["unenforced"] = lacking
+    task.system_logs = [*([placement.without_image] if placement.without_image else []), *lacking]
     if placement.attempt > 1 and placement.plan is not None:
         _set_streams(task, placement.plan)
     if session is None:
@@ -88,6 +91,18 @@ def without_image(task: TaskRow) -> str | None:
     """That the step ran without the image its tool hints at, and why; None where it did not."""
     words = (task.placement or {}).get("without_image")
     return words if isinstance(words, str) else None
+
+
+def remarks(task: TaskRow) -> set[str]:
+    """Lines of its log that are no problems: what it ran without."""
+    words = without_image(task)
+    return {*([words] if words else []), *((task.placement or {}).get("unenforced") or [])}
+
+
+def _unenforced(session: Session) -> list[str]:
+    """What its node does not enforce, in the node's words."""
+    told = (session.meta.messages if session.meta else None) or []
+    return list(dict.fromkeys(message.text() for message in told if message.kind == UNENFORCED))
 
 
 def _set_times(task: TaskRow, times: Times) -> None:

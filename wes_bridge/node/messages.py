@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from wes_bridge.model.execution_broker import UNENFORCED as UNENFORCED_KIND
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.units import utcnow
 
@@ -41,7 +42,7 @@ LOST = "urn:wes-bridge:process-lost"
 CANCELLING = "urn:wes-bridge:cancelling"
 STOPPED = "urn:wes-bridge:stopped-by-client"
 ILLEGAL_UPDATE = "urn:wes-bridge:illegal-update"
-UNENFORCED = "urn:wes-bridge:unenforced"
+UNENFORCED = UNENFORCED_KIND
 UNUSED = "urn:wes-bridge:unused"
 ENGINE_FAILED = "urn:wes-bridge:engine-failed"
 COMMAND_NOT_FOUND = "urn:wes-bridge:command-not-found"

@@ -30,9 +30,10 @@ from wes_bridge.model.execution_broker import (
     Session,
     Update,
 )
+from wes_bridge.model.gaps import Gap
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import GIB, utcnow
-from wes_bridge.node import messages
+from wes_bridge.node import enforced, messages
 from wes_bridge.node.booking import is_booked, reservations
 from wes_bridge.node.capacity import Capacity, Queue
 from wes_bridge.node.checks import check_request, check_values
@@ -156,6 +157,7 @@ class Node:
         self.door = Door()
         self.schemes = default_schemes(config)
         self.closing = False
+        self.gaps: list[Gap] | None = None
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._sets: dict[str, LiveOfferSet] = {}
@@ -180,6 +182,8 @@ class Node:
             await platform.open()
             for kind in platform.kinds:
                 self._platforms.setdefault(kind, platform)
+        for platform in set(self._platforms.values()):
+            enforced.check(self.config, await platform.gaps() if self.config.serves_others else ())
         await loop.run_in_executor(None, self.door.load, self.database)
         self.runner = Runner(
             self._folder,
@@ -191,6 +195,7 @@ class Node:
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
+        self._spawn(self._find_gaps())
         self._spawn(self._purge_now_and_then())
 
     async def stop(self) -> None:
@@ -209,6 +214,17 @@ class Node:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.writer.close)
         self.database.close()
+
+    async def _find_gaps(self) -> None:
+        """Find out what is not enforced here, and say so once."""
+        found = enforced.of_the_user()
+        for platform in set(self._platforms.values()):
+            found += await platform.gaps()
+        self.gaps = found
+        for gap in found:
+            log.warning("not enforced by node %s: %s", self.config.name, gap.text)
+        with contextlib.suppress(OSError):
+            await self.runner.in_thread(lambda: enforced.write(self.state, found))
 
     def release_waiters(self) -> None:
         """Answer all long polls now: the node is going down."""

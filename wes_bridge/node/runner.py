@@ -423,7 +423,8 @@ class Runner:
             tree = make_tree(run.live.session, run.folder.fs, self._schemes)
         except BadRequestError as error:
             raise PlatformError(str(error)) from error
-        return Job(run.live.uuid, run.live.session, run.folder, tree)
+        owner = getattr(run.live, "owner", "")  # sessions have one where callers are told apart
+        return Job(run.live.uuid, run.live.session, run.folder, tree, owner)
 
     def _set_running(self, run: _Run, job: Job, since: Started) -> None:
         live = run.live

@@ -17,7 +17,7 @@ from wes_bridge.node import messages
 from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.messages import message
-from wes_bridge.node.platforms import processes
+from wes_bridge.node.platforms import container_env, processes
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
 from wes_bridge.node.platforms.images import Images, last_line, run
@@ -55,6 +55,7 @@ class ContainerPlatform(Kept):
         self._tells_when_started = False
         self._works: bool | None = None
         self._why_not = ""
+        self._isolates = config.step_network != "machine"
 
     async def unavailable(self) -> str | None:
         """Whether there is an engine. One that does not work is one, and says so by :meth:`check`: a command
@@ -106,14 +107,16 @@ class ContainerPlatform(Kept):
             words.append("--interactive")
         if executable.network is not None and executable.network.access is False:
             words += ["--network", "none"]
+        elif self._isolates:
+            words += ["--network", "private" if self._is_podman else "bridge"]
         words += ["--workdir", job.tree.workdir]
         for mount in _mounts(job.tree):
             words += mount
-        for name, value in (executable.environment or {}).items():
-            words += ["--env", f"{name}={value}"]
+        environment = container_env.told(executable.environment or {})
+        words += environment.write(job.folder.root / "environment")
         if executable.entrypoint:
             words += ["--entrypoint", executable.entrypoint]
-        env = {**os.environ, MARKER: job.uuid}
+        env = {**os.environ, **environment.own, MARKER: job.uuid}
         words += [image, *(executable.command or [])]
         return Launch(self._engine, words, env, job.folder.root, stdin, out, err)
 
@@ -132,6 +135,7 @@ class ContainerPlatform(Kept):
             PlatformError: it could not be made or started; in the engine's words.
         """
         code = await super().wait(job)
+        (job.folder.root / "environment").unlink(missing_ok=True)
         if code in AMBIGUOUS:
             started = await self._was_started(job)
             reason = engines_failure(self.streams(job)[2], started)

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.gaps import Gap
 from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder, clean_path
 from wes_bridge.node.platforms import processes
@@ -66,6 +67,10 @@ class Kept(ABC):
     def launch(self, job: Job) -> Launch:
         """How to start the command of ``job``. Runs in a thread."""
 
+    def network(self, job: Job) -> Mapping[str, object] | None:
+        """The network that the command of ``job`` is to run in; None when :meth:`launch` has seen to that."""
+        return None
+
     async def open(self) -> None:
         """Have a keeper.
 
@@ -73,6 +78,10 @@ class Kept(ABC):
             OSError: none can be had.
         """
         await asyncio.get_running_loop().run_in_executor(None, self._keeper.open)
+
+    async def gaps(self) -> list[Gap]:
+        """None, unless a platform knows of some."""
+        return []
 
     async def prepare(self, session: Session) -> None:  # noqa: B027 - most have nothing to do
         """Nothing to get ready."""
@@ -84,9 +93,10 @@ class Kept(ABC):
             NotBegunError: there is no sandbox for it.
             PlatformError: it cannot be started.
         """
+        network = self.network(job)
         launch = self.launch(job)
         try:
-            self._commands[job.uuid] = _start(self._keeper, job.folder, launch)
+            self._commands[job.uuid] = _start(self._keeper, job.folder, launch, network)
         except NoSandboxError as error:
             self._unpin(job.uuid)
             raise NotBegunError(f"the sandbox cannot be made: {error}") from error
@@ -194,7 +204,9 @@ class Kept(ABC):
                 self._on_cpu[cpu] -= 1
 
 
-def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
+def _start(
+    keeper: Keeping, folder: SessionFolder, launch: Launch, network: Mapping[str, object] | None
+) -> Command:
     write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     opened = [os.open(launch.stdin or os.devnull, os.O_RDONLY)]
     try:
@@ -212,6 +224,7 @@ def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
             cwd=launch.cwd,
             cpus=launch.cpus,
             sandbox=launch.sandbox,
+            network=network,
         )
     finally:
         for file in opened:
