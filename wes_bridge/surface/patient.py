@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import ipaddress
+import logging
 import resource
 from collections import Counter
 from typing import ClassVar, cast
@@ -24,6 +25,16 @@ _SPARE_FILES = 256
 """Descriptors that connections leave to everything else."""
 _LINE = 4
 """Bytes of a header line beside its name and value."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line is for the log: strangers must not be able to fill it."""
+    return record.levelno > logging.WARNING or not record.getMessage().startswith(
+        ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
+    )
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class _Awaited(enum.Enum):
@@ -130,6 +141,9 @@ class PatientProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.patience.queued:
             text = f"more than {self.patience.queued} requests were sent ahead of an answer"
             raise self._stop(RefusedError(400, text))
+        refused = self._many_parts()
+        if refused is not None:
+            raise self._stop(refused)
         super().on_headers_complete()
         self._awaited = _Awaited.BODY
 
@@ -169,6 +183,16 @@ class PatientProtocol(HttpToolsProtocol):
             return RefusedError(
                 503, f"your address has {self.patience.per_address} connections already; close some of them"
             )
+        return None
+
+    def _many_parts(self) -> RefusedError | None:
+        """Why the address is too much for what looks at its parts one by one; None when it is not."""
+        path, _, query = self.url.partition(b"?")
+        if path.count(b"/") + path.lower().count(b"%2f") > self.patience.parts:
+            return RefusedError(400, f"the path has more than the {self.patience.parts} parts that are taken")
+        if query.count(b"&") >= self.patience.parameters:
+            most = self.patience.parameters
+            return RefusedError(400, f"the query has more than the {most} parameters that are taken")
         return None
 
     def _long_head(self) -> RefusedError:

@@ -26,7 +26,7 @@ from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import ApiError, BadRequestError
 from wes_bridge.wes.service import Service, json_response
-from wes_bridge.wes.submission import Rules, Submission, check
+from wes_bridge.wes.submission import Rules, Submission, checked
 
 _LOG = logging.getLogger(__name__)
 _PLANNER = command("wes_bridge.engine.plan.main")
@@ -59,7 +59,7 @@ class PlanHandlers:
         incoming = Incoming(service.workspace, run_id, service.config.max_attachments)
         try:
             fields = await read_fields(request, incoming, service.config.max_body, service.threads)
-            submission = check(fields, set(incoming.names).__contains__, self._rules)
+            submission = await checked(fields, set(incoming.names).__contains__, self._rules, service.threads)
             result = await self._planned(submission, run_id, incoming)
         finally:
             await service.threads.files(incoming.discard)

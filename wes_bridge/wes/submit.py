@@ -24,7 +24,7 @@ from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import in_doubt
 from wes_bridge.wes.service import Service, json_response
-from wes_bridge.wes.submission import FIELDS, Rules, Submission, check
+from wes_bridge.wes.submission import FIELDS, Rules, Submission, checked
 
 
 class SubmitHandlers:
@@ -60,7 +60,7 @@ class SubmitHandlers:
         service = self._service
         fields = await read_fields(request, incoming, service.config.max_body, service.threads)
         names = set(incoming.names)
-        submission = check(fields, names.__contains__, self._rules)
+        submission = await checked(fields, names.__contains__, self._rules, service.threads)
         if names:
             await service.threads.files(incoming.publish)
         run = runs.NewRun(run_id, owner, submission.request, submission.tags, submission.workflow_name)
