@@ -11,6 +11,7 @@ import asyncio
 import enum
 import ipaddress
 import logging
+import math
 import resource
 from collections import Counter
 from typing import ClassVar, cast
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from wes_bridge.surface.one_write import Gathering
 from wes_bridge.surface.patience import Patience
 from wes_bridge.surface.refusing import RefusedError, raw_answer
+from wes_bridge.surface.strangers import Strangers
 
 _SPARE_FILES = 256
 """Descriptors that connections leave to everything else."""
@@ -50,6 +52,7 @@ class PatientProtocol(HttpToolsProtocol):
     """For ``uvicorn.Config(http=...)``."""
 
     patience = Patience()
+    strangers = Strangers()
     _addresses: ClassVar[Counter[str]] = Counter()
     """Connections by address: one server is one process."""
 
@@ -72,6 +75,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._address = _counted(self.client[0] if self.client else "")
         if self._address is not None:
             self._addresses[self._address] += 1
+            self.app = self.strangers.counting(self.app, self._address)
         refused = self._crowd()
         if refused is not None:
             self._refuse(refused)
@@ -144,6 +148,9 @@ class PatientProtocol(HttpToolsProtocol):
         refused = self._many_parts()
         if refused is not None:
             raise self._stop(refused)
+        if self._address is not None and (wait := self.strangers.wait(self._address, self.headers)):
+            text = f"too many wrong credentials came from your address; wait {math.ceil(wait)} s"
+            raise self._stop(RefusedError(429, text, math.ceil(wait)))
         super().on_headers_complete()
         self._awaited = _Awaited.BODY
 
@@ -178,10 +185,12 @@ class PatientProtocol(HttpToolsProtocol):
         """Why one more connection is too many; None when it is not."""
         most = min(self.patience.connections, _room())
         if len(self.connections) > most:
-            return RefusedError(503, f"this server has {most} connections already; try again in a moment")
+            return RefusedError(503, f"this server has {most} connections already; try again in a moment", 5)
         if self._address is not None and self._addresses[self._address] > self.patience.per_address:
             return RefusedError(
-                503, f"your address has {self.patience.per_address} connections already; close some of them"
+                503,
+                f"your address has {self.patience.per_address} connections already; close some of them",
+                5,
             )
         return None
 

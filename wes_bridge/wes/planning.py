@@ -18,7 +18,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.data.attachments import Incoming
 from wes_bridge.model.run_plan import UNSUPPORTED
 from wes_bridge.start import command
@@ -54,7 +54,7 @@ class PlanHandlers:
     async def post(self, request: Request) -> Response:
         """PlanRun."""
         service = self._service
-        caller(request)
+        service.allowances.check_rate(principal_of(request))
         run_id = uuid.uuid4().hex
         incoming = Incoming(service.workspace, run_id, service.config.max_attachments)
         try:

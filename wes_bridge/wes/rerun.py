@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import caller, principal_of
+from wes_bridge.auth.principal import Principal
 from wes_bridge.engine.rerun import prepare
 from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, settled
 from wes_bridge.model.run_options import (
@@ -78,6 +79,8 @@ class RerunHandlers:
     async def post(self, request: Request) -> Response:
         """RerunRun."""
         service = self._service
+        user = principal_of(request)
+        service.allowances.check_rate(user)
         row = await service.run_of(request)
         body = _read(await read_object(request))
         if not State(row.state).is_final:
@@ -90,21 +93,25 @@ class RerunHandlers:
         declared = await service.threads.files(folder.declared_inputs)
         changed = _changed(old, body, service.config.engine.containers, declared)
         new = runs.NewRun(uuid.uuid4().hex, caller(request), changed, row.tags, row.workflow_name)
-        await self._store(old, new, body.steps, service.links(request).base)
+        await self._store(old, new, body.steps, service.links(request).base, user)
         service.wake()
         return json_response({"run_id": new.run_id})
 
-    async def _store(self, old: _Old, new: runs.NewRun, steps: list[str], base: str) -> None:
+    async def _store(self, old: _Old, new: runs.NewRun, steps: list[str], base: str, user: Principal) -> None:
         """Files first, then the row: a worker never finds half of it. Failures leave nothing, doubts all."""
         service, old_id = self._service, old.row.run_id
 
         def again(task: TaskRow) -> bool:
             return any(names_step(name, task.key.split("/")) for name in steps)
 
+        def store(connection: Connection) -> bool:
+            service.allowances.check_runs(connection, user)
+            return runs.create_rerun(connection, new, old_id, base)
+
         folder = service.workspace.run(new.run_id).root
         try:
             await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
-            if not await service.writer(lambda connection: runs.create_rerun(connection, new, old_id, base)):
+            if not await service.writer(store):
                 raise NotFoundError(f"run {old_id} was deleted just now")
         except DoubtfulError as error:
             raise in_doubt(new.run_id) from error

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import caller, principal_of
+from wes_bridge.auth.principal import Principal
 from wes_bridge.data.attachments import Incoming
 from wes_bridge.data.hosts import PrivateHosts
 from wes_bridge.data.workspace import RunFolder
@@ -20,9 +22,10 @@ from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.webhooks import Webhook, create_webhook
 from wes_bridge.store.writer import DoubtfulError
+from wes_bridge.wes.allowances import Allowances
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
-from wes_bridge.wes.errors import in_doubt
+from wes_bridge.wes.errors import TooLargeError, in_doubt
 from wes_bridge.wes.service import Service, json_response
 from wes_bridge.wes.submission import FIELDS, Rules, Submission, checked
 
@@ -44,6 +47,7 @@ class SubmitHandlers:
         fails, nothing stays; unless it cannot be known whether the run was stored, which the caller is told.
         """
         owner = caller(request)
+        self._service.allowances.check_rate(principal_of(request))
         run_id = uuid.uuid4().hex
         incoming = Incoming(self._service.workspace, run_id, self._service.config.max_attachments)
         try:
@@ -58,16 +62,29 @@ class SubmitHandlers:
 
     async def _store(self, request: Request, run_id: str, owner: str, incoming: Incoming) -> None:
         service = self._service
-        fields = await read_fields(request, incoming, service.config.max_body, service.threads)
+        user, allowances = principal_of(request), service.allowances
+        left = await allowances.attachments_left(user)
+        fields = await self._fields(request, incoming, left)
         names = set(incoming.names)
         submission = await checked(fields, names.__contains__, self._rules, service.threads)
         if names:
             await service.threads.files(incoming.publish)
+            allowances.added(user, incoming.size)
         run = runs.NewRun(run_id, owner, submission.request, submission.tags, submission.workflow_name)
         webhook = self._webhook(submission, service.links(request).base)
-        await service.writer(lambda connection: _create(connection, run, webhook))
+        await service.writer(lambda connection: _create(connection, run, webhook, allowances, user))
         if submission.unknown:
             await service.threads.files(_warn_of, service.workspace.run(run_id), submission.unknown)
+
+    async def _fields(self, request: Request, incoming: Incoming, left: int | None) -> Mapping[str, Any]:
+        """The submission's fields; no more comes of it than its user may still keep."""
+        config, threads = self._service.config, self._service.threads
+        if left is None or left >= config.max_body:
+            return await read_fields(request, incoming, config.max_body, threads)
+        try:
+            return await read_fields(request, incoming, left, threads)
+        except TooLargeError as error:
+            raise self._service.allowances.no_room(principal_of(request)) from error
 
     def _webhook(self, submission: Submission, base: str) -> Webhook | None:
         asked = submission.webhook
@@ -87,7 +104,14 @@ def _warn_of(folder: RunFolder, fields: Iterable[str]) -> None:
             )
 
 
-def _create(connection: Connection, run: runs.NewRun, webhook: Webhook | None) -> None:
+def _create(
+    connection: Connection,
+    run: runs.NewRun,
+    webhook: Webhook | None,
+    allowances: Allowances,
+    user: Principal,
+) -> None:
+    allowances.check_runs(connection, user)
     runs.create_run(connection, run)
     if webhook is not None:
         create_webhook(connection, run.run_id, webhook)
