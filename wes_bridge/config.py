@@ -34,6 +34,7 @@ from wes_bridge.model.access import (
 from wes_bridge.model.audit import AuditConfig
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
+from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.model.preferences import Preferences
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -63,6 +64,9 @@ _SOCKET_FOLDER = 70
 
 
 _ONE_CPU = "whether threads are kept on one CPU while they are busy; false: the system places them"
+
+
+_LIMITS = "how much a user may have: default, by group, by user"
 
 
 class _Section(BaseModel):
@@ -186,6 +190,10 @@ class NodeConfig(ServerConfig):
     )
     quotes: Quotes = Quotes()
     offer_lifetime: Seconds = Field(300.0, description="seconds until an offer expires")
+    open_offers: int = Field(
+        10_000, gt=0, description="offer sets that nobody has taken yet; above it, the oldest expire early"
+    )
+    limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)
     data: list[str] = Field(
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
@@ -359,6 +367,7 @@ class AggregatorConfig(ServerConfig):
     )
     deadline: Seconds = Field(4.0, description="seconds brokers have to make offers")
     offers: int = Field(10, gt=0, description="offers passed on, the best ones")
+    limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)
     max_hops: int = Field(8, gt=0, description="aggregators a request may have come through")
     images: dict[str, ImageDetails] = Field(default_factory=dict, description="by the name in requests")
     data: list[DataReplicas] = Field(default_factory=list, description="the longest prefix counts")
@@ -498,6 +507,7 @@ class ServiceConfig(ServerConfig):
     workspace: Path | None = Field(None, description="run folders; default: state_dir/workspace")
     max_body: int = Field(10 * 1024**3, gt=0, description="bytes of one submission, attachments included")
     max_attachments: int = Field(10_000, gt=0)
+    limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)
     name: str = "wes-bridge"
     organization: str = "wes-bridge"
     organization_url: str = "https://example.org"

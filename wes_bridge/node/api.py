@@ -44,7 +44,9 @@ class Api(Admin):
         offerset = await self._node.offer(wanted, owner_key(principal_of(request)))
         base = self._base(request)
         headers = {"Location": f"{base}/offersets/{offerset.uuid}"}
-        return http.answer(request, offerset.encode(base), 303, headers)
+        body = offerset.encode(base)
+        self._node.make_room(offerset, len(body))
+        return http.answer(request, body, 303, headers)
 
     async def run_directly(self, request: Request) -> Response:
         """``POST /direct``: 303 to the accepted session; 400 with a FAILED session that says why not."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
@@ -88,6 +89,15 @@ class TooLargeError(ApiError):
     """413: more than the service takes."""
 
     status = 413
+
+
+class TooManyError(ApiError):
+    """429: more than one user may have; says when to try again."""
+
+    status = 429
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message, {"Retry-After": str(math.ceil(wait))})
 
 
 class NoSuchRangeError(ApiError):
