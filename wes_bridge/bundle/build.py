@@ -14,6 +14,7 @@ from wes_bridge.bundle.closure import Closure
 from wes_bridge.bundle.document import Document, parse_document, read_document
 from wes_bridge.bundle.errors import BundleError
 from wes_bridge.bundle.inputs import Input, declared_inputs
+from wes_bridge.bundle.inside import Roots
 from wes_bridge.bundle.joborder import Packer, read_job
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import find_local, is_remote
@@ -68,6 +69,7 @@ def make_bundle(
     arguments: Sequence[str] = (),
     shared: bool = False,
     extra: Iterable[str | Path] = (),
+    upload_from: Iterable[str | Path] = (),
 ) -> Bundle:
     """Pack a CWL workflow and its inputs.
 
@@ -77,9 +79,11 @@ def make_bundle(
         arguments: inputs from the command line (``--name value``), over those of ``params``.
         shared: the service reads this machine's files: nothing is uploaded, paths become file:// URLs.
         extra: more files to upload, under their base names.
+        upload_from: folders (or files) outside the workflow's project that its documents may name files of.
 
     Raises:
         BundleError: what is missing or malformed, all problems at once.
+        OutsideError: the workflow's documents name files outside its project; see :class:`Roots`.
     """
     place = locate(workflow)
     if place.path is not None and params is None:
@@ -88,7 +92,7 @@ def make_bundle(
         return _shared(place, params, arguments)
     if place.path is None:
         return _remote(place, params, arguments, extra, shared)
-    closure = Closure(place.path)
+    closure = Closure(place.path, Roots(place.path, upload_from))
     main = closure.documents[place.path]
     require_process(main)
     inputs = declared_inputs(
