@@ -32,6 +32,7 @@ from wes_bridge.cli.early import WORKER, Early
 from wes_bridge.cli.ports import base_url, keep_ports, listener
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
@@ -70,6 +71,7 @@ def serve(config: ServiceConfig, options: Options) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     quiet = ("httpx", "httpcore", "asyncio", "connexion", "uvicorn")
     for noisy in quiet if config.log_level != "debug" else quiet[:-1]:
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -40,6 +40,7 @@ from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
@@ -404,6 +405,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     tell_once()
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()

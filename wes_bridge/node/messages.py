@@ -9,6 +9,7 @@ from typing import Literal
 
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.units import utcnow
+from wes_bridge.redaction import redacted
 
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR", "OTHER"]
 
@@ -58,7 +59,7 @@ def message(kind: str, template: str, level: Level = "ERROR", /, **values: objec
         level: its level.
         **values: the values; their text is kept.
     """
-    texts = {name: str(value) for name, value in values.items()}
+    texts = {name: redacted(str(value)) for name, value in values.items()}
     text = template
     for name, value in texts.items():
         text = text.replace("{" + name + "}", value)

@@ -30,6 +30,7 @@ from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.run_plan import PlanError, RunPlan
+from wes_bridge.redaction import redact_logs
 
 _KILL_AFTER = 5.0
 """Seconds after its time that a planner ends itself, should nobody have killed it."""
@@ -106,6 +107,7 @@ def main() -> None:
     logging.basicConfig(
         level=job.config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     result = asyncio.run(make_plan(job))
     sys.stdout.write(result.model_dump_json(exclude_none=True))
     sys.stdout.flush()
