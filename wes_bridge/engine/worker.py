@@ -36,6 +36,7 @@ from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
@@ -107,7 +108,8 @@ class Worker:
             ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads,
             ThreadPoolExecutor(_LOADERS, thread_name_prefix="loader") as loaders,
         ):
-            async with http_session() as http:
+            strangers = Strangers(self._config)
+            async with http_session(strangers.resolver()) as http:
                 engine = self._config.engine
                 brokers = [
                     make_broker(broker, http, broker.credentials, engine.default_image)
@@ -121,7 +123,7 @@ class Worker:
                     engine.lost_after,
                     default_duration=engine.default_duration,
                 )
-                directory = Directory(brokers, self._config.listings, http, federation.use)
+                directory = Directory(brokers, self._config.listings, http, federation.use, strangers)
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),

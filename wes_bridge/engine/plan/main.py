@@ -29,6 +29,7 @@ from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
+from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.run_plan import PlanError, RunPlan
 from wes_bridge.redaction import redact_logs
 
@@ -72,7 +73,8 @@ async def make_plan(job: Job) -> Result:
     """Plan with the configuration's brokers and those of its listings. All offers are given back."""
     engine = job.config.engine
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as threads:
-        async with http_session() as http:
+        strangers = Strangers(job.config)
+        async with http_session(strangers.resolver()) as http:
             brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
             federation = Federation(
                 brokers,
@@ -81,7 +83,7 @@ async def make_plan(job: Job) -> Result:
                 engine.offer_grace,
                 default_duration=engine.default_duration,
             )
-            directory = Directory(brokers, job.config.listings, http, federation.use)
+            directory = Directory(brokers, job.config.listings, http, federation.use, strangers)
             await directory.start()
             try:
                 planner = RunPlanner(job.config, federation, threads)
