@@ -23,6 +23,8 @@ from wes_bridge.bundle.shape import looks_like_cwl, require_process, version_in
 
 _JOB_KEYS = ("cwl:tool",)
 FETCH_TIMEOUT = 10.0
+MAX_FETCHED = 64 * 1024**2
+"""Bytes of a workflow at a URL that are read to find its inputs."""
 
 Params = Mapping[str, Any] | str | Path | None
 
@@ -266,18 +268,21 @@ def inputs_of(place: Place) -> dict[str, Input] | None:
         return declared_inputs(data, place.fragment, load)
     try:
         return declared_inputs(_fetch(place.url), place.fragment)
-    except (OSError, BundleError):  # requests' errors are OSErrors
+    except (OSError, BundleError):  # the fetcher's errors are OSErrors
         return None
 
 
 def _fetch(url: str) -> Any:
     if not url.startswith(("http://", "https://")):
         return None
-    import requests  # noqa: PLC0415
+    from wes_bridge.fetching.addresses import ANY, PrivateHosts  # noqa: PLC0415 - few need it
+    from wes_bridge.fetching.client import Fetcher  # noqa: PLC0415
+    from wes_bridge.fetching.guard import Guard  # noqa: PLC0415
+    from wes_bridge.fetching.limits import Limits  # noqa: PLC0415
 
-    response = requests.get(url.partition("#")[0], timeout=FETCH_TIMEOUT)
-    response.raise_for_status()
-    return parse_document(response.text, url).data
+    limits = Limits(FETCH_TIMEOUT, 3 * FETCH_TIMEOUT, max_bytes=MAX_FETCHED)
+    fetcher = Fetcher(Guard(PrivateHosts([ANY])), limits, keeps=False)  # it is the user who reads
+    return parse_document(fetcher.get(url).decode(errors="replace"), url).data
 
 
 def _check_names(attachments: list[Attachment]) -> None:
