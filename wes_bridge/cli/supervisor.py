@@ -36,6 +36,7 @@ from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig,
 from wes_bridge.model.access import ServiceKeyConfig
 from wes_bridge.open_files import allow_many
 from wes_bridge.private_files import private_file, private_folder
+from wes_bridge.redaction import redact_logs
 from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
@@ -75,6 +76,7 @@ def serve(config: ServiceConfig, options: Options) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     quiet = ("httpx", "httpcore", "asyncio", "connexion", "uvicorn")
     for noisy in quiet if config.log_level != "debug" else quiet[:-1]:
         logging.getLogger(noisy).setLevel(logging.WARNING)

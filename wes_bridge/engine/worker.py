@@ -41,10 +41,12 @@ from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
@@ -111,8 +113,9 @@ class Worker:
         )
         await self._nursery.open()
         watching = asyncio.create_task(self._watch_nursery())
+        strangers = Strangers(self._config)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
-            async with http_session() as http:
+            async with http_session(strangers.resolver()) as http:
                 engine = self._config.engine
                 brokers = [
                     make_broker(broker, http, broker.credentials, engine.default_image)
@@ -126,7 +129,7 @@ class Worker:
                     engine.lost_after,
                     default_duration=engine.default_duration,
                 )
-                directory = Directory(brokers, self._config.listings, http, federation.use)
+                directory = Directory(brokers, self._config.listings, http, federation.use, strangers)
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),
@@ -428,6 +431,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     tell_once()
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()

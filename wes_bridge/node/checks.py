@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 from urllib.parse import unquote
 
+from wes_bridge.fetching.errors import UrlError
+from wes_bridge.fetching.urls import is_below, parse_url
 from wes_bridge.model.execution_broker import (
     SIMPLE_DATA,
     Component,
@@ -163,7 +165,8 @@ def _why_not(location: str, write: bool, prefixes: list[str], schemes: Schemes) 
 
 
 def _starts(location: str, prefix: str) -> bool:
-    """Whether a URL starts with a configured prefix; file paths are compared with ``..`` taken out."""
+    """Whether a URL starts with a configured prefix; file paths are compared with ``..`` taken out, hosts of
+    the web as a whole."""
     if scheme_of(location) == "file" and scheme_of(prefix) == "file":
         try:
             path = str(file_path(location))
@@ -171,6 +174,11 @@ def _starts(location: str, prefix: str) -> bool:
             return False
         allowed = _folder(prefix)
         return path == allowed or path.startswith(allowed.rstrip("/") + "/")
+    if scheme_of(prefix) in ("http", "https") and len(prefix.partition("//")[2]) > 0:
+        try:
+            return is_below(parse_url(location), parse_url(prefix))
+        except UrlError:
+            return False
     head = len(scheme_of(prefix))
     return location[:head].lower() == prefix[:head] and location[head:].startswith(prefix[head:])
 

@@ -10,6 +10,7 @@ from typing import Literal
 from wes_bridge.model.execution_broker import UNENFORCED as UNENFORCED_KIND
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.units import utcnow
+from wes_bridge.redaction import redacted
 
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR", "OTHER"]
 
@@ -59,7 +60,7 @@ def message(kind: str, template: str, level: Level = "ERROR", /, **values: objec
         level: its level.
         **values: the values; their text is kept.
     """
-    texts = {name: str(value) for name, value in values.items()}
+    texts = {name: redacted(str(value)) for name, value in values.items()}
     text = template
     for name, value in texts.items():
         text = text.replace("{" + name + "}", value)

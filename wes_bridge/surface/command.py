@@ -14,6 +14,7 @@ from wes_bridge.auth.door import Served, guarded
 from wes_bridge.auth.methods import MethodError
 from wes_bridge.config import AggregatorConfig, NodeConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.store.outage import tell_once
 from wes_bridge.surface.app import BrokerApp
 from wes_bridge.surface.audit import audited
@@ -85,6 +86,7 @@ def settle(
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    redact_logs()
     tell_once()
     text = options.config_json
     config = model.model_validate_json(Path(text[1:]).read_text() if text.startswith("@") else text)

@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from wes_bridge.redaction import redacted
 from wes_bridge.surface.errors import BadRequestError
 from wes_bridge.surface.reading import check_values, yaml_as_json
 
@@ -166,7 +167,7 @@ def _first_is_yaml(accept: str) -> bool:
 
 def error_body(text: str) -> bytes:
     """The body of an error."""
-    return json.dumps({"message": text}).encode()
+    return json.dumps({"message": redacted(text)}).encode()
 
 
 def wait_preference(request: Request) -> float:

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from wes_bridge.lasting import LastingOfEach, place_of
+from wes_bridge.redaction import redacted
 from wes_bridge.store.outage import OUTAGE, is_passing
 from wes_bridge.store.writer import DoubtfulError, NotWrittenError
 
@@ -173,6 +174,7 @@ def error_answers(
 
     async def on_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
         status, message, headers = describe(error)
+        message = redacted(message)
         if status == 405:
             path = request.scope["path"]
             allow = next((names for pattern, names in methods if pattern.match(path)), "GET, HEAD")
