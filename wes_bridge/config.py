@@ -129,6 +129,9 @@ class NodeConfig(_Section):
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
+    max_rewrite: int = Field(
+        16 * 1024**2, gt=0, description="bytes of a cwl.output.json, which the node writes paths into"
+    )
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
     one_cpu: bool = Field(True, description=_ONE_CPU)
 
@@ -352,6 +355,8 @@ class EngineConfig(_Section):
     load_memory_gib: Annotated[float, Field(gt=0)] = Field(
         1.0, description="GiB of memory that loading a run may take"
     )
+    max_output_object: int = Field(16 * 1024**2, gt=0, description="bytes of a step's cwl.output.json")
+    max_scatter: int = Field(100_000, gt=0, description="jobs that one scatter may make")
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")
     default_image: str | None = Field(None, description="container for tools without one, where needed")

@@ -128,7 +128,7 @@ class Run:
         self._folder: RunFolder = services.workspace.run(row.run_id)
         self._log = RunLog(self._folder.stderr, self._folder.attachments)
         self._policy = Policy(services.config.fetch, [self._folder.root])
-        self._fs = fs_access(self._policy)
+        self._fs = fs_access(self._policy, services.config.engine.max_output_object)
         self._steps: dict[asyncio.Task[None], str] = {}
         self._finished: list[Finished] = []
         self._changed = asyncio.Event()

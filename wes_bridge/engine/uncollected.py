@@ -15,6 +15,7 @@ from schema_salad.exceptions import ValidationException
 
 from wes_bridge.data.workspace import file_url
 from wes_bridge.engine.errors import unexpected
+from wes_bridge.engine.output_object import OUTPUT_OBJECT
 
 _SHOWN = 10
 """Names of what the command left behind that are told."""
@@ -30,7 +31,6 @@ _OUTSIDE = re.compile(
 )
 _MANY = "Multiple matches for output item that is a single file."
 _ABOUT_FILES = ("no file matches", _MANY, "Missing required secondary file", "Does not exist or is not a")
-OUTPUT_OBJECT = "cwl.output.json"
 
 
 def why_not_collected(error: Exception, folder: Path, root: str) -> str:
