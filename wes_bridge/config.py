@@ -356,6 +356,7 @@ class EngineConfig(_Section):
         1.0, description="GiB of memory that loading a run may take"
     )
     max_output_object: int = Field(16 * 1024**2, gt=0, description="bytes of a step's cwl.output.json")
+    max_tasks: int = Field(1_000_000, gt=0, description="steps of one run, all elements of scatters counted")
     max_scatter: int = Field(100_000, gt=0, description="jobs that one scatter may make")
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")

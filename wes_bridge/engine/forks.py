@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import math
 import os
@@ -37,6 +38,7 @@ _ANSWER = struct.Struct("<?Q")
 """Before an answer: whether the child can be asked again, its bytes."""
 _OUT_OF_MEMORY = 77
 """Exit code of a child."""
+_PR_SET_PDEATHSIG = 1
 _CHUNK = 1 << 20
 _QUICK_ONES = 4
 """Children at once of which nobody knows yet how long they take."""
@@ -409,6 +411,7 @@ class _Parent:
                 os.setpriority(os.PRIO_PROCESS, child, 19)
 
     def _begin(self, number: int, memory: int, pipe: int) -> None:
+        parent = os.getpid()
         try:
             child = os.fork()
         except OSError:
@@ -420,7 +423,7 @@ class _Parent:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for file in (self._control, self._awake, self._other):
                 file.close()
-            _child(pipe, self._work, memory)
+            _child(pipe, self._work, memory, parent)
         os.close(pipe)
         self._children[number], self._numbers[child] = child, number
 
@@ -437,10 +440,11 @@ class _Parent:
 # ---- in a child ------------------------------------------------------------------------------------
 
 
-def _child(pipe: int, work: Work, memory: int) -> NoReturn:
+def _child(pipe: int, work: Work, memory: int, parent: int) -> NoReturn:
     """A child's whole life."""
     code = 1
     try:
+        _end_with(parent)
         _limit(memory)
         begun = _resident()
         for number in range(_QUESTIONS):
@@ -459,6 +463,14 @@ def _child(pipe: int, work: Work, memory: int) -> NoReturn:
     except BaseException:  # it must never return into the program that it is a copy of
         sys.excepthook(*sys.exc_info())
     os._exit(code)
+
+
+def _end_with(parent: int) -> None:
+    """Let the system end this process with its parent, however that ends."""
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _limit(memory: int) -> None:

@@ -315,6 +315,7 @@ class Run:
         self._check_inputs(loaded.process, self._request.get("workflow_engine_parameters") or {})
         options = {
             "eval_timeout": self._services.config.engine.expression_timeout,
+            "max_scatter": self._services.config.engine.max_scatter,
             "run_options": self._options,
             "containers": containers,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
@@ -443,6 +444,11 @@ class Run:
         return replace(task, state=State.CANCELED, end_time=time.time(), system_logs=logs)
 
     def _new_task(self, job: BridgeJob) -> TaskRow:
+        most = self._services.config.engine.max_tasks
+        if self._task_count >= most:
+            raise WorkflowException(
+                f"the run has more than {most:,} steps, the most that a run may make here (engine.max_tasks)"
+            )
         self._task_count += 1
         return TaskRow(self.run_id, task_id(job.key), seq=self._task_count, key=job.key, name=job.key)
 

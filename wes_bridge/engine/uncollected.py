@@ -63,6 +63,8 @@ def _outside(path: str, root: str) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{OUTPUT_OBJECT}, which the command wrote, is not JSON: {error}"
+    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+        return f"{OUTPUT_OBJECT}, which the command wrote, holds a number with too many digits: {error}"
     if isinstance(error, UnicodeDecodeError):
         return f"a file whose text is asked for is not UTF-8: {error}"
     if not _is_told(error):
