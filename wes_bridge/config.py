@@ -356,6 +356,9 @@ class EngineConfig(_Section):
         1.0, description="GiB of memory that loading a run may take"
     )
     max_output_object: int = Field(16 * 1024**2, gt=0, description="bytes of a step's cwl.output.json")
+    give_up_after: int = Field(
+        5, gt=0, description="workers that may die of a run, one after the other, before it is given up"
+    )
     max_tasks: int = Field(1_000_000, gt=0, description="steps of one run, all elements of scatters counted")
     max_scatter: int = Field(100_000, gt=0, description="jobs that one scatter may make")
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")

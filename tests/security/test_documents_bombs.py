@@ -111,9 +111,7 @@ BOMBS: dict[str, dict[str, str]] = {
     "imports": imports(),
     "many imports": {"main.cwl": many_imports(), "in.yml": "string\n"},
     "itself": {"main.cwl": TOOL + "inputs: {$import: main.cwl}\n"},
-    "caret": {
-        "main.cwl": TOOL + "inputs: {a: {type: File, secondaryFiles: ['" + "^" * 500_000 + "x']}}\n"
-    },
+    "caret": {"main.cwl": TOOL + "inputs: {a: {type: File, secondaryFiles: ['" + "^" * 500_000 + "x']}}\n"},
     "question marks": {"main.cwl": TOOL + "inputs: {a: string" + "[]" * 100_000 + "?}\n"},
     "expression": {
         "main.cwl": TOOL + "inputs: {}\narguments: ['" + "$(" * 200_000 + "']\n",
