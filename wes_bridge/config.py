@@ -201,6 +201,9 @@ class NodeConfig(ServerConfig):
         None, description="private hosts and limits of HTTP transfers; default: in serve, the service's"
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
+    max_rewrite: int = Field(
+        16 * 1024**2, gt=0, description="bytes of a cwl.output.json, which the node writes paths into"
+    )
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
     many_users: bool = Field(
         False, description="whether commands of several people run here; serve knows it of its own nodes"
@@ -458,6 +461,12 @@ class EngineConfig(_Section):
     load_memory_gib: Annotated[float, Field(gt=0)] = Field(
         1.0, description="GiB of memory that loading a run may take"
     )
+    max_output_object: int = Field(16 * 1024**2, gt=0, description="bytes of a step's cwl.output.json")
+    give_up_after: int = Field(
+        5, gt=0, description="workers that may die of a run, one after the other, before it is given up"
+    )
+    max_tasks: int = Field(1_000_000, gt=0, description="steps of one run, all elements of scatters counted")
+    max_scatter: int = Field(100_000, gt=0, description="jobs that one scatter may make")
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")
     default_image: str | None = Field(None, description="container for tools without one, where needed")

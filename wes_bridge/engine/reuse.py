@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import threading
 import time
@@ -28,12 +29,15 @@ from wes_bridge.data.linking import link_file, link_tree, tree_size
 from wes_bridge.data.workspace import url_path
 from wes_bridge.model.states import State
 from wes_bridge.model.step_plan import StagedFile, StageMode, StepOutcome, StepPlan
+from wes_bridge.small_files import open_regular, read_small
 from wes_bridge.store.reuse import forget, note_kept, note_used, too_many
 from wes_bridge.store.runs import TaskRow
 from wes_bridge.store.writer import Writer
 
 _ROOT = "/wb-root"
 _FOLDER = ".reuse"
+_MOST_REWRITTEN = 64 * 1024**2
+"""Bytes of a file that a session's paths are replaced in; a result with a larger one is not taken."""
 _REMEMBERED = 100_000
 """Files whose checksums are remembered."""
 
@@ -80,7 +84,7 @@ class Checksums:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb", buffering=0) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with self._lock:
             self.computed += 1
@@ -220,7 +224,9 @@ def _rewrite(out: Path, plan: StepPlan, old_root: str) -> None:
     for name in plan.rewrite:
         path = out / name
         if path.is_file() and not path.is_symlink():
-            text = path.read_bytes().replace(old_root.encode(), plan.root.encode())
+            text = read_small(path, _MOST_REWRITTEN, follow=False).replace(
+                old_root.encode(), plan.root.encode()
+            )
             path.unlink()
             path.write_bytes(text)
 

@@ -11,6 +11,7 @@ from wes_bridge.model.execution_broker import UNENFORCED, Session
 from wes_bridge.model.states import State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan, Times
 from wes_bridge.model.units import format_instant, signal_of
+from wes_bridge.small_files import read_end
 from wes_bridge.store.runs import TaskRow
 
 _STREAMS = ("stdout", "stderr")
@@ -147,7 +148,7 @@ def _signal(code: int) -> str:
 def _tail(task: TaskRow) -> str:
     """The last words of its standard error, for people who read only the first message."""
     try:
-        lines = url_path(task.stderr or "").read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
+        lines = read_end(url_path(task.stderr or ""), 2000).decode(errors="replace").strip().splitlines()
     except (OSError, ValueError):
         return ""
     return f": {lines[-1][:300]}" if lines else ""

@@ -32,6 +32,7 @@ from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, loading_apart, runlog, speedups
+from wes_bridge.engine.deaths import AtWork, note_deaths
 from wes_bridge.engine.forks import Nursery
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
@@ -62,6 +63,8 @@ _POLL = 1.0
 """Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
 _AT_ONCE = 16
 """Runs claimed at a time: who is busy with them comes back later than others, so a bag of runs is shared."""
+_AT_WORK = "at-work"
+"""Folder in the state folder; see :mod:`wes_bridge.engine.deaths`."""
 _GOODBYE = 3.0
 """Seconds a worker that stops waits for the database to take its leases back."""
 _THREADS = 4
@@ -112,6 +115,9 @@ class Worker:
             self._database, patience=math.inf, after=functools.partial(teller.tell, Channel.CHANGES)
         )
         await self._nursery.open()
+        notes = self._config.state_dir.absolute() / _AT_WORK
+        note_deaths(notes, Workspace(self._config.workspace_dir))
+        at_work = AtWork(notes, self._name)
         watching = asyncio.create_task(self._watch_nursery())
         strangers = Strangers(self._config)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
@@ -140,6 +146,7 @@ class Worker:
                     threads=threads,
                     nursery=self._nursery,
                     tokens=_tokens(self._config, http, self._database, writer),
+                    at_work=at_work,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
@@ -159,6 +166,7 @@ class Worker:
                     await asyncio.wait({delivering})
                     await directory.stop()
                     await self._leave(writer)
+                    at_work.close()
                     await federation.close()
                     await asyncio.gather(asyncio.to_thread(listener.close), asyncio.to_thread(teller.close))
         writer.close()
@@ -291,7 +299,10 @@ class Worker:
         """Renew the leases, and tell how the brokers are."""
         lease = self._config.engine.lease
 
+        notes = self._config.state_dir.absolute() / _AT_WORK
+
         async def beat() -> None:
+            await asyncio.to_thread(note_deaths, notes, services.workspace)
             held, reports = list(self._runs), services.federation.reports()
             if await services.writer(functools.partial(self._write_beat, lease, held, reports)):
                 self._look_again()

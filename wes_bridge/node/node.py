@@ -211,6 +211,7 @@ class Node:
             self.schemes,
             reservations=self.reservations,
             ended=self._on_ended,
+            most_rewritten=self.config.max_rewrite,
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)

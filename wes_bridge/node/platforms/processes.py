@@ -17,7 +17,10 @@ from pathlib import Path
 
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.platforms.keeping import Command
+from wes_bridge.small_files import read_small
 
+_LONGEST_RECORD = 4096
+"""Bytes of the keeper's record of a command."""
 MARKER = "WES_BRIDGE_SESSION"
 """Environment variable by which processes that left the tree are found."""
 
@@ -27,10 +30,14 @@ def was_started(folder: SessionFolder) -> bool:
     return folder.command.exists()
 
 
+def _record(folder: SessionFolder) -> str:
+    return read_small(folder.command, _LONGEST_RECORD, follow=False).decode()
+
+
 def read_exit(folder: SessionFolder) -> int | None:
     """The command's exit code; None when it has not ended, or ended without anybody noting it."""
     try:
-        return int(folder.command.read_text().split("\n")[1])
+        return int(_record(folder).split("\n")[1])
     except (OSError, ValueError, IndexError):
         return None
 
@@ -68,7 +75,7 @@ def started(folder: SessionFolder) -> Started:
     """When the command was started; now if that was not noted."""
     now = Started.now()
     try:
-        at, *count = folder.command.read_text().split("\n")[0].split()[1:]
+        at, *count = _record(folder).split("\n")[0].split()[1:]
         return Started(float(at), float(count[0]) if count else now.count - now.at + float(at))
     except (OSError, ValueError):
         return now

@@ -15,12 +15,16 @@ from wes_bridge.node.layout import SessionFolder, clean_relative
 from wes_bridge.node.staging.file import copy, drop_rights, file_path
 from wes_bridge.node.staging.plan import Kind, Tree
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
+from wes_bridge.small_files import read_small
 
+MOST_REWRITTEN = 16 * 1024**2
 OF_THE_IMAGE = "/nonexistent/file-of-the-container-image"
 """Where links lead that led to a file of a container's own."""
 
 
-def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None:
+def release(
+    tree: Tree, session: Session, schemes: Schemes, links: bool, most_rewritten: int = MOST_REWRITTEN
+) -> None:
     """Transfer all outputs of a session. Blocks; may be called again after a crash.
 
     Args:
@@ -28,12 +32,13 @@ def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None
         session: the session.
         schemes: how to store.
         links: whether the tree was made with symbolic links (see ``place``).
+        most_rewritten: bytes of a file that paths are written into.
 
     Raises:
         ReleaseError: names the output, its destination and the reason.
     """
     if links:
-        _rewrite_files(tree, session)
+        _rewrite_files(tree, session, most_rewritten)
     for path, data in tree.outputs:
         source = tree.paths.host(path)
         location = data.location or ""
@@ -143,14 +148,18 @@ def _is_done(location: str) -> bool:
     return scheme_of(location) == "file" and os.path.lexists(file_path(location))
 
 
-def _rewrite_files(tree: Tree, session: Session) -> None:
+def _rewrite_files(tree: Tree, session: Session, most: int) -> None:
+    """Write the session's paths into files that the command wrote ours into."""
     executable = session.executable
     for name in (executable.rewrite or []) if executable else []:
         path = tree.paths.host(f"{tree.workdir}/{clean_relative(name, 'executable.rewrite')}")
         if not path.is_file() or path.is_symlink():
             continue
         if path.resolve().is_relative_to(tree.paths.real):
-            content = path.read_bytes()
+            try:
+                content = read_small(path, most, follow=False)
+            except OSError as error:
+                raise ReleaseError(name, "", f"{error} (the node's max_rewrite)") from error
             changed = tree.paths.outward(content)
             if changed != content:
                 path.write_bytes(changed)
