@@ -49,7 +49,7 @@ from wes_bridge.node.platforms.base import Platform
 from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
 from wes_bridge.node.staging.plan import make_tree
-from wes_bridge.node.staging.release import stream_file
+from wes_bridge.node.staging.release import open_stream, stream_path
 from wes_bridge.store import node_sessions as store
 from wes_bridge.store.database import Database
 from wes_bridge.store.outage import Trouble
@@ -150,7 +150,7 @@ class Node:
         self.reservations = reservations(config, self.capacity, self.queue, self._save_soon)
         self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
         self.door = Door()
-        self.schemes = default_schemes()
+        self.schemes = default_schemes(config.data)
         self.closing = False
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
@@ -293,7 +293,7 @@ class Node:
         return [message(messages.UNKNOWN_TYPE, text, kind=kind, what=NAMES[kind], reason=reason)]
 
     async def _checked(self, request: ExecutionRequest) -> list[Message]:
-        found = check_request(request, self.config.data, self.schemes)
+        found = check_request(request, self.schemes)
         found += check_limits(request, self.capacity) + self._check_storage(request)
         platform = self._platforms.get(request.executable.kind) if request.executable else None
         found += await platform.check(request) if platform is not None else []
@@ -363,17 +363,17 @@ class Node:
         ]
         return LiveOfferSet(OfferSet.model_validate_json(stored[0].body), offers)
 
-    async def stream(self, live: LiveSession, name: str) -> Path | None:
-        """The file that holds a session's stream; None when nothing was written yet."""
-        folder = self.runner.folder(live.uuid)
+    async def stream(self, live: LiveSession, name: str) -> int | None:
+        """A descriptor of the file that holds a session's stream; None when nothing was written yet."""
+        folder, allowed = self.runner.folder(live.uuid), self.schemes.allowed
 
-        def find() -> Path | None:
-            plain = folder.root / name
-            if plain.is_file():
+        def find() -> int | None:
+            plain = open_stream(live.session, folder, None, name, allowed)
+            if plain is not None or stream_path(live.session, name) is None:
                 return plain
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(NodeError, OSError, ValueError):
                 tree = make_tree(live.session, folder.fs, self.schemes)
-                return stream_file(live.session, folder, tree, name)
+                return open_stream(live.session, folder, tree, name, allowed)
             return None
 
         return await self.runner.in_thread(find)
