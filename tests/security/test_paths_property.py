@@ -61,9 +61,9 @@ class World:
         for kind, name, more in things:
             path = folder / name
             with contextlib.suppress(OSError, RuntimeError):
-                path.parent.mkdir(parents=True, exist_ok=True)
                 if not path.parent.resolve().is_relative_to(folder) or os.path.lexists(path):
                     continue
+                path.parent.mkdir(parents=True, exist_ok=True)
                 if kind == "file":
                     path.write_text("own")
                     path.chmod(int(str(more)))
