@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import zipfile
@@ -17,6 +18,8 @@ from tests.security.paths import CANARY
 from tests.security.test_paths_links import Secret, secret
 from tests.security.test_paths_made_up import write
 from tests.service.conftest import Service, start_service
+from wes_bridge.data.workspace import RunFolder
+from wes_bridge.engine.keeping import _bring
 
 __all__ = ["secret", "start_service"]
 
@@ -96,3 +99,46 @@ def test_downloads_and_archives_do_not_follow(keeping: Service, secret: Secret, 
     assert CANARY.encode() not in tar
     with zipfile.ZipFile(io.BytesIO(requests.get(f"{base}?archive=zip", timeout=30).content)) as packed:
         assert not any(CANARY.encode() in packed.read(name) for name in packed.namelist())
+
+
+def test_clearing_away_takes_no_file_from_behind_a_link(secret: Secret, tmp_path: Path) -> None:
+    """Streams that went to files of an output are kept when the output goes: those that are there."""
+    folder = RunFolder(tmp_path / "run")
+    out = folder.task_out("t1")
+    (out / "sub").mkdir(parents=True)
+    (out / "sub" / "log").write_text("own")
+    _bring(folder, out / "sub" / "log", folder.task_stream("t1", "stdout"))
+    assert folder.task_stream("t1", "stdout").read_text() == "own"
+    (out / "way").symlink_to(secret.folder)
+    (out / "log").symlink_to(secret.folder / "log")
+    for stream in (out / "way" / "log", out / "log"):
+        with contextlib.suppress(OSError):
+            _bring(folder, stream, folder.task_stream("t1", "stderr"))
+    assert not folder.task_stream("t1", "stderr").exists()
+    folder.remove()
+
+
+def test_files_of_shared_folders_are_updated_in_a_copy(
+    request: pytest.FixtureRequest, secret: Secret, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "a.txt").write_text("before\n")
+    start = request.getfixturevalue("start_service")
+    node = {"name": "here", "platforms": ["process"], "sandbox": "none"}
+    service: Service = start(nodes=[node], fetch={"files": [str(shared)]})
+    requirements = {
+        "InitialWorkDirRequirement": {
+            "listing": [{"entryname": "a.txt", "entry": "$(inputs.a)", "writable": True}]
+        },
+        "InplaceUpdateRequirement": {"inplaceUpdate": True},
+    }
+    document = paths.tool(
+        "echo after >> a.txt", inputs={"a": "File"}, requirements=requirements, stdout="o.txt"
+    ) | {"outputs": {"said": {"type": "File", "outputBinding": {"glob": "a.txt"}}}}
+    job = {"a": {"class": "File", "location": f"file://{shared}/a.txt"}}
+    run = service.run(write(tmp_path, document), job)
+    assert run["state"] == "COMPLETE", run["run_log"]["system_logs"]
+    service.client.download(run["run_id"], tmp_path / "out", outputs=run["outputs"])
+    assert (tmp_path / "out" / "a.txt").read_text() == "before\nafter\n"
+    assert (shared / "a.txt").read_text() == "before\n"
