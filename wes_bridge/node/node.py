@@ -53,7 +53,7 @@ from wes_bridge.node.room import Room
 from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
 from wes_bridge.node.staging.plan import make_tree
-from wes_bridge.node.staging.release import stream_file
+from wes_bridge.node.staging.release import open_stream, stream_path
 from wes_bridge.private_files import private_folder
 from wes_bridge.store import node_sessions as store
 from wes_bridge.store.database import Database
@@ -333,7 +333,7 @@ class Node:
         return [message(messages.UNKNOWN_TYPE, text, kind=kind, what=NAMES[kind], reason=reason)]
 
     async def _checked(self, request: ExecutionRequest) -> list[Message]:
-        found = check_request(request, self.config.data, self.schemes)
+        found = check_request(request, self.schemes)
         found += check_limits(request, self.capacity) + self._check_storage(request)
         platform = self._platforms.get(request.executable.kind) if request.executable else None
         found += await platform.check(request) if platform is not None else []
@@ -423,17 +423,17 @@ class Node:
         ]
         return LiveOfferSet(OfferSet.model_validate_json(stored[0].body), offers, stored[0].owner)
 
-    async def stream(self, live: LiveSession, name: str) -> Path | None:
-        """The file that holds a session's stream; None when nothing was written yet."""
-        folder = self.runner.folder(live.uuid)
+    async def stream(self, live: LiveSession, name: str) -> int | None:
+        """A descriptor of the file that holds a session's stream; None when nothing was written yet."""
+        folder, allowed = self.runner.folder(live.uuid), self.schemes.allowed
 
-        def find() -> Path | None:
-            plain = folder.root / name
-            if plain.is_file():
+        def find() -> int | None:
+            plain = open_stream(live.session, folder, None, name, allowed)
+            if plain is not None or stream_path(live.session, name) is None:
                 return plain
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(NodeError, OSError, ValueError):
                 tree = make_tree(live.session, folder.fs, self.schemes)
-                return stream_file(live.session, folder, tree, name)
+                return open_stream(live.session, folder, tree, name, allowed)
             return None
 
         return await self.runner.in_thread(find)

@@ -421,7 +421,7 @@ class Runner:
         run.folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         job = self._job(run)
         place(job.tree, self._schemes, run.platform.links, run.halt)
-        share_streams(run.live.session, run.folder, final=False)
+        share_streams(run.live.session, run.folder, self._schemes.allowed, final=False)
         return job
 
     def _job(self, run: _Run) -> Job:
@@ -519,7 +519,7 @@ class Runner:
 
     def _release(self, run: _Run, job: Job) -> None:
         """Transfer the outputs. Blocks; what goes wrong is noted in ``run``."""
-        share_streams(job.session, run.folder, final=True)
+        share_streams(job.session, run.folder, self._schemes.allowed, final=True)
         try:
             release(job.tree, job.session, self._schemes, run.platform.links, self._most_rewritten)
             run.released = True

@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -196,13 +195,13 @@ def base_url(request: Request, public: str | None) -> str:
     return f"{request.scope['scheme']}://{header(request, b'host') or 'localhost'}"
 
 
-async def file_answer(request: Request, path: Path | None) -> Response:
+async def file_answer(request: Request, file: int | None) -> Response:
     """Send a file, or the part of it a ``Range`` asks for, as long as it is now; it may be growing.
 
-    Raises:
-        FileNotFoundError: it was moved away since ``path`` was found.
+    Args:
+        request: to answer.
+        file: its descriptor, which is closed; None for an empty one.
     """
-    file = await run_in_threadpool(os.open, path, os.O_RDONLY) if path else None
     try:
         response = await _file_answer(request, file)
     except BaseException:

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from wes_bridge.config import NodeConfig
+from wes_bridge.data.beneath import opened, parent_beneath, top_of
 from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Compute, ExecutionRequest, Message, Session
 from wes_bridge.model.units import GIB
 from wes_bridge.node import messages
@@ -23,7 +24,7 @@ from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, 
 from wes_bridge.node.platforms.images import Images, last_line, run
 from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER, Roots
-from wes_bridge.node.staging.file import copy
+from wes_bridge.node.staging.file import copy_into
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
 
 LABEL = "wes-bridge.session"
@@ -246,9 +247,10 @@ def _quoted(field: str) -> str:
 def _copy_in(tree: Tree, entry: Entry) -> None:
     if entry.writable or tree.paths.root is None:
         _refuse(entry.path)
-    target = tree.paths.host(entry.path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    copy(entry.source, target)
+    with opened(top_of(tree.paths.real)) as top:
+        folder, name = parent_beneath(top, tree.paths.below(entry.path), make=True)
+    with opened(folder):
+        copy_into(entry.source, folder, name)
 
 
 def _refuse(path: str) -> list[str]:

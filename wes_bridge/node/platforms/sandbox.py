@@ -198,7 +198,10 @@ def failure(stderr: Path) -> str | None:
         stderr: what bubblewrap and the command wrote; of an end with :data:`FAILED`.
     """
     try:
-        with stderr.open("rb") as file:
+        flags = (
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # the command may put anything there
+        with os.fdopen(os.open(stderr, flags), "rb") as file:
             text = file.read(_LONGEST_EXCUSE).decode(errors="replace").strip()
     except OSError:
         return None
