@@ -183,7 +183,7 @@ class Keeping:
             program: path of what is run.
             cwd: where it starts.
             cpus: processors it may use; None for all.
-            sandbox: what is around it (``encloser``); None for nothing.
+            sandbox: what is around it (``enclosing``); None for nothing.
 
         Raises:
             OSError: it cannot be started.

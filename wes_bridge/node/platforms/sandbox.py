@@ -1,6 +1,6 @@
 """The sandbox around a plain process: what the command can see, write and reach.
 
-It is made by bubblewrap, or, with ``sandbox: own``, by the node's keeper itself (``encloser``).
+It is made by bubblewrap, or, with ``sandbox: own``, by the node's keeper itself (``enclosing``).
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def command_line(bwrap: str, argv: list[str]) -> list[str]:
 
 
 def enclosure(view: View, job: Job, *, network: bool) -> dict[str, object]:
-    """What an ``encloser`` is to put around a command; as :func:`options`.
+    """What an ``enclosing`` is to put around a command; as :func:`options`.
 
     Args:
         view: what can be seen of the machine.
