@@ -113,7 +113,8 @@ class NodeConfig(_Section):
     public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     platforms: list[str] = ["process", "container"]
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
-        "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
+        "auto",
+        description="isolation of plain processes: auto uses the node's own, or bubblewrap where that cannot be made",
     )
     sandbox_shows: list[Annotated[Path, AfterValidator(_shown)]] = Field(
         [Path(SHOWN_SYSTEM)],

@@ -106,7 +106,9 @@ class View:
         return shown.is_below(path, self.folders)
 
 
-def options(view: View, job: Job, env: Mapping[str, str], *, network: bool) -> list[str]:
+def options(
+    view: View, binds: list[tuple[str, bool]], env: Mapping[str, str], cwd: Path, *, network: bool
+) -> list[str]:
     """What bubblewrap is told at a descriptor: other users of the machine can read a command line.
 
     What can be seen is read-only except the session's file system and what was asked for READWRITE in place;
@@ -115,8 +117,9 @@ def options(view: View, job: Job, env: Mapping[str, str], *, network: bool) -> l
 
     Args:
         view: what can be seen of the machine.
-        job: of which session.
+        binds: what the command sees besides.
         env: the command's environment.
+        cwd: where it starts.
         network: whether there is one.
     """
     words = ["--clearenv"]
@@ -126,12 +129,12 @@ def options(view: View, job: Job, env: Mapping[str, str], *, network: bool) -> l
     for path in _MACHINE:
         words += ["--ro-bind-try", path, path]
     words += ["--tmpfs", str(view.state)]
-    for path, writable in _binds(view, job):
+    for path, writable in binds:
         words += ["--bind" if writable else "--ro-bind", path, path]
     if view.shows != ["/"]:
         words += ["--remount-ro", "/"]
     words += ["--unshare-pid", "--unshare-ipc", "--die-with-parent", *_users()]
-    words += ["--chdir", str(job.tree.paths.host(job.tree.workdir))]
+    words += ["--chdir", str(cwd)]
     return words if network else [*words, "--unshare-net"]
 
 
@@ -140,24 +143,27 @@ def command_line(bwrap: str, argv: list[str]) -> list[str]:
     return [bwrap, "--args", str(_OPTIONS), "--", *argv]
 
 
-def enclosure(view: View, job: Job, *, network: bool) -> dict[str, object]:
+def enclosure(view: View, binds: list[tuple[str, bool]], *, network: bool) -> dict[str, object]:
     """What an ``enclosing`` is to put around a command; as :func:`options`.
 
     Args:
         view: what can be seen of the machine.
-        job: of which session.
+        binds: what the command sees besides.
         network: whether there is one.
     """
     return {
         "shows": view.folders,
         "hides": [str(view.state)],
-        "binds": _binds(view, job),
+        "binds": binds,
         "network": network,
     }
 
 
-def _binds(view: View, job: Job) -> list[tuple[str, bool]]:
-    """Paths that one command sees besides, and whether it may write there."""
+def binds_of(view: View, job: Job) -> list[tuple[str, bool]]:
+    """Paths that the command of a job sees besides, and whether it may write there.
+
+    They are those of the session's own files and of its data; nothing is there because a step names it.
+    """
     binds = [(str(job.folder.fs), True)]
     for entry in job.tree.ordered():
         if entry.kind is Kind.LINK and (entry.writable or not view.has(entry.source)):
@@ -165,9 +171,9 @@ def _binds(view: View, job: Job) -> list[tuple[str, bool]]:
     return binds + [(tool, False) for tool in view.uncovered]
 
 
-def is_seen(view: View, job: Job, path: Path) -> bool:
-    """Whether the command of a job sees a path; links are not followed."""
-    return view.has(path) or shown.is_below(path, [bound for bound, _ in _binds(view, job)])
+def is_seen(view: View, binds: list[tuple[str, bool]], path: Path) -> bool:
+    """Whether a command sees a path; links are not followed."""
+    return view.has(path) or shown.is_below(path, [bound for bound, _ in binds])
 
 
 def _users() -> list[str]:
