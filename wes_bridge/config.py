@@ -114,7 +114,8 @@ class NodeConfig(_Section):
     platforms: list[str] = ["process", "container"]
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
         "auto",
-        description="isolation of plain processes: auto uses the node's own, or bubblewrap where that cannot be made",
+        description="isolation of plain processes: auto uses the node's own sandbox, or bubblewrap's where"
+        " that cannot be made",
     )
     sandbox_shows: list[Annotated[Path, AfterValidator(_shown)]] = Field(
         [Path(SHOWN_SYSTEM)],

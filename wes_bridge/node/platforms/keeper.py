@@ -10,8 +10,8 @@ It listens on the socket that is its standard input. A connection is one questio
 - ``{"start": RECORD, "argv": ..., "env": ..., "cwd": ..., "program": ..., "cpus": ...}``, with descriptors
   for standard input, output and error, and others that the command has as 3 and 4. Answered ``running PID``,
   or ``failed ERRNO``.
-- ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox. An encloser (``enclosing``) makes
-  it, which is started for the first. Answered ``running PID FIRST``, FIRST being process 1 of the sandbox, or
+- ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox. An ``encloser`` makes it, which is
+  started for the first. Answered ``running PID FIRST``, FIRST being process 1 of the sandbox, or
   ``failed ERRNO REASON``; ERRNO is 0 when there is no sandbox.
 - ``{"follow": RECORD}``: answered ``running PID``, or by the end of the connection when it does not run.
 
@@ -49,8 +49,6 @@ _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RESTORED = (*_IGNORED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, or were where the node was started in the background of a shell, and that
 programs expect not to be ignored."""
-_ENCLOSING = "import sys; sys.path.append({folder!r}); from enclosing.program import main; main()"
-"""The encloser's program: nothing of wes-bridge but its own package."""
 _DESCRIPTORS = 5
 """At most, that come with a question."""
 _PR_SET_CHILD_SUBREAPER = 36
@@ -91,16 +89,16 @@ class Enclosed:
 
 
 class Encloser:
-    """The encloser of the commands that have one network: the machine's, none, that of another namespace.
+    """The encloser of the commands that have network, or of those that have none.
 
     It is asked one question at a time, and the others wait here: a file system that does not answer holds up
     sandboxes only.
     """
 
-    def __init__(self, *, network: str) -> None:
+    def __init__(self, *, network: bool) -> None:
         self.socket, its = socket.socketpair()
-        folder = os.path.dirname(os.path.abspath(__file__))
-        argv = [sys.executable, "-I", "-S", "-c", _ENCLOSING.format(folder=folder), network]
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "encloser.py")
+        argv = [sys.executable, "-I", "-S", program, "yes" if network else "no"]
         actions = [(os.POSIX_SPAWN_DUP2, its.fileno(), 0)]
         with its:
             os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
@@ -159,7 +157,7 @@ class Keeper:
         self._holders: dict[int, socket.socket] = {}
         self._pids: dict[str, int] = {}
         self._running: dict[int, tuple[str, list[socket.socket]]] = {}
-        self._enclosers: dict[str, Encloser] = {}
+        self._enclosers: dict[bool, Encloser] = {}
         self._poll = select.poll()
 
     def run(self) -> None:
@@ -202,7 +200,7 @@ class Keeper:
             if "start" in ask:
                 self._start(connection, ask, files)
             elif "enclose" in ask:
-                self._enclose(Enclosed(connection, ask, line, files), network=_network(ask["sandbox"]))
+                self._enclose(Enclosed(connection, ask, line, files), network=bool(ask["sandbox"]["network"]))
                 files = []
             elif "follow" in ask:
                 self._follow(connection, ask["follow"])
@@ -217,7 +215,7 @@ class Keeper:
     def _is_enclosing(self) -> bool:
         return any(encloser.running or encloser.asked for encloser in self._enclosers.values())
 
-    def _enclose(self, question: Enclosed, *, network: str) -> None:
+    def _enclose(self, question: Enclosed, *, network: bool) -> None:
         encloser = self._enclosers.get(network)
         if encloser is None:
             try:
@@ -232,7 +230,7 @@ class Keeper:
     def _hear(self, file: int) -> None:
         """Listen to the encloser with that socket."""
         network, encloser = next(
-            (item for item in self._enclosers.items() if item[1].socket.fileno() == file), ("", None)
+            (item for item in self._enclosers.items() if item[1].socket.fileno() == file), (False, None)
         )
         if encloser is None:
             return
@@ -305,12 +303,6 @@ class Keeper:
         record, connections = self._running.pop(pid)
         del self._pids[record]
         _note_end(record, connections, code)
-
-
-def _network(sandbox: dict[str, Any]) -> str:
-    """As an encloser is told it."""
-    network = sandbox["network"]
-    return network if isinstance(network, str) else ("machine" if network else "none")
 
 
 def _note_answer(encloser: Encloser, question: Enclosed, words: list[bytes]) -> None:

@@ -11,9 +11,8 @@ descriptors; the part for us is ``sandbox``:
 - ``shows``: paths that can be seen, read-only; ``/`` is the whole machine.
 - ``hides``: folders that are empty inside.
 - ``binds``: pairs of a path that is there again, and whether it can be written to.
-- ``network``: whether there is one. It is the same in all questions of one encloser: its argument is the
-  network that its commands have, ``none``, ``machine``, or the path of a folder as ``/proc/PID/ns``, whose
-  network (and user) namespace they are to be in.
+- ``network``: whether there is one. It is the same in all questions: our only argument, ``yes`` or ``no``. It
+  is the one in which we were started, the machine's or another.
 
 The answer is ``running NAME PID FIRST``: a name of ours, and the process ids, as the keeper sees them, of
 the command and of process 1 of its sandbox; or ``failed ERRNO REASON``, where ERRNO is 0 if the sandbox

@@ -30,7 +30,7 @@ class Cell:
 
     Args:
         shows: what can be seen in it.
-        network: ``none``, ``machine`` or a path.
+        network: whether there is one, that in which we are.
         numbers: our own folder of descriptors in the machine's ``/proc``.
 
     Attributes:
@@ -41,14 +41,14 @@ class Cell:
         outside: process 1, by its number on the machine.
     """
 
-    def __init__(self, shows: list[str], seen: object, *, network: str, numbers: int) -> None:
+    def __init__(self, shows: list[str], seen: object, *, network: bool, numbers: int) -> None:
         self.shows = shows
         self.seen = seen
         self.control, its = socket.socketpair()
-        flags = calls.CLONE_NEWPID | (calls.CLONE_NEWNET if network == "none" else 0)
+        flags = calls.CLONE_NEWPID | (0 if network else calls.CLONE_NEWNET)
         self.first = clone(flags)
         if self.first == 0:
-            first.be_first(its, shows, loopback=network == "none")
+            first.be_first(its, shows, loopback=not network)
         its.close()
         self.outside = first.number_of(File(os.pidfd_open(self.first)), numbers)
         self._heard = b""
@@ -120,11 +120,11 @@ class Maker:
         keeper: its socket.
         changes: ``/proc/self/mountinfo`` of the machine, opened before we had a copy of its mounts.
         mounts: what it said before that.
-        network: which one commands have.
+        network: whether commands have one.
     """
 
     def __init__(
-        self, keeper: socket.socket, changes: File, mounts: set[tuple[bytes, ...]], *, network: str
+        self, keeper: socket.socket, changes: File, mounts: set[tuple[bytes, ...]], *, network: bool
     ) -> None:
         self._keeper = keeper
         self._changes = changes

@@ -23,36 +23,26 @@ NAME = "wb-sandbox"
 
 
 def main() -> None:
-    """Make sandboxes for the keeper at standard input; the network of commands is our only argument."""
+    """Make sandboxes for the keeper at standard input; our argument is whether commands have a network."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     keeper = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
     os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
     libc.prctl(calls.PR_SET_NAME, NAME.encode(), 0, 0, 0)
     gc.collect()
     gc.disable()  # there are no cycles to find
-    network = sys.argv[1]
+    network = sys.argv[1] == "yes"
     try:
-        if network not in ("none", "machine"):
-            _join(network)
         rights.own_users()
         rights.limit()
         if clone(calls.CLONE_NEWPID | calls.CLONE_PARENT) == 0:  # the keeper's child, too
-            _hold(keeper, network)
+            _hold(keeper, network=network)
     except NoSandboxError as error:
         _refuse(keeper, str(error))
     except OSError as error:
         _refuse(keeper, f"no user namespace can be made: {error.strerror}")
 
 
-def _join(folder: str) -> None:
-    """Be in the network of another process, by its folder of namespaces, and among its users."""
-    network, users = opened(f"{folder}/net"), opened(f"{folder}/user")
-    if not os.path.sameopenfile(users.number, opened("/proc/self/ns/user").number):
-        calls.go_to(users, calls.CLONE_NEWUSER)
-    calls.go_to(network, calls.CLONE_NEWNET)
-
-
-def _hold(keeper: socket.socket, network: str) -> None:
+def _hold(keeper: socket.socket, *, network: bool) -> None:
     """Be process 1 of all: have a maker, and end with the keeper."""
     libc.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     poll = select.poll()
@@ -63,7 +53,7 @@ def _hold(keeper: socket.socket, network: str) -> None:
         told, tell = os.pipe2(os.O_CLOEXEC)
         if clone(0) == 0:
             os.close(told)
-            _make(keeper, changes, tell, network)
+            _make(keeper, changes, tell, network=network)
         os.close(tell)
         poll.register(told, select.POLLIN)
         if any(file != told for file, _ in poll.poll()) or not os.read(told, 1):
@@ -72,7 +62,7 @@ def _hold(keeper: socket.socket, network: str) -> None:
         os.close(told)
 
 
-def _make(keeper: socket.socket, changes: File, tell: int, network: str) -> NoReturn:
+def _make(keeper: socket.socket, changes: File, tell: int, *, network: bool) -> NoReturn:
     """Be a maker, to the end."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
