@@ -85,13 +85,13 @@ class Way:
         files, program, argv, env = [null] * 3, ARGV[0], ARGV, ENV
         binds = [(str(self.state / "fs"), True)]
         if self.name.startswith("own"):
-            more["sandbox"] = sandbox.enclosure(self.view, binds, network=self.network)
+            more["sandbox"] = sandbox.enclosure(self.view, binds, None, network=self.network)
         elif self.name.startswith("bubblewrap"):
             path, reason = sandbox.bubblewrap(tuple(self.view.folders))
             assert path, reason
             words = sandbox.options(self.view, binds, ENV, self.state / "fs", network=self.network)
             files.append(_written(words))
-            program, argv, env = path, sandbox.command_line(path, ARGV), {}
+            program, argv, env = path, sandbox.command_line(path, ARGV, None), {}
         try:
             start: Callable[..., object] = self.keeper.start
             command = start(record, argv, env, tuple(files), program=program, cwd=self.state / "fs", **more)

@@ -81,7 +81,7 @@ class ProcessPlatform(Kept):
     def _try_enclosing(self, shows: list[str]) -> str | None:
         """Why the keeper makes no sandboxes; None when it does."""
         record = self._state / f"sandbox-{os.getpid()}"
-        around = {"shows": shows, "hides": [str(self._state)], "binds": [], "network": False}
+        around = {"shows": shows, "hides": [str(self._state)], "binds": [], "stdin": None, "network": False}
         null = os.open(os.devnull, os.O_RDWR)
         try:
             command = self._keeper.start(
@@ -158,11 +158,12 @@ class ProcessPlatform(Kept):
         if not sandbox.is_seen(self._view, binds, Path(cwd, program)):
             raise CommandNotShownError(str(Path(cwd, program)))
         if self._bwrap is None:
-            around = sandbox.enclosure(self._view, binds, network=network)
-            return Launch(program, argv, env, cwd, *streams, cpus=self.cpus(job), sandbox=around)
+            around = sandbox.enclosure(self._view, binds, streams[0], network=network)
+            return Launch(program, argv, env, cwd, None, *streams[1:], cpus=self.cpus(job), sandbox=around)
         options = sandbox.options(self._view, binds, env, cwd, network=network)
-        argv = sandbox.command_line(self._bwrap, argv)
-        return Launch(self._bwrap, argv, marker, cwd, *streams, cpus=self.cpus(job), options=options)
+        argv = sandbox.command_line(self._bwrap, argv, streams[0])
+        outside = (None, *streams[1:])
+        return Launch(self._bwrap, argv, marker, cwd, *outside, cpus=self.cpus(job), options=options)
 
     def ends_within(self, job: Job, seconds: float) -> bool:
         """Wait a little for the command.

@@ -23,6 +23,11 @@ _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"
 _BASE = ("--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
 _MACHINE = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 """By these the machine is told what to do; root's user may, also without rights."""
+_ROOTS = (
+    *("/proc/acpi", "/proc/asound", "/proc/driver", "/proc/dynamic_debug", "/proc/latency_stats"),
+    *("/proc/mtrr", "/proc/pressure", "/proc/scsi", "/proc/tty"),
+)
+"""What else of ``/proc`` root may write to."""
 _OPTIONS = 3
 """The descriptor at which bubblewrap reads its options."""
 
@@ -128,6 +133,9 @@ def options(
     words += [*_shown(view.folders), *_BASE]
     for path in _MACHINE:
         words += ["--ro-bind-try", path, path]
+    if os.geteuid() == 0:  # whose files they are
+        for path in _ROOTS:
+            words += ["--ro-bind-try", path, path]
     words += ["--tmpfs", str(view.state)]
     for path, writable in binds:
         words += ["--bind" if writable else "--ro-bind", path, path]
@@ -138,20 +146,31 @@ def options(
     return words if network else [*words, "--unshare-net"]
 
 
-def command_line(bwrap: str, argv: list[str]) -> list[str]:
-    """Bubblewrap's, which reads the rest at its descriptor."""
-    return [bwrap, "--args", str(_OPTIONS), "--", *argv]
+def command_line(bwrap: str, argv: list[str], stdin: Path | None) -> list[str]:
+    """Bubblewrap's, which reads the rest at its descriptor.
+
+    A shell in the sandbox opens what the command reads: by way of a descriptor from outside the machine's file
+    could be opened again, to write, and its mode changed.
+    """
+    if stdin is None and os.geteuid() != 0:
+        return [bwrap, "--args", str(_OPTIONS), "--", *argv]
+    script = ["/bin/sh", "-c", 'exec "$@" <"$0"', str(stdin or os.devnull)]
+    return [bwrap, "--args", str(_OPTIONS), "--", *script, *argv]
 
 
-def enclosure(view: View, binds: list[tuple[str, bool]], *, network: bool) -> dict[str, object]:
+def enclosure(
+    view: View, binds: list[tuple[str, bool]], stdin: Path | None, *, network: bool
+) -> dict[str, object]:
     """What an ``enclosing`` is to put around a command; as :func:`options`.
 
     Args:
         view: what can be seen of the machine.
         binds: what the command sees besides.
+        stdin: what it reads.
         network: whether there is one.
     """
     return {
+        "stdin": str(stdin or os.devnull),
         "shows": view.folders,
         "hides": [str(view.state)],
         "binds": binds,

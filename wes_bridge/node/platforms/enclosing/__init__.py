@@ -11,6 +11,8 @@ descriptors; the part for us is ``sandbox``:
 - ``shows``: paths that can be seen, read-only; ``/`` is the whole machine.
 - ``hides``: folders that are empty inside.
 - ``binds``: pairs of a path that is there again, and whether it can be written to.
+- ``stdin``: a path to read standard input from as it is there, or null. A descriptor would lead to the
+  machine's file, which could be opened again by way of it, to write.
 - ``network``: whether there is one. It is the same in all questions: our only argument, ``yes`` or ``no``. It
   is the one in which we were started, the machine's or another.
 

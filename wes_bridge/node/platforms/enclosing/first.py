@@ -153,7 +153,7 @@ class _Cell:
             NoSandboxError: there is no sandbox to run it in.
             OSError: it cannot be started.
         """
-        sandbox, streams = ask["sandbox"], [file.number for file in files[:3]]
+        sandbox, streams = ask["sandbox"], files[:3]
         call("no namespaces can be made", libc.unshare, calls.CLONE_NEWNS | calls.CLONE_NEWIPC)
         self._furnish(sandbox, files[3:])
         if ask["cpus"]:
@@ -161,7 +161,9 @@ class _Cell:
         os.chdir(ask["cwd"])
         env = {**ask["env"], "PWD": ask["cwd"]}
         try:
-            return spawn(ask["program"], ask["argv"], env, streams)
+            if sandbox["stdin"]:
+                streams[0] = opened(sandbox["stdin"])
+            return spawn(ask["program"], ask["argv"], env, [file.number for file in streams])
         finally:
             if ask["cpus"]:
                 os.sched_setaffinity(0, self._at_first[0])

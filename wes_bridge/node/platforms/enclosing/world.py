@@ -34,6 +34,8 @@ _DEVICE_LINKS = {
 }
 _MACHINE = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/1")
 """By these the machine is told what to do, and process 1 of a cell."""
+_ROOTS = ("self", "thread-self", "net", "mounts")
+"""What of ``/proc`` is not the machine's; all else that can be written to there, root may write to."""
 
 
 def make(shows: Sequence[str]) -> None:
@@ -52,7 +54,7 @@ def make(shows: Sequence[str]) -> None:
         linked = {path for path, _ in links}
         shown = [(path, read_only(path)) for path in there if path not in linked]
         shown.append(("/proc", read_only("/proc")))  # below the cell's own, which the kernel allows then
-    devices = [(name, taken(f"/dev/{name}", NO_SUID | NO_EXEC)) for name in _DEVICES]
+    devices = [(name, taken(f"/dev/{name}", READ_ONLY | NO_SUID | NO_EXEC)) for name in _DEVICES]
     enter(root)
     for path, target in links:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -91,9 +93,16 @@ def _make_devices(devices: list[tuple[str, File]]) -> None:
 def _show_processes() -> None:
     """Those of the namespace that we are in."""
     place(new("proc", NO_SUID | NO_DEV | NO_EXEC), "/proc")
-    for path in _MACHINE:
+    for path in _roots() if os.geteuid() == 0 else _MACHINE:
         if os.path.exists(path):
             place(read_only(path), path)
+
+
+def _roots() -> list[str]:
+    """What of ``/proc`` is root's to write to, also without rights; drivers put their own there."""
+    entries = [entry for entry in os.scandir("/proc") if not entry.is_symlink() and entry.name not in _ROOTS]
+    machine = [entry for entry in entries if not entry.name.isdigit() or entry.name == "1"]
+    return [entry.path for entry in machine if entry.is_dir() or entry.stat().st_mode & 0o222]
 
 
 class Furnishing:
