@@ -163,7 +163,9 @@ class NodeConfig(ServerConfig):
     state_dir: Path | None = Field(None, description="sessions and database; default: below the service's")
     platforms: list[str] = ["process", "container"]
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
-        "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
+        "auto",
+        description="isolation of plain processes: auto uses the node's own sandbox, or bubblewrap's where"
+        " that cannot be made",
     )
     sandbox_shows: list[Annotated[Path, AfterValidator(_shown)]] = Field(
         [Path(SHOWN_SYSTEM)],

@@ -189,7 +189,7 @@ class Keeping:
             program: path of what is run.
             cwd: where it starts.
             cpus: processors it may use; None for all.
-            sandbox: what is around it (``encloser``); None for nothing.
+            sandbox: what is around it (``enclosing``); None for nothing.
             network: which it is to run in (``networks``); None for the machine's, or what ``sandbox`` says.
 
         Raises:

@@ -38,7 +38,7 @@ class Launch:
         cwd: where it starts.
         stdin, stdout, stderr: its streams; ``/dev/null`` when stdin is None.
         cpus: processors it may use; None for all.
-        sandbox: what the keeper puts around it (``encloser``); None for nothing.
+        sandbox: what the keeper puts around it (``enclosing``); None for nothing.
         options: words that the program reads at descriptor 3, each ended by a NUL; None when it reads none.
             Other users of the machine cannot see them, as they can see ``argv``.
     """

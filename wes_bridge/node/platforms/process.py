@@ -70,16 +70,20 @@ class ProcessPlatform(Kept):
         await super().close()
 
     def _find_sandbox(self) -> None:
+        """The node's own is tried first, since it costs least; bubblewrap's where that cannot be made."""
         self._view = sandbox.View.of(self._config.sandbox_shows, self._state)
         shows = self._view.folders
-        if self._config.sandbox == "own":
+        why = ""
+        if self._config.sandbox != "bwrap":
             reason = self._try_enclosing(shows)
             self._encloses = reason is None
             self._shows_too_little = reason is not None and self._try_enclosing(["/"]) is None
-            self._no_sandbox = f"no sandbox of the node's own: {reason}"
-        else:
-            self._bwrap, self._no_sandbox = sandbox.bubblewrap(tuple(shows))
+            why = "" if reason is None else f"no sandbox of the node's own: {reason}"
+            self._no_sandbox = why
+        if not self._encloses and not self._shows_too_little and self._config.sandbox != "own":
+            self._bwrap, reason = sandbox.bubblewrap(tuple(shows))
             self._shows_too_little = self._bwrap is None and sandbox.bubblewrap()[0] is not None
+            self._no_sandbox = f"{why}; {reason}" if why else reason
         if self._shows_too_little:
             self._no_sandbox = (
                 f"the setting sandbox_shows shows too little ({', '.join(self._view.shows) or 'nothing'}):"
@@ -89,7 +93,7 @@ class ProcessPlatform(Kept):
     def _try_enclosing(self, shows: list[str]) -> str | None:
         """Why the keeper makes no sandboxes; None when it does."""
         record = self._state / f"sandbox-{os.getpid()}"
-        around = {"shows": shows, "hides": [str(self._state)], "binds": [], "network": False}
+        around = {"shows": shows, "hides": [str(self._state)], "binds": [], "stdin": None, "network": False}
         null = os.open(os.devnull, os.O_RDWR)
         try:
             command = self._keeper.start(
@@ -192,18 +196,20 @@ class ProcessPlatform(Kept):
         cwd = paths.host(job.tree.workdir)
         program = _find_command(argv[0], cwd, env["PATH"])
         network = executable.network is None or executable.network.access is not False
-        if self._is_enforced and not sandbox.is_seen(self._view, job, Path(cwd, program)):
-            raise CommandNotShownError(str(Path(cwd, program)))
         streams = self.streams(job)
-        if self._encloses:
-            around = sandbox.enclosure(self._view, job, network=network)
-            return Launch(program, argv, env, cwd, *streams, cpus=self.cpus(job), sandbox=around)
         marker = {MARKER: job.uuid}
-        if self._bwrap is None:
+        if not self._is_enforced:
             return Launch(program, argv, {**env, **marker}, cwd, *streams, cpus=self.cpus(job))
-        options = sandbox.options(self._view, job, env, network=network)
-        argv = sandbox.command_line(self._bwrap, argv)
-        return Launch(self._bwrap, argv, marker, cwd, *streams, cpus=self.cpus(job), options=options)
+        binds = sandbox.binds_of(self._view, job)
+        if not sandbox.is_seen(self._view, binds, Path(cwd, program)):
+            raise CommandNotShownError(str(Path(cwd, program)))
+        if self._bwrap is None:
+            around = sandbox.enclosure(self._view, binds, streams[0], network=network)
+            return Launch(program, argv, env, cwd, None, *streams[1:], cpus=self.cpus(job), sandbox=around)
+        options = sandbox.options(self._view, binds, env, cwd, network=network)
+        argv = sandbox.command_line(self._bwrap, argv, streams[0])
+        outside = (None, *streams[1:])
+        return Launch(self._bwrap, argv, marker, cwd, *outside, cpus=self.cpus(job), options=options)
 
     def ends_within(self, job: Job, seconds: float) -> bool:
         """Wait a little for the command.

@@ -116,7 +116,7 @@ def _signal_command(pid: int, number: int) -> bool:
 def _kill_all(pid: int | None, uuid: str) -> bool:
     """One round of SIGKILL; whether anything was found to kill."""
     tree = [pid, *descendants(pid)] if pid is not None else []
-    living = [process for process in {*tree, *marked(uuid)} if _state(process) not in ("Z", "X", "")]
+    living = [process for process in {*tree, *marked(uuid)} if _lives(process)]
     for process in living:
         _kill(process, signal.SIGKILL)
     return bool(living)
@@ -182,6 +182,17 @@ def memory_of(roots: Roots) -> int:
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _lives(pid: int) -> bool:
+    """Whether it does anything. Where only its first thread has ended, the whole process seems to have."""
+    state = _state(pid)
+    if state != "Z":
+        return state not in ("X", "")
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208 - names only
+    except OSError:
+        return False
 
 
 def _state(pid: int) -> str:
