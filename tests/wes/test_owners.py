@@ -77,6 +77,7 @@ PLACES = [
     ("POST", "/cancel"),
     ("DELETE", ""),
     ("POST", "/rerun"),
+    ("POST", "/authorise"),
     ("GET", "/tasks"),
     ("GET", "/tasks/t1"),
     ("GET", "/tasks/t1/stdout"),

@@ -10,14 +10,33 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from typing import Protocol
 from urllib.parse import quote, unquote
 
 from wes_bridge.auth.principal import Principal
+from wes_bridge.model.delegation import DelegatedTo
 
 HEADER = "On-Behalf-Of"
 """Carries a name, percent-encoded."""
 _PLAIN = "/:#@"
 _FOR = " for "
+
+
+class NoTokenError(Exception):
+    """There is no token, and whoever wants it does not wait; the text says why."""
+
+
+class Bearers(Protocol):
+    """Tokens of whom the current task acts for (:class:`wes_bridge.auth.delegation.Wallet`)."""
+
+    async def bearer(self, wanted: DelegatedTo, *, waits: bool = True) -> str:
+        """A token for a service."""
+
+    def forget(self, wanted: DelegatedTo) -> None:
+        """The service does not take it."""
+
+
+_bearers: ContextVar[Bearers | None] = ContextVar("wes_bridge.bearers", default=None)
 _acting: ContextVar[str | None] = ContextVar("wes_bridge.acting", default=None)
 
 
@@ -36,9 +55,15 @@ def on_behalf_of(name: str | None) -> Iterator[None]:
         _acting.reset(token)
 
 
-def act_for(name: str | None) -> None:
-    """Act for somebody from here on: of a task that does nothing for others."""
+def act_for(name: str | None, bearers: Bearers | None = None) -> None:
+    """Act for somebody from here on, with tokens of theirs: of a task that does nothing for others."""
     _acting.set(name)
+    _bearers.set(bearers)
+
+
+def bearers() -> Bearers | None:
+    """The tokens with which the current task acts; None: it has none."""
+    return _bearers.get()
 
 
 def headers(name: str | None = None) -> Mapping[str, str]:

@@ -20,7 +20,12 @@ def identify(scope: MutableMapping[str, Any], principal: Principal) -> None:
 
 def principal_of(request: Request) -> Principal:
     """The caller."""
-    found = request.scope.get(_KEY, LOCAL)
+    return principal_in(request.scope)
+
+
+def principal_in(scope: MutableMapping[str, Any]) -> Principal:
+    """The caller, where there is no request yet."""
+    found = scope.get(_KEY, LOCAL)
     assert isinstance(found, Principal)
     return found
 
@@ -28,3 +33,9 @@ def principal_of(request: Request) -> Principal:
 def caller(request: Request) -> str:
     """The name that owns what this request makes, and whose runs it may see."""
     return principal_of(request).name
+
+
+def found_principal(scope: MutableMapping[str, Any]) -> Principal | None:
+    """The caller; None where nobody's credentials were checked, or none were good."""
+    found = scope.get(_KEY)
+    return found if isinstance(found, Principal) else None

@@ -11,7 +11,15 @@ from importlib import metadata
 from pathlib import Path
 
 from wes_bridge.cli.settings import Key
-from wes_bridge.config import AggregatorConfig, NodeConfig, ServerConfig, ServiceConfig
+from wes_bridge.config import (
+    AggregatorConfig,
+    FetchConfig,
+    NodeConfig,
+    NodeFetchConfig,
+    ServerConfig,
+    ServiceConfig,
+)
+from wes_bridge.fetching.tls import tls_context
 from wes_bridge.model.access import TlsConfig
 from wes_bridge.model.units import parse_duration
 
@@ -30,13 +38,7 @@ def check_service(config: ServiceConfig) -> Iterator[Finding]:
     for index, folder in enumerate(config.fetch.files):
         if not folder.is_dir():
             yield ("fetch", "files", index), f"fetch.files[{index}]: {folder} is not a folder here"
-    for index, host in enumerate(config.fetch.private_hosts):
-        if not _is_host(host):
-            yield (
-                ("fetch", "private_hosts", index),
-                f"fetch.private_hosts[{index}]: {host!r} is neither a host name, a network like"
-                " 10.0.0.0/8, nor 'any'",
-            )
+    yield from _fetch(config.fetch)
     yield from _names(config)
     yield from _ports(config)
     yield from _choosing(config)
@@ -87,6 +89,8 @@ def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
     if config.shows_all_files:
         yield ("host",), f"{prefix}host: {config.shows_all_files}"
     yield from _access(config, prefix)
+    if config.fetch is not None:
+        yield from _fetch(config.fetch, prefix)
     engine = config.container_engine
     if engine is not None and shutil.which(engine) is None:
         yield (
@@ -198,9 +202,28 @@ def _database(config: ServiceConfig) -> Iterator[Finding]:
         )
 
 
+def _fetch(config: FetchConfig | NodeFetchConfig, prefix: str = "") -> Iterator[Finding]:
+    for index, host in enumerate(config.private_hosts):
+        if not _is_host(host):
+            yield (
+                ("fetch", "private_hosts", index),
+                f"{prefix}fetch.private_hosts[{index}]: {host!r} is neither a host name, a network like"
+                " 10.0.0.0/8, nor 'any'",
+            )
+    if config.ca_file is not None:
+        try:
+            tls_context(config.ca_file)
+        except OSError as error:  # so are TLS's own errors
+            why = error.strerror or "it holds no certificates (PEM)"
+            yield ("fetch", "ca_file"), f"{prefix}fetch.ca_file: {config.ca_file} is of no use: {why}"
+
+
 def _is_host(text: str) -> bool:
     if text == "any":
         return True
+    name, colon, port = text.rpartition(":")
+    if colon and port.isascii() and port.isdigit() and (":" not in name or name.startswith("[")):
+        text = name.strip("[]")
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:

@@ -36,6 +36,7 @@ from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig,
 from wes_bridge.model.access import ServiceKeyConfig
 from wes_bridge.open_files import allow_many
 from wes_bridge.private_files import private_file, private_folder
+from wes_bridge.redaction import redact_logs
 from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
@@ -75,6 +76,7 @@ def serve(config: ServiceConfig, options: Options) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     quiet = ("httpx", "httpcore", "asyncio", "connexion", "uvicorn")
     for noisy in quiet if config.log_level != "debug" else quiet[:-1]:
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -205,7 +207,12 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
     """The configuration with what is only known now: ports, folders, and the nodes as brokers."""
     state = config.state_dir.absolute()
     nodes = [
-        node.model_copy(update={"state_dir": (node.state_dir or state / "nodes" / node.name).absolute()})
+        node.model_copy(
+            update={
+                "state_dir": (node.state_dir or state / "nodes" / node.name).absolute(),
+                "many_users": node.many_users or config.serves_others is not None,
+            }
+        )
         for node in keep_ports(config.nodes, state)
     ]
     secret = CredentialsConfig(env=VARIABLE)
@@ -336,6 +343,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
+        from wes_bridge.surface.audit import audited  # noqa: PLC0415
         from wes_bridge.surface.patient import PatientProtocol  # noqa: PLC0415
         from wes_bridge.surface.tls import TlsError, encrypt  # noqa: PLC0415
         from wes_bridge.wes.app import create_app, routes  # noqa: PLC0415
@@ -354,7 +362,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     app = create_app(config, database, waker.wake, closing)
     served = Served(app, config.state_dir, config.name, f"{API}/service-info", routes())
     try:
-        door = guarded(config, served)
+        door = audited(guarded(config, served), config.audit, config.state_dir, "wes")
     except (OSError, MethodError) as error:
         raise ServeError(f"the service cannot see who calls: {error}") from error
     server_config = uvicorn.Config(

@@ -21,13 +21,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
+import aiohttp
 import uvloop
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from wes_bridge.auth.delegation import Source
+from wes_bridge.auth.exchange import Exchangers
+from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, loading_apart, runlog, speedups
+from wes_bridge.engine.deaths import AtWork, note_deaths
 from wes_bridge.engine.forks import Nursery
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
@@ -37,10 +42,12 @@ from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
@@ -56,6 +63,8 @@ _POLL = 1.0
 """Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
 _AT_ONCE = 16
 """Runs claimed at a time: who is busy with them comes back later than others, so a bag of runs is shared."""
+_AT_WORK = "at-work"
+"""Folder in the state folder; see :mod:`wes_bridge.engine.deaths`."""
 _GOODBYE = 3.0
 """Seconds a worker that stops waits for the database to take its leases back."""
 _THREADS = 4
@@ -106,9 +115,13 @@ class Worker:
             self._database, patience=math.inf, after=functools.partial(teller.tell, Channel.CHANGES)
         )
         await self._nursery.open()
+        notes = self._config.state_dir.absolute() / _AT_WORK
+        note_deaths(notes, Workspace(self._config.workspace_dir))
+        at_work = AtWork(notes, self._name)
         watching = asyncio.create_task(self._watch_nursery())
+        strangers = Strangers(self._config)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
-            async with http_session() as http:
+            async with http_session(strangers.resolver()) as http:
                 engine = self._config.engine
                 brokers = [
                     make_broker(broker, http, broker.credentials, engine.default_image)
@@ -122,7 +135,7 @@ class Worker:
                     engine.lost_after,
                     default_duration=engine.default_duration,
                 )
-                directory = Directory(brokers, self._config.listings, http, federation.use)
+                directory = Directory(brokers, self._config.listings, http, federation.use, strangers)
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),
@@ -132,6 +145,8 @@ class Worker:
                     database=self._database,
                     threads=threads,
                     nursery=self._nursery,
+                    tokens=_tokens(self._config, http, self._database, writer),
+                    at_work=at_work,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
@@ -151,6 +166,7 @@ class Worker:
                     await asyncio.wait({delivering})
                     await directory.stop()
                     await self._leave(writer)
+                    at_work.close()
                     await federation.close()
                     await asyncio.gather(asyncio.to_thread(listener.close), asyncio.to_thread(teller.close))
         writer.close()
@@ -283,7 +299,10 @@ class Worker:
         """Renew the leases, and tell how the brokers are."""
         lease = self._config.engine.lease
 
+        notes = self._config.state_dir.absolute() / _AT_WORK
+
         async def beat() -> None:
+            await asyncio.to_thread(note_deaths, notes, services.workspace)
             held, reports = list(self._runs), services.federation.reports()
             if await services.writer(functools.partial(self._write_beat, lease, held, reports)):
                 self._look_again()
@@ -310,6 +329,23 @@ class Worker:
                 await writer(lambda connection: release_runs(connection, self._name))
                 await writer(lambda connection: put_brokers(connection, self._name, {}, 0.0))
         self._tell_others()
+
+
+def _tokens(
+    config: ServiceConfig, http: aiohttp.ClientSession, database: Database, writer: Writer
+) -> Source | None:
+    """Where runs get tokens of their owners; None where no broker wants any."""
+    if not config.delegates:
+        return None
+    delegation = config.delegation
+    return Source(
+        exchangers=Exchangers(delegation, http),
+        safe=Safe(delegation.key, config.state_dir),
+        database=database,
+        writer=writer,
+        early=delegation.early,
+        patience=delegation.patience,
+    )
 
 
 async def keep_beating(beat: Callable[[], Awaitable[None]], pause: float) -> NoReturn:
@@ -406,6 +442,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     tell_once()
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()

@@ -31,7 +31,9 @@ def make_broker(
     """
     secret = Credentials(credentials) if credentials is not None else None
     dialect = dialect_of(traits, default_image)
-    return Broker(traits.name, str(traits.url), http, profile_of(traits), secret, dialect=dialect)
+    delegation = traits.delegation if isinstance(traits, BrokerConfig) else None  # no listing asks for tokens
+    profile = profile_of(traits)
+    return Broker(traits.name, str(traits.url), http, profile, secret, dialect=dialect, delegation=delegation)
 
 
 def profile_of(traits: BrokerTraits) -> Profile:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TypeVar
 from urllib.parse import urljoin
@@ -16,6 +16,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from wes_bridge.auth import acting
+from wes_bridge.auth.acting import NoTokenError
 from wes_bridge.federation.credentials import Credentials, CredentialsError
 from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.exchange import Answer, TooLongError, exchange
@@ -23,10 +24,12 @@ from wes_bridge.federation.health import Health
 from wes_bridge.federation.pace import Crowd
 from wes_bridge.federation.profile import Profile
 from wes_bridge.fetching.loops import OwnThreads
+from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
 
 Part = TypeVar("Part", bound=BaseModel)
+_Send = Callable[[str], Awaitable[Answer]]
 
 LONG_POLL = 55
 """Seconds a node is asked to hold a poll, at most: proxies often give up after 60."""
@@ -42,13 +45,16 @@ NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
 UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
-def http_session() -> aiohttp.ClientSession:
+def http_session(resolver: OwnThreads | None = None) -> aiohttp.ClientSession:
     """The connections of one process to all brokers: pooled, kept alive, as many as there are sessions.
 
     aiohttp rather than httpx: httpx's pool looks at every connection for each request, which with hundreds
     of held polls took most of the engine's time.
+
+    Args:
+        resolver: finds the brokers; default: as the system does, wherever they are.
     """
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=OwnThreads())
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=resolver or OwnThreads())
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
 
 
@@ -89,6 +95,7 @@ class Broker:
         profile: what the site says of it.
         credentials: sent with each request to its own host, and to no other.
         dialect: how it is spoken to.
+        delegation: the token of the user that it wants to see, where we act for one, in place of our own.
 
     Attributes:
         health: how it has been answering.
@@ -104,6 +111,7 @@ class Broker:
         credentials: Credentials | None = None,
         *,
         dialect: Dialect = NATIVE,
+        delegation: DelegatedTo | None = None,
     ) -> None:
         self.name = name
         self.url = url.rstrip("/")
@@ -112,6 +120,7 @@ class Broker:
         self.health = Health()
         self.crowd = Crowd()
         self._credentials = credentials
+        self._delegation = delegation
         self._origin = _origin(self.url)
         self._http = http
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -135,6 +144,7 @@ class Broker:
             BrokerError: unreachable, too slow, or not an offer set.
         """
         body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
+        await self._ready(f"{self.url}/")
         async with self._turns:
             if self.health.is_shut(asyncio.get_running_loop().time()):
                 raise BrokerShutError(
@@ -175,6 +185,7 @@ class Broker:
             BrokerError: unreachable, too slow, or not a session.
         """
         body = phase_update(phase).model_dump_json(by_alias=True, exclude_none=True).encode()
+        await self._ready(session_url)
         async with self._turns:
             answer = await self._send("POST", session_url, deadline, body, {"Prefer": "wait=0"})
         return self._parsed(answer, Session, (200,)), answer.etag
@@ -213,6 +224,39 @@ class Broker:
             raise BrokerError(f"{self.name} redirects to another host, which is not followed: {url}")
         return url
 
+    async def _ready(self, url: str) -> None:
+        """Have the user's token, which may take as long as the run is paused: before one takes a turn."""
+        if self._delegation is not None and self.is_own(url):
+            await self._bearer(self._delegation)
+
+    async def _bearer(self, wanted: DelegatedTo) -> str | None:
+        """The user's token; None where we act for nobody.
+
+        Raises:
+            TurnedAwayError: there is none.
+        """
+        tokens = acting.bearers()
+        if tokens is None:
+            return None
+        try:
+            return f"Bearer {await tokens.bearer(wanted)}"
+        except NoTokenError as error:
+            raise TurnedAwayError(f"{self.name} wants a token of the user's, but {error}") from error
+
+    async def _as_user(self, send: _Send, wanted: DelegatedTo) -> Answer | None:
+        """The answer to a request with the user's token, which is renewed once where it is refused;
+        None where we act for nobody."""
+        bearer = await self._bearer(wanted)
+        if bearer is None:
+            return None
+        answer = await send(bearer)
+        tokens = acting.bearers()
+        if answer.status == UNAUTHORIZED and tokens is not None:
+            tokens.forget(wanted)
+            renewed = await self._bearer(wanted)
+            return answer if renewed is None else await send(renewed)
+        return answer
+
     async def _send(
         self,
         method: str,
@@ -227,6 +271,12 @@ class Broker:
         credentials = self._credentials if self.is_own(url) else None
         send = partial(exchange, self._http, method, url, deadline, MAX_BODY, body=body)
         try:
+            if self._delegation is not None and self.is_own(url):
+                answered = await self._as_user(
+                    lambda bearer: send(headers=sent | {"Authorization": bearer}), self._delegation
+                )
+                if answered is not None:
+                    return answered
             if credentials is None:
                 return await send(headers=sent)
             answer = await send(headers=sent | {"Authorization": credentials.header()})

@@ -35,6 +35,7 @@ from sqlalchemy import (
 from wes_bridge.model.run_urls import stored_url, to_store
 from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
+from wes_bridge.store.delegations import drop_delegation
 from wes_bridge.store.sharing import share_run
 from wes_bridge.store.tables import HEAD, delegations, run_groups, run_tags, runs, tasks
 from wes_bridge.store.webhooks import carry_webhook, queue_delivery
@@ -139,6 +140,18 @@ def create_rerun(connection: Connection, run: NewRun, of: str, base: str) -> boo
     return True
 
 
+def count_going_on(connection: Connection, owner: str) -> int:
+    """How many runs of an owner have not ended."""
+    query = select(func.count()).where(runs.c.owner == owner, runs.c.state.in_(_GOING_ON))
+    return int(connection.execute(query).scalar_one())
+
+
+def ids_of(database: Database, owner: str) -> list[str]:
+    """All runs of an owner."""
+    with database.read() as connection:
+        return list(connection.execute(select(runs.c.run_id).where(runs.c.owner == owner)).scalars())
+
+
 def get_run(database: Database, run_id: str, owner: str | None = None) -> Row[Any] | None:
     """The whole row of one run; None when unknown, or not ``owner``'s (None: anyone's)."""
     return _one(database, select(runs), run_id, owner)
@@ -174,6 +187,8 @@ def request_cancel(connection: Connection, run_id: str) -> None:
         update(runs).where(alive, runs.c.fence == 0).values(state=State.CANCELED.value, end_time=time.time())
     )
     after = state_for_update(connection, run_id)
+    if after is not None and after.is_final:
+        drop_delegation(connection, run_id)
     if after is not None and after != before:
         queue_delivery(connection, run_id, after)
 
@@ -338,6 +353,7 @@ def set_run_state(connection: Connection, run_id: str, fence: int, state: State,
         return old
     if state.is_final:
         values |= {"worker": None, "lease_until": None}
+        drop_delegation(connection, run_id)
     if "outputs" in values:
         values["outputs"] = to_store(values["outputs"], run_id)
     values["changed"] = runs.c.changed + 1

@@ -92,10 +92,14 @@ delegations = Table(
     metadata,
     Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
     Column("version", Integer, nullable=False, default=1),
+    Column("family", String(64), nullable=False),
     Column("sealed", Text, nullable=False),
     Column("changed", Float, nullable=False),
+    Column("busy_until", Float, nullable=False, default=0.0),
+    Index("delegations_by_family", "family"),
 )
-"""The tokens that a run acts with, encrypted; a new version comes with each that is handed in or renewed."""
+"""The tokens that a run acts with, encrypted; a new version comes with each that is handed in or renewed.
+``family`` is a digest that runs of one login share; ``busy_until`` is when a refresh is given up."""
 
 tasks = Table(
     "tasks",

@@ -14,8 +14,10 @@ from wes_bridge.auth.door import Served, guarded
 from wes_bridge.auth.methods import MethodError
 from wes_bridge.config import AggregatorConfig, NodeConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.store.outage import tell_once
 from wes_bridge.surface.app import BrokerApp
+from wes_bridge.surface.audit import audited
 from wes_bridge.surface.process import exit_with_parent, serve
 
 _Config = TypeVar("_Config", AggregatorConfig, NodeConfig)
@@ -53,6 +55,7 @@ class Start(Generic[_Config]):
         """Serve until told to stop; see :func:`wes_bridge.surface.process.serve`."""
         try:
             door = guarded(self.config, Served(app, self.state, self.config.name, routes=app.paths))
+            door = audited(door, self.config.audit, self.state, f"{app.kind} {self.config.name}")
         except (OSError, MethodError) as error:
             print(f"error: the {app.kind} cannot see who calls: {error}", file=sys.stderr)  # noqa: T201
             return 1
@@ -83,6 +86,7 @@ def settle(
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    redact_logs()
     tell_once()
     text = options.config_json
     config = model.model_validate_json(Path(text[1:]).read_text() if text.startswith("@") else text)

@@ -14,9 +14,12 @@ from connexion.middleware.server_error import ServerErrorMiddleware
 from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from starlette.types import ASGIApp
 
+from wes_bridge.auth.rates import limited
 from wes_bridge.config import ServiceConfig
 from wes_bridge.store.database import Database
+from wes_bridge.surface.refusing import error_body
 from wes_bridge.surface.safe_headers import SafeHeaders
+from wes_bridge.wes.authorise import AuthoriseHandlers, Handover
 from wes_bridge.wes.binding import CheckedMiddleware, DirectApp, Handler, bound_resolver
 from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.document import BASE_PATH, load_document
@@ -76,7 +79,7 @@ def create_app(
     app.add_url_rule("/health", "health", HealthHandlers(service).get)
     app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
     app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
-    asgi: ASGIApp = SafeHeaders(app)
+    asgi: ASGIApp = SafeHeaders(limited(app, config.limits, partial(error_body, 429)))
     return asgi
 
 
@@ -105,7 +108,8 @@ def _middlewares(on_error: object) -> list[object]:
 
 def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
     """The handler of each operation of the document."""
-    info, submit = ServiceInfoHandlers(service), SubmitHandlers(service)
+    handover = Handover(service)
+    info, submit = ServiceInfoHandlers(service), SubmitHandlers(service, handover)
     runs, tasks, files = RunHandlers(service), TaskHandlers(service), FileHandlers(service)
     events = EventHandlers(service)
     return {
@@ -119,7 +123,8 @@ def _table(service: Service, plans: PlanHandlers) -> dict[str, Handler]:
         "CancelRun": runs.cancel,
         "GetRunEvents": events.get,
         "HeadRunEvents": events.get,
-        "RerunRun": RerunHandlers(service).post,
+        "AuthoriseRun": AuthoriseHandlers(service, handover).post,
+        "RerunRun": RerunHandlers(service, handover).post,
         "ListTasks": tasks.list,
         "GetTask": tasks.get,
         "GetRunStream": files.run_stream,

@@ -18,7 +18,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.data.attachments import Incoming
 from wes_bridge.model.run_plan import UNSUPPORTED
 from wes_bridge.start import command
@@ -26,7 +26,7 @@ from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import ApiError, BadRequestError
 from wes_bridge.wes.service import Service, json_response
-from wes_bridge.wes.submission import Rules, Submission, check
+from wes_bridge.wes.submission import Rules, Submission, checked
 
 _LOG = logging.getLogger(__name__)
 _PLANNER = command("wes_bridge.engine.plan.main")
@@ -54,13 +54,14 @@ class PlanHandlers:
     async def post(self, request: Request) -> Response:
         """PlanRun."""
         service = self._service
-        owner = caller(request)
+        user = principal_of(request)
+        service.allowances.check_rate(user)
         run_id = uuid.uuid4().hex
         incoming = Incoming(service.workspace, run_id, service.config.max_attachments)
         try:
             fields = await read_fields(request, incoming, service.config.max_body, service.threads)
-            submission = check(fields, set(incoming.names).__contains__, self._rules)
-            result = await self._planned(submission, run_id, incoming, owner)
+            submission = await checked(fields, set(incoming.names).__contains__, self._rules, service.threads)
+            result = await self._planned(submission, run_id, incoming, user.name)
         finally:
             await service.threads.files(incoming.discard)
         if "plan" not in result:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,6 +30,8 @@ from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.runs import TaskRow
 from wes_bridge.store.writer import DoubtfulError
+from wes_bridge.surface.audit import note_made
+from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_object
 from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError, in_doubt
 from wes_bridge.wes.service import Service, json_response
@@ -73,12 +75,15 @@ class _Old:
 class RerunHandlers:
     """Doing runs again."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, handover: Handover) -> None:
         self._service = service
+        self._handover = handover
 
     async def post(self, request: Request) -> Response:
         """RerunRun."""
         service = self._service
+        user = principal_of(request)
+        service.allowances.check_rate(user)
         row = await service.run_of(request, changing=True)
         body = _read(await read_object(request))
         if not State(row.state).is_final:
@@ -91,13 +96,28 @@ class RerunHandlers:
         declared = await service.threads.files(folder.declared_inputs)
         changed = _changed(old, body, service.config.engine.containers, declared)
         parameters: dict[str, str] = changed["workflow_engine_parameters"]
-        groups = shared_with(parameters, principal_of(request), service.config.sharing)
+        groups = shared_with(parameters, user, service.config.sharing)
         new = runs.NewRun(uuid.uuid4().hex, row.owner, changed, row.tags, row.workflow_name, groups)
-        await self._store(old, new, body.steps, service.links(request).base)
+        is_own = user.name == row.owner  # an administrator acts for nobody
+        tokens = await self._handover.taken(request, new.run_id) if is_own else None
+        base = service.links(request).base
+
+        def create(connection: Connection) -> bool:
+            service.allowances.check_runs(connection, user)
+            return _create(connection, new, row.run_id, base, tokens)
+
+        await self._store(old, new, body.steps, create)
         service.wake()
+        note_made(request.scope, new.run_id)
         return json_response({"run_id": new.run_id})
 
-    async def _store(self, old: _Old, new: runs.NewRun, steps: list[str], base: str) -> None:
+    async def _store(
+        self,
+        old: _Old,
+        new: runs.NewRun,
+        steps: list[str],
+        create: Callable[[Connection], bool],
+    ) -> None:
         """Files first, then the row: a worker never finds half of it. Failures leave nothing, doubts all."""
         service, old_id = self._service, old.row.run_id
 
@@ -107,13 +127,21 @@ class RerunHandlers:
         folder = service.workspace.run(new.run_id).root
         try:
             await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
-            if not await service.writer(lambda connection: runs.create_rerun(connection, new, old_id, base)):
+            if not await service.writer(create):
                 raise NotFoundError(f"run {old_id} was deleted just now")
         except DoubtfulError as error:
             raise in_doubt(new.run_id) from error
         except BaseException:
             await service.threads.files(lambda: shutil.rmtree(folder, ignore_errors=True))
             raise
+
+
+def _create(connection: Connection, new: runs.NewRun, old_id: str, base: str, tokens: Store | None) -> bool:
+    if not runs.create_rerun(connection, new, old_id, base):
+        return False
+    if tokens is not None:
+        tokens(connection)
+    return True
 
 
 def _read(fields: Mapping[str, Any]) -> _Body:

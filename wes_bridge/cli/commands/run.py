@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
-from wes_bridge.bundle import Bundle, BundleError, make_bundle
+from wes_bridge.bundle import BundleError
 from wes_bridge.cli import exit_codes, flow, steps
 from wes_bridge.cli.access import credentials, token_option
 from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService
 from wes_bridge.cli.flags import containers_option, engine_parameters, pairs
 from wes_bridge.cli.progress import Progress
 from wes_bridge.cli.remote import json_option, put_json, rich_table
+from wes_bridge.cli.uploading import packer, upload_from_option
 from wes_bridge.client import WESClient, WESError
 
 
@@ -30,6 +31,7 @@ from wes_bridge.client import WESClient, WESError
 )
 @click.option("--state", type=click.Path(path_type=Path), help="Keep the private service's state here.")
 @click.option("--upload", is_flag=True, help="Upload files even if the service could read them here.")
+@upload_from_option
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Keep with the run; repeatable.")
 @click.option(
     "--engine", "engine", multiple=True, metavar="KEY=VALUE", help="An engine parameter; repeatable."
@@ -88,9 +90,7 @@ def _service(given: dict[str, Any]) -> Iterator[Any]:
 
 
 def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]) -> int:
-    def pack(shared: bool) -> Bundle:
-        return make_bundle(workflow, job, arguments=words, shared=shared)
-
+    pack = packer(workflow, job, words, given["upload_from"])
     tags, engine = dict(pairs(given["tags"], "--tag")), engine_parameters(given)
     with _service(given) as place:
         if not given["wes"]:

@@ -25,9 +25,12 @@ def upgrade() -> None:
             "run_id", sa.String(64), sa.ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True
         ),
         sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("family", sa.String(64), nullable=False),
         sa.Column("sealed", sa.Text, nullable=False),
         sa.Column("changed", sa.Float, nullable=False),
+        sa.Column("busy_until", sa.Float, nullable=False),
     )
+    op.create_index("delegations_by_family", "delegations", ["family"])
 
 
 def downgrade() -> None:
