@@ -1,4 +1,4 @@
-"""Clients that others wrote go on working on a laptop with the guard; they are skipped where not installed."""
+"""Clients of others go on working on a laptop with the guard there; each skips where it is not installed."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _wanted(config: AuthenticationConfig) -> Iterator[tuple[Key, str, BaseModel 
 
 
 def _checked(name: str, settings: BaseModel | dict[str, Any]) -> tuple[Method[Any], BaseModel]:
-    point = _points().get(name)
+    point = _own().get(name) or _points().get(name)
     if point is None:
         raise MethodError(f"no authenticator {name!r} is installed; known: {', '.join(method_names())}")
     try:
@@ -85,7 +85,11 @@ def _made(name: str, settings: BaseModel | dict[str, Any], state: Path) -> Authe
 
 
 def _points() -> dict[str, EntryPoint]:
-    own = {
+    return {point.name: point for point in entry_points(group=GROUP)} | _own()
+
+
+def _own() -> dict[str, EntryPoint]:
+    """Ours: they cannot be replaced, and what is installed is not looked through for them."""
+    return {
         name: EntryPoint(name, f"wes_bridge.auth.{module}:METHOD", GROUP) for name, module in _OURS.items()
     }
-    return {point.name: point for point in entry_points(group=GROUP)} | own
