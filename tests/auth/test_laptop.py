@@ -163,6 +163,27 @@ def test_a_program_in_a_sandbox_is_a_stranger(service: Service, need_bwrap: None
     assert httpx.get(f"{node}/bookings").status_code == 200
 
 
+def test_who_is_outside_of_our_container_is_a_stranger(need_bwrap: None) -> None:
+    """A server in a container with the machine's network does not see who else is root out there."""
+    code = """
+import asyncio, socket
+from wes_bridge.auth.peers import Connection
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+for outside in (True, False):
+    own = None if outside else socket.create_connection(server.getsockname())
+    accepted, remote = server.accept()
+    print(asyncio.run(Connection(accepted.getsockname(), remote).of_own_user()), flush=True)
+"""
+    words = ["bwrap", "--bind", "/", "/", "--dev", "/dev", "--unshare-pid", "--proc", "/proc"]
+    command = [*words, sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        with socket.create_connection(("127.0.0.1", int(server.stdout.readline()))):
+            assert server.stdout.readline() == "False\n"
+        assert server.stdout.readline() == "True\n"
+
+
 @pytest.fixture
 def need_bwrap() -> None:
     if subprocess.run(["bwrap", "--bind", "/", "/", "--unshare-user", "true"], check=False).returncode:

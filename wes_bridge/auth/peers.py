@@ -31,6 +31,8 @@ _ALIVE = frozenset({1, 4, 5, 8})
 
 A socket that is just connecting may have the same addresses as one that is gone.
 """
+_ALL_PROCESSES = "pid:[4026531836]"
+"""The namespace that the machine starts with. In another one, as in a container, others are not seen."""
 _PATIENCE = 1.0
 """Seconds the kernel has to answer."""
 
@@ -70,7 +72,10 @@ async def _of_own_user(local: Address, remote: Address) -> bool:
     found = owner(remote, local)
     if found is None or found[0] != user or user == _nobody():
         return False
-    return await asyncio.to_thread(_is_fellow, found[1], user)
+    try:
+        return await asyncio.to_thread(_is_fellow, found[1], user)
+    except OSError:  # there is no /proc to look at
+        return False
 
 
 def owner(local: Address, remote: Address) -> tuple[int, int] | None:
@@ -172,10 +177,12 @@ def _is_fellow(inode: int, user: int) -> bool:
 
     A step of a workflow runs as our user, too; in a sandbox it has other namespaces than we do. So the socket
     must be found with a process that has ours, and nothing is gained by a step that hides what it holds, or
-    hands it around. A socket that is found with nobody is a fellow's only where no process is apart: some
-    programs let nobody look (``ssh -L``). Who asked before, and who came last, is looked at first.
+    hands it around. A socket that is found with nobody is a fellow's only where we see all processes, and
+    none is apart: some programs let nobody look (``ssh -L``). Who asked before is looked at first, then who
+    came last.
     """
-    ours, link, is_anybody_apart = _namespaces("self"), f"socket:[{inode}]", False
+    ours, link = _namespaces("self"), f"socket:[{inode}]"
+    is_anybody_apart = ours[1] != _ALL_PROCESSES
     for name in chain(tuple(_asked_before), _processes()):
         if not _is_of(name, user):
             continue
