@@ -53,7 +53,7 @@ class Networks:
 
     async def settled(self) -> str | None:
         """Why steps have the machine's network; None when they have their own. Waits until it is known."""
-        await asyncio.wrap_future(self._tried)
+        await asyncio.shield(asyncio.wrap_future(self._tried))  # others wait for it, too
         return self._why_not if self._how is None else None
 
     def of(self, owner: str) -> Mapping[str, object] | None:
