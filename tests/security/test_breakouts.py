@@ -17,6 +17,7 @@ import pytest
 from tests.node.conftest import ROOT, Request, process, shell, texts
 from tests.node.test_container import container, image
 from tests.security.ground import SECRET, Ground, ground, may_run, users
+from tests.waiting import until
 
 __all__ = ["image"]
 HERE = Path(__file__).parent
@@ -55,7 +56,8 @@ def python(place: Ground, *words: str, **more: Any) -> dict[str, Any]:
 
 def isolates(place: Ground) -> bool:
     """Whether steps with a network have one of their own here."""
-    return "loopback" not in place.node.http.get(f"{place.node.url}/status").json().get("unenforced", {})
+    until(lambda: "unenforced" in place.node.http.get(f"{place.node.url}/status").json())
+    return "loopback" not in place.node.http.get(f"{place.node.url}/status").json()["unenforced"]
 
 
 def everything_stands(place: Ground) -> None:
