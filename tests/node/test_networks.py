@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -17,7 +19,9 @@ import pytest
 
 from tests.node.conftest import NodeProcess, Request, Starter, process, session_kinds, shell, texts
 from tests.waiting import until
-from wes_bridge.node.platforms.isolating import resolver
+from wes_bridge.node.errors import NotBegunError
+from wes_bridge.node.platforms.isolating import Networks, resolver
+from wes_bridge.node.platforms.keeping import Command, Keeping
 
 pytestmark = pytest.mark.bwrap
 
@@ -250,3 +254,17 @@ def test_a_name_server_on_the_loopback_interface_is_asked_in_another_way() -> No
 def _is_keeper_of(one: psutil.Process, state: Path) -> bool:
     words = one.info["cmdline"] or []
     return str(state) in words and any(word.endswith("keeper.py") for word in words)
+
+
+def test_a_machine_that_is_full_for_a_moment_opens_nothing(tmp_path: Path) -> None:
+    """No step gets the machine's network since none of its own could be tried just then. The keeper is a
+    stand-in: root has no limit of processes."""
+
+    class Full(Keeping):
+        def start(self, *_words: object, **_more: object) -> Command:
+            raise OSError(errno.EAGAIN, "no more processes can be made here")
+
+    networks = Networks(Full(tmp_path), tmp_path, "auto")
+    with pytest.raises(NotBegunError, match="no more processes"):
+        networks.of("")
+    assert "no more processes" in str(asyncio.run(networks.settled()))

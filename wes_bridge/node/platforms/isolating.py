@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -22,6 +23,8 @@ from wes_bridge.node.platforms.keeping import Keeping, NoSandboxError
 from wes_bridge.private_files import private_file
 
 _RESOLVER = Path("/etc/resolv.conf")
+_PASSING = tuple(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
+"""What does not mean that it can never be made."""
 _TRIED_FOR = 20.0
 """Seconds that a program may take to make a network."""
 
@@ -61,7 +64,7 @@ class Networks:
         self._try_once()
         if self._how is not None:
             return {**self._how, "owner": owner}
-        if self._wanted == "isolated":
+        if self._wanted == "isolated" or not self._tried:  # a machine that is full for a moment opens nothing
             raise NotBegunError(f"there is no network for it: {self._why_not}")
         return None
 
@@ -70,9 +73,9 @@ class Networks:
             if not self._tried:
                 try:
                     self._try()
-                except OSError as error:
-                    self._why_not = str(error)
-                self._tried = True
+                    self._tried = True
+                except OSError as error:  # it may work the next time
+                    self._why_not = error.strerror or str(error)
 
     def _try(self) -> None:
         reasons: list[str] = []
@@ -90,7 +93,11 @@ class Networks:
         self._why_not = "; ".join(reasons)
 
     def _works(self, how: dict[str, object]) -> str | None:
-        """Run a command in one; why that does not work."""
+        """Run a command in one; why that does not work.
+
+        Raises:
+            OSError: that is not known now.
+        """
         record = self._state / f"network-{os.getpid()}"
         null = os.open(os.devnull, os.O_RDWR)
         try:
@@ -107,12 +114,12 @@ class Networks:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(command.pid, signal.SIGKILL)
                 command.close()
-                return f"{how['name']}: its command does not end"
+                raise TimeoutError(f"{how['name']}: its command does not end")
             return None if command.code == 0 else f"{how['name']}: its command ended with {command.code}"
         except NoSandboxError as error:
+            if any(words in str(error) for words in _PASSING):
+                raise OSError(str(error)) from error
             return str(error)
-        except OSError as error:
-            return f"{how['name']}: {error.strerror or error}"
         finally:
             os.close(null)
             record.unlink(missing_ok=True)
