@@ -64,6 +64,9 @@ log = logging.getLogger(__name__)
 
 REMEMBER = 20.0
 """Seconds that what has ended stays in memory; after that it is read from the database."""
+GAPS_AFTER = 1.0
+"""Seconds after its start in which a node does not look for what it cannot enforce: trying costs as much as
+some steps."""
 PURGE_EVERY = 600.0
 """Seconds between looks for sessions to forget."""
 KEEP_UNTAKEN = 3600.0
@@ -237,6 +240,7 @@ class Node:
 
     async def _find_gaps(self) -> None:
         """Find out what is not enforced here, and say so once."""
+        await asyncio.sleep(GAPS_AFTER)
         found = enforced.of_the_user()
         for platform in set(self._platforms.values()):
             found += await platform.gaps()
