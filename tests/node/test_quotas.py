@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.node.conftest import NodeProcess, Request, Starter, process, session_kinds, shell, texts
+from tests.waiting import until
+from wes_bridge.node.platforms.groups import Groups
+from wes_bridge.node.platforms.processes import Roots
 from wes_bridge.node.platforms.sandbox import bubblewrap
 
 SANDBOX = "bwrap" if bubblewrap()[0] else "none"
@@ -60,9 +67,40 @@ def ended(node: NodeProcess, request: Request, kind: str, *words: str) -> None:
 
 @pytest.mark.skipif(SANDBOX == "none", reason="nothing holds a fork bomb without a sandbox")
 def test_a_fork_bomb(node: NodeProcess) -> None:
-    ended(node, python(BOMB), "urn:wes-bridge:process-limit", "50 are allowed", "max_processes")
+    ended(node, python(BOMB), "urn:wes-bridge:process-limit", "50 that are allowed", "max_processes")
     left = [one for one in psutil.process_iter(["cmdline"]) if BOMB in (one.info["cmdline"] or ())]
     assert left == []
+
+
+def test_a_control_group_holds_processes() -> None:
+    """Where groups can be made, the system itself refuses the next process."""
+    groups = Groups()
+    if groups.why is not None:
+        pytest.skip(groups.why)
+    name = f"test-{os.getpid()}"
+    script = "read go; for n in 1 2 3 4 5 6 7 8 9; do sleep 20 & done; wait"
+    command = subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert command.stdin is not None
+    try:
+        assert groups.hold(name, Roots(command.pid), 5)
+        assert not groups.has_refused(name)
+        command.stdin.write(b"go\n")
+        command.stdin.flush()
+        until(lambda: groups.has_refused(name), 20)
+        assert len(psutil.Process(command.pid).children()) <= 4
+    finally:
+        os.killpg(command.pid, signal.SIGKILL)
+        command.communicate()
+    until(lambda: groups.let_go(name) or not groups.has_refused(name), 20)
+
+
+def test_where_there_are_no_groups_it_is_said_why(tmp_path: Path) -> None:
+    assert "no control groups" in str(Groups(tmp_path, "").why)
+    (tmp_path / "cgroup.controllers").write_text("hugetlb\n")
+    assert "no pids controller" in str(Groups(tmp_path, "0::/\n").why)
+    assert "cannot be made" in str(Groups(tmp_path, "0::/elsewhere\n").why)
 
 
 def test_memory_over_many_children(node: NodeProcess) -> None:

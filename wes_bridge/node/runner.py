@@ -42,6 +42,7 @@ from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
 from wes_bridge.node.platforms.base import PAUSES, Job, Platform
+from wes_bridge.node.platforms.groups import Groups
 from wes_bridge.node.platforms.processes import Roots, Started, descendants, ended, started
 from wes_bridge.node.platforms.watch import Bounds, DiskWatch, TreeWatch, What
 from wes_bridge.node.staging.place import place
@@ -75,7 +76,8 @@ _TOO_MUCH: dict[What, tuple[str, str]] = {
     ),
     "processes": (
         messages.PROCESS_LIMIT,
-        "the command was ended: it had {used} processes, {limit} are allowed (the node's max_processes)",
+        "the command was ended: it made more processes than the {limit} that are allowed (the node's"
+        " max_processes)",
     ),
     "disk": (
         messages.DISK_LIMIT,
@@ -152,6 +154,8 @@ class Runner:
         self._limits = limits
         self._watch = TreeWatch()
         self._disk = DiskWatch()
+        self._groups = Groups()
+        self._groups.tidy()
         self._runs: dict[str, _Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._kills: set[asyncio.Task[None]] = set()
@@ -477,7 +481,11 @@ class Runner:
         bounds = self._bounds(run)
         if roots is not None:
             _offer_to_the_system(roots)
-            self._watch.add(roots, bounds, exceeded)
+            if bounds.processes is not None:
+                hold = functools.partial(self._groups.hold, live.uuid, roots, bounds.processes)
+                await self.in_thread(hold)
+            has_refused = functools.partial(self._groups.has_refused, live.uuid)
+            self._watch.add(roots, bounds, exceeded, has_refused)
         if bounds.disk is not None:
             self._disk.add(run.folder.root, bounds.disk, exceeded)
         try:
@@ -488,6 +496,7 @@ class Runner:
                     handle.cancel()
             if roots is not None:
                 self._watch.remove(roots)
+                self._groups.let_go(live.uuid)
             self._disk.remove(run.folder.root)
 
     def _bounds(self, run: _Run) -> Bounds:

@@ -1,12 +1,13 @@
 """What a node does not enforce of its limits on commands, in sentences; who shows them is elsewhere.
 
-Limits are enforced by looking (:mod:`wes_bridge.node.platforms.watch`), so what happens between two looks is
-not: that is said, too.
+Most limits are enforced by looking (:mod:`wes_bridge.node.platforms.watch`), so what happens between two
+looks is not: that is said, too.
 """
 
 from __future__ import annotations
 
 from wes_bridge.config import NodeConfig
+from wes_bridge.node.platforms.groups import Groups
 
 _LOOKED_AT = "is looked at a few times a second, not held by the system"
 
@@ -19,6 +20,9 @@ def unenforced(config: NodeConfig, *, sandboxed: bool) -> dict[str, str]:
         sandboxed: whether commands are in a sandbox that no process leaves.
     """
     found = {}
+    why = Groups().why
+    if why is not None:
+        found["processes"] = f"the number of a command's processes {_LOOKED_AT}: {why}"
     if not sandboxed:
         found["processes"] = (
             "without a sandbox, processes that a command leaves behind are counted neither in its memory nor"

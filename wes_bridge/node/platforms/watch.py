@@ -51,12 +51,25 @@ class TreeWatch:
     """Watches process trees, and calls back when one uses more than it may."""
 
     def __init__(self) -> None:
-        self._watched: dict[Roots, tuple[Bounds, Exceeded]] = {}
+        self._watched: dict[Roots, tuple[Bounds, Exceeded, Callable[[], bool]]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, roots: Roots, bounds: Bounds, exceeded: Exceeded) -> None:
-        """Watch a command's processes."""
-        self._watched[roots] = (bounds, exceeded)
+    def add(
+        self,
+        roots: Roots,
+        bounds: Bounds,
+        exceeded: Exceeded,
+        has_refused: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Watch a command's processes.
+
+        Args:
+            roots: where they are found.
+            bounds: what they may use.
+            exceeded: called when they use more.
+            has_refused: whether the system has kept them from becoming more.
+        """
+        self._watched[roots] = (bounds, exceeded, has_refused)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -75,10 +88,10 @@ class TreeWatch:
         while self._watched:
             await asyncio.sleep(pause)
             before = time.thread_time()
-            for roots, (bounds, exceeded) in list(self._watched.items()):
+            for roots, (bounds, exceeded, has_refused) in list(self._watched.items()):
                 most = bounds.processes
                 used = usage_of(roots, None if most is None else most + 1)
-                if most is not None and used.processes > most:
+                if most is not None and (used.processes > most or has_refused()):
                     self._watched.pop(roots, None)
                     exceeded("processes", used.processes, most)
                 elif bounds.memory is not None and used.memory > bounds.memory:
