@@ -49,6 +49,7 @@ from wes_bridge.node.offers import OfferMaker, check_limits
 from wes_bridge.node.phases import client_may_move
 from wes_bridge.node.platforms import load_platforms
 from wes_bridge.node.platforms.base import Platform
+from wes_bridge.node.platforms.watch import Bounds
 from wes_bridge.node.room import Room
 from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
@@ -215,6 +216,10 @@ class Node:
             reservations=self.reservations,
             ended=self._on_ended,
             most_rewritten=self.config.max_rewrite,
+            limits=Bounds(
+                processes=self.config.max_processes,
+                disk=None if self.config.session_gib is None else int(self.config.session_gib * GIB),
+            ),
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
