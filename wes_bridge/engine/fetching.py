@@ -22,7 +22,7 @@ from wes_bridge.engine.document_checks import not_text, refuse_archive
 from wes_bridge.engine.turn import LOADING
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
-from wes_bridge.fetching.errors import FetchError, RefusedError
+from wes_bridge.fetching.errors import FetchError, RefusedError, UrlError
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
 from wes_bridge.model.preferences import NAMESPACE
@@ -115,6 +115,10 @@ def _real(path: Path) -> str:
     return real if not real.endswith(_GONE) else os.path.realpath(path)
 
 
+class RefusedLinkError(ValidationException):
+    """A document links to an address that nothing is fetched from."""
+
+
 class GuardedFetcher(DefaultFetcher):
     """schema-salad's fetcher of documents, behind a :class:`Policy`; redirects are checked one by one."""
 
@@ -168,6 +172,8 @@ class GuardedFetcher(DefaultFetcher):
                         self.answered[url] = self._answers(url)
                 return self.answered.get(url, False)
             self.policy.check(url)
+        except RefusedLinkError:
+            raise  # "there is nothing" would be no help to who can allow it
         except ValidationException:
             return False
         return bool(super().check_exists(url))
@@ -177,8 +183,10 @@ class GuardedFetcher(DefaultFetcher):
         try:
             with self.policy.web.open("HEAD", url, follow=False) as answer:
                 return answer.status < 400
+        except UrlError:
+            return False
         except RefusedError as error:
-            raise ValidationException(f"Cannot read {redacted(url)}: {error}") from error
+            raise RefusedLinkError(f"Cannot read {redacted(url)}: {error}") from error
         except FetchError:
             return False
 
