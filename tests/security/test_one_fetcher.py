@@ -13,7 +13,7 @@ REASONS = {
     "cli": TRUSTED,
     "client": TRUSTED,
     "demo": TRUSTED,
-    "engine/documents.py": "makes a path of a file: URL",
+    "engine/documents.py": "reads data: URLs",
     "engine/fetching.py": "schema-salad wants a session of requests, which is not used",
     "engine/schemas.py": "schemas are pickled with one, which is not used",
     "federation": TRUSTED + ": brokers; listed ones by a resolver of fetching",
