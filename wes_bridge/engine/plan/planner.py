@@ -142,8 +142,8 @@ class RunPlanner:
         except MemoryError as error:
             most = self._config.engine.load_memory_gib
             raise PlanError(
-                f"the plan needs more than {most:g} GiB of memory (engine.load_memory_gib): plan a smaller part"
-                " of the workflow, or with fewer inputs"
+                f"the plan needs more than {most:g} GiB of memory (engine.load_memory_gib): plan a smaller"
+                " part of the workflow, or with fewer inputs"
             ) from error
         except Exception as error:
             raise PlanError(_readable(str(invalid(error, request["workflow_url"])), folder)) from error
