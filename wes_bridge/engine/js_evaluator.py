@@ -31,6 +31,7 @@ _STACK_LIMIT = 1024**2
 """Bytes of JavaScript stack."""
 _PROCESS_LIMIT = MEMORY_LIMIT + 512 * 1024**2
 """Bytes of address space: Python's own, and the question and the answer beside the expression."""
+_PR_SET_PDEATHSIG = 1
 _HARD = 2
 """Seconds beyond its time, after which the system ends the process: QuickJS may not look at the clock."""
 
@@ -38,6 +39,7 @@ _HARD = 2
 def main() -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for those who asked
+    _end_with_parent()
     _limit(resource.RLIMIT_AS, _PROCESS_LIMIT)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
@@ -59,6 +61,14 @@ def main() -> None:
             return
         seconds, first, second = QUESTION.unpack(head)
         _answer(answers, *_evaluate(engine, context, seconds, questions.read(first), questions.read(second)))
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when the one that asks has died: an expression may never look."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):  # not Linux
+        import ctypes  # noqa: PLC0415
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit(what: int, amount: int) -> None:
