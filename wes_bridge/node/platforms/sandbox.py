@@ -149,7 +149,7 @@ def options(
 def command_line(bwrap: str, argv: list[str], stdin: Path | None) -> list[str]:
     """Bubblewrap's, which reads the rest at its descriptor.
 
-    A shell in the sandbox opens what the command reads: by way of a descriptor from outside, the machine's
+    A shell in the sandbox opens what the command reads: by way of a descriptor from outside the machine's
     file could be opened again, to write, and its mode changed.
     """
     if stdin is None and os.geteuid() != 0:
