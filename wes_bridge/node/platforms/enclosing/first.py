@@ -140,6 +140,9 @@ class _Cell:
             except OSError as error:
                 self._say(f"failed {error.errno} {error.strerror}")
                 return
+            except ValueError:  # a NUL in a word, or "=" in a variable's name
+                self._say(f"failed {errno.EINVAL} {os.strerror(errno.EINVAL)}")
+                return
             del files
             self._say(f"started {self._number(pid)}")
             code = _wait(pid)
@@ -162,7 +165,7 @@ class _Cell:
         env = {**ask["env"], "PWD": ask["cwd"]}
         try:
             if sandbox["stdin"]:
-                streams[0] = opened(sandbox["stdin"])
+                streams[0] = _input(sandbox["stdin"])
             return spawn(ask["program"], ask["argv"], env, [file.number for file in streams])
         finally:
             if ask["cpus"]:
@@ -208,6 +211,13 @@ class _Cell:
         terminals = [_status(os.stat(name, dir_fd=self._terminals)) for name in (".", "ptmx")]
         names = sorted(os.listdir(self._terminals))
         return os.sched_getaffinity(0), *limits, *_priorities(), *files, *terminals, *names
+
+
+def _input(path: str) -> File:
+    """A file to read, opened without waiting: nobody may ever write into a named pipe."""
+    file = File(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+    os.set_blocking(file.number, True)
+    return file
 
 
 def _status(status: os.stat_result) -> tuple[int, ...]:
