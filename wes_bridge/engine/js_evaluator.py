@@ -38,7 +38,6 @@ _STACK_LIMIT = 1024**2
 """Bytes of JavaScript stack."""
 _PROCESS_LIMIT = MEMORY_LIMIT + 512 * 1024**2
 """Bytes of address space: Python's own, and the question and the answer beside the expression."""
-_PR_SET_PDEATHSIG = 1
 _HARD = 2
 """Seconds beyond its time, after which the system ends the process: QuickJS may not look at the clock."""
 
@@ -96,14 +95,6 @@ def _parent_watched() -> Iterator[None]:
         yield
     finally:
         fcntl.fcntl(0, fcntl.F_SETFL, flags)
-
-
-def _end_with_parent() -> None:
-    """Have the system end this process when the one that asks has died: an expression may never look."""
-    with contextlib.suppress(ImportError, OSError, AttributeError):  # not Linux
-        import ctypes  # noqa: PLC0415
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit(what: int, amount: int) -> None:
