@@ -185,6 +185,10 @@ class NodeConfig(ServerConfig):
     storage_gib: Annotated[float, Field(gt=0)] | None = Field(
         None, description="of scratch space to hand out; default: what is free on the disk, for each request"
     )
+    max_processes: Annotated[int, Field(gt=0)] = Field(2048, description="processes of one session at once")
+    session_gib: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="GiB that one session may have on the disk while it runs; default: all that is free"
+    )
     gpus: Annotated[int, Field(ge=0)] = Field(0, description="to hand out; they are counted, not assigned")
     booking: BookingConfig = BookingConfig()
     max_running: Annotated[int, Field(gt=0)] | None = Field(

@@ -67,7 +67,13 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     }
     node, fake = None, None
     if request.param == "own node":
-        config = {"name": "own", "platforms": ["process"], "cores": 4, "memory_gib": 8}
+        config = {
+            "name": "own",
+            "platforms": ["process"],
+            "cores": 4,
+            "memory_gib": 8,
+            "fetch": settings["fetch"],
+        }
         node = NodeProcess(folder / "node", config, ("--end-sessions-on-exit",)).start()
         settings["brokers"] = [{"name": "own", "url": node.url}]
     elif request.param == "other broker":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.conftest import REPOSITORY, ROOT, NodeProcess, Request, Starter, process, shell, texts
+from tests.waiting import until
 
 PROBE = """
 import ctypes, os, sys
@@ -295,6 +297,42 @@ def test_only_what_is_to_be_seen_is(
     )
     assert "given.txt" not in node.stream(after)
     assert node.stream(after).split()[-1] == "no"
+
+
+@pytest.mark.parametrize("sandbox", ["own", pytest.param("bwrap", marks=pytest.mark.bwrap)])
+def test_a_command_has_more_inputs_than_fit_into_one_message(
+    start_node: Starter, sandbox: str, tmp_path: Path
+) -> None:
+    """Each is mounted; a message has room for two hundred."""
+    node = start_node(sandbox=sandbox, platforms=["process"])
+    request = Request(shell(f"cat {ROOT}/in/* | sort -n | uniq | wc -l"))
+    for number in range(450):
+        file = tmp_path / str(number)
+        file.write_text(f"{number}\n")
+        request.data(f"{ROOT}/in/{number}", file.as_uri())
+    for _ in range(2):
+        assert node.stream(node.completed(request)).strip() == "450"
+
+
+@pytest.mark.parametrize("sandbox", ["own", pytest.param("bwrap", marks=pytest.mark.bwrap)])
+def test_the_machines_files_that_are_replaced_are_seen_as_they_are(
+    start_node: Starter, sandbox: str, tmp_path: Path
+) -> None:
+    """As ``/etc/resolv.conf`` is whenever a laptop comes to another network."""
+    shows, file = Path(f"/var/tmp/wb-shown-{os.getpid()}"), "settings"
+    shows.mkdir()
+    try:
+        (shows / file).write_text("old\n")
+        node = start_node(
+            sandbox=sandbox, platforms=["process"], max_running=1, sandbox_shows=["system", str(shows / file)]
+        )
+        request = Request(shell(f"cat {shows / file}"))
+        assert node.stream(node.completed(request)) == "old\n"
+        (shows / "new").write_text("new\n")
+        (shows / "new").rename(shows / file)
+        until(lambda: node.stream(node.completed(request)) == "new\n")
+    finally:
+        shutil.rmtree(shows)
 
 
 @pytest.mark.parametrize(

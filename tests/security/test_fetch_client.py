@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import resource
@@ -21,6 +22,7 @@ from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
 from wes_bridge.fetching.proxies import Proxies
 from wes_bridge.fetching.resolving import look_up
+from wes_bridge.notify.sending import DeliveryError, Sender
 
 LOOPBACK = ("127.0.0.0/8",)
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -302,3 +304,30 @@ def test_with_a_proxy_private_addresses_are_refused_all_the_same() -> None:
         with pytest.raises(RefusedError):
             fetcher(proxies=known, resolver=answers("10.0.0.1")).get("http://direct.example/x")
     assert proxy.paths == ["http://example.invalid/x"]
+
+
+def test_webhooks_are_sent_to_the_address_that_was_checked(web: HostileWeb) -> None:
+    asked = []
+
+    def resolver(host: str, port: int, _family: int) -> Any:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def send(url: str, *allowed: str) -> None:
+        sender = Sender(Guard(PrivateHosts(allowed), resolver), 5.0)
+        try:
+            await sender.send(url, b"{}", {})
+        finally:
+            await sender.close()
+
+    url = f"http://hook.example:{web.port}/ok"
+    with pytest.raises(DeliveryError, match="private") as caught:
+        asyncio.run(send(url))
+    assert caught.value.is_lasting
+    assert web.heads == []
+    asyncio.run(send(url, *LOOPBACK))
+    assert asked == ["hook.example"] * 2
+    for form in ("127.1", "[::ffff:127.0.0.1]", "127.0.0.1\\@1.1.1.1"):
+        with pytest.raises(DeliveryError):
+            asyncio.run(send(f"http://{form}:{web.port}/ok"))
+    assert len(web.heads) == 1

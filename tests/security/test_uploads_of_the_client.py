@@ -172,6 +172,29 @@ def test_on_a_terminal_it_asks(home: Path, wes: HostileWeb, answer: bytes, sent:
     assert wes.paths.count("/ga4gh/wes/v1/runs") == sent
 
 
+def test_hidden_files_of_a_project_are_private_unless_in_a_directory_that_is_named(home: Path) -> None:
+    (home / "wf/.env").write_text(CANARY)
+    (home / "wf/zarr").mkdir()
+    (home / "wf/zarr/.zarray").write_text("{}")
+    workflow = home / "wf/w.cwl"
+    workflow.write_text(TOOL.replace("LOCATION", ".env"))
+    with pytest.raises(OutsideError, match=r"\.env is hidden in the workflow's project"):
+        make_bundle(workflow)
+    assert CANARY in taken(make_bundle(workflow, upload_from=[home / "wf/.env"]))
+    workflow.write_text(TOOL.replace("LOCATION", "zarr").replace("File", "Directory"))
+    assert "{}" in taken(make_bundle(workflow))
+
+
+@pytest.mark.parametrize("target", [".ssh/id_rsa", ".ssh", ".", "data/../.aws.yml"])
+def test_a_workflow_in_the_home_itself_takes_nothing_hidden(home: Path, target: str) -> None:
+    kind = "File" if "." in target[1:] or "id" in target else "Directory"
+    (home / "w.cwl").write_text(TOOL.replace("LOCATION", target).replace("File", kind))
+    with pytest.raises(OutsideError):
+        make_bundle("w.cwl")
+    (home / "w.cwl").write_text(TOOL.replace("LOCATION", "data/in.txt"))
+    assert "mine" in taken(make_bundle("w.cwl"))
+
+
 def test_a_missing_file_is_no_secret(home: Path) -> None:
     (home / "wf/w.cwl").write_text(HOSTILE["include"].replace("id_rsa", "nothing"))
     with pytest.raises(BundleError, match="is not there"):

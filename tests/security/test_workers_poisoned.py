@@ -32,8 +32,9 @@ def test_a_run_that_kills_its_workers_is_given_up(service: Service, tmp_path: Pa
     for _ in range(DEATHS):
         until(lambda: is_at_work(service))
         (worker,) = service.children("wes_bridge.engine.worker")
+        left = worker.children(recursive=True)
         worker.kill()
-        psutil.wait_procs([worker], timeout=30)
+        assert psutil.wait_procs([worker, *left], timeout=30)[1] == []  # nor does any of its own go on
     assert service.client.wait(poison, timeout=60) == "SYSTEM_ERROR"
     assert f"{DEATHS} workers died" in json.dumps(service.client.run(poison)["run_log"]["system_logs"])
     (tmp_path / "echo.cwl").write_text(ECHO)

@@ -66,6 +66,23 @@ def test_who_has_fewer_under_way_is_first(database: Database) -> None:
     assert Counter(run[0] for run in claim(database, 4)) == {"a": 3, "b": 1}
 
 
+def test_a_full_worker_takes_one_run_of_who_has_none(database: Database) -> None:
+    """A thousand runs of one owner do not keep another's one run waiting until they end."""
+    submit(database, "a", 30)
+    assert len(claim(database, 20)) == 20
+
+    def more(newcomers: int, most: int | None = None) -> list[str]:
+        with database.write() as connection:
+            return [row.run_id for row in claim_runs(connection, "one", 10, 0, 100.0, most, newcomers)]
+
+    assert more(5) == []
+    submit(database, "b", 3)
+    submit(database, "c", 1)
+    assert more(5, most=20) == []
+    assert sorted(more(5)) == ["b000", "c000"]
+    assert more(5) == []
+
+
 def test_a_limit_for_all_workers_together(database: Database) -> None:
     submit(database, "a", 10)
     assert len(claim(database, 4, "one", most=6)) == 4

@@ -18,6 +18,8 @@ from wes_bridge.bundle.references import Reference, find_local, is_expression, r
 from wes_bridge.bundle.secondary import Wanted, guessed_siblings, siblings
 from wes_bridge.bundle.shape import PROCESSES
 
+_FEW = 3
+"""Files that are named each, where more are named by their folders."""
 ANY_FILE = "*"
 """Stands for the files of a folder whose place among the others must be kept."""
 
@@ -57,20 +59,23 @@ class Closure:
             raise OutsideError(list(self._outside), *self._outside.values(), self._advice())
 
     def _advice(self) -> str:
-        folders = dict.fromkeys(str(path if path.is_dir() else path.parent) for path in self._outside)
-        flags = " ".join(f"--upload-from {shlex.quote(folder)}" for folder in folders)
+        allowing = list(self._outside)
+        if len(allowing) > _FEW:
+            allowing = [path if path.is_dir() else path.parent for path in allowing]
+        flags = " ".join(dict.fromkeys(f"--upload-from {shlex.quote(str(path))}" for path in allowing))
         return (
-            f"the workflow's project is {self._roots.project}; files elsewhere that the workflow names are"
-            f" not uploaded, since they may be private; to allow these, add: {flags}"
+            f"the workflow's project is {self._roots.project}; hidden files, and those elsewhere, that the"
+            f" workflow names are not uploaded, since they may be private; to allow these, add: {flags}"
         )
 
-    def _may_take(self, path: Path, where: str) -> bool:
+    def _may_take(self, path: Path, where: str, *, is_named: bool = True) -> bool:
         """Whether a file may be taken along; one that may not is noted."""
-        if self._roots.hold(path):
+        if self._roots.hold(path, is_named=is_named):
             return True
         real = os.path.realpath(path)
         led = f" (a link to {real})" if real != str(path) else ""
-        self._outside.setdefault(path, f"{where}: {path}{led} is outside the workflow's project")
+        how = "hidden in" if Path(real).is_relative_to(self._roots.project) else "outside"
+        self._outside.setdefault(path, f"{where}: {path}{led} is {how} the workflow's project")
         return False
 
     def _read(self, path: Path) -> None:
@@ -119,7 +124,9 @@ class Closure:
             self.files[target] = None
 
     def _take_all(self, paths: Iterable[Path], where: str) -> None:
-        self.files.update(dict.fromkeys(path for path in paths if self._may_take(path, where)))
+        self.files.update(
+            dict.fromkeys(path for path in paths if self._may_take(path, where, is_named=False))
+        )
 
     def _anchor_way(self, folder: Path, target: str) -> None:
         """Keep the folders that a reference goes through: ``../tools/b.cwl`` in ``tools`` needs that name."""

@@ -3,6 +3,8 @@
 A workflow is somebody else's: a default of ``../.ssh/id_rsa``, or a link to it, must not leave this machine
 because somebody ran it. What the user names (a job file, the command line) is taken from wherever it is; what
 the documents name must lie in the workflow's project: its folder, or the git work tree that this is in.
+Hidden files of a project (``.env``, ``.git/config``) are private, too, unless they are in a Directory that is
+named (Zarr has such files); where the project is the user's home they always are.
 """
 
 from __future__ import annotations
@@ -24,12 +26,23 @@ class Roots:
 
     def __init__(self, main: Path, more: Iterable[str | Path] = ()) -> None:
         self.project = project_of(main)
-        self._roots = (self.project, *(Path(os.path.realpath(root)) for root in more))
+        self._is_home = _home().is_relative_to(self.project)
+        self._more = [Path(os.path.realpath(root)) for root in more]
 
-    def hold(self, path: Path) -> bool:
-        """Whether a file or folder, links followed, is in one of them."""
+    def hold(self, path: Path, *, is_named: bool = True) -> bool:
+        """Whether a file or folder, links followed, may be taken from where it is.
+
+        Args:
+            path: of it.
+            is_named: whether a document names it, and not only a Directory that it is in.
+        """
         real = Path(os.path.realpath(path))
-        return any(real.is_relative_to(root) for root in self._roots)
+        if any(real.is_relative_to(root) for root in self._more):
+            return True
+        if not real.is_relative_to(self.project):
+            return False
+        is_hidden = any(part.startswith(".") for part in real.relative_to(self.project).parts)
+        return not is_hidden or not (is_named or self._is_home)
 
 
 def project_of(main: Path) -> Path:
@@ -38,13 +51,17 @@ def project_of(main: Path) -> Path:
     A work tree that holds the user's home is none: some people keep their settings in one.
     """
     folder = Path(os.path.realpath(main.parent))
-    home = Path(os.path.realpath(Path.home()))
+    home = _home()
     for parent in (folder, *folder.parents):
         if home.is_relative_to(parent):
             return folder
         if (parent / ".git").exists():
             return parent
     return folder
+
+
+def _home() -> Path:
+    return Path(os.path.realpath(Path.home()))
 
 
 def is_cwl(data: object) -> bool:

@@ -62,9 +62,14 @@ def _copy_file(source: int, status: os.stat_result, folder: int, name: str, usab
     special = special_kind(status.st_mode)
     if special is not None:
         raise OSError(errno.EINVAL, f"it is {special}, and cannot be copied", name)
-    _clear(folder, name)
-    with opened(os.open(name, _WRITE, 0o600, dir_fd=folder)) as target:
-        _copy_bytes(source, target)
+    try:
+        new = os.open(name, _WRITE, 0o600, dir_fd=folder)
+    except FileExistsError:
+        _clear(folder, name)
+        new = os.open(name, _WRITE, 0o600, dir_fd=folder)
+    with opened(new) as target:
+        if status.st_size:
+            _copy_bytes(source, target)
         _copy_attributes(source, target)
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.fchmod(target, (status.st_mode & 0o777) | (0o200 if usable else 0))

@@ -23,7 +23,7 @@ from wes_bridge.engine.local_files import LocalFiles
 from wes_bridge.engine.turn import LOADING
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
-from wes_bridge.fetching.errors import FetchError, RefusedError
+from wes_bridge.fetching.errors import FetchError, RefusedError, UrlError
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
 from wes_bridge.model.preferences import NAMESPACE
@@ -74,6 +74,10 @@ class Policy:
         limits = Limits(config.timeout, config.deadline, config.least_rate, config.max_bytes)
         guard = Guard(PrivateHosts(config.private_hosts))
         return Fetcher(guard, limits, ca_file=config.ca_file, keeps=False)
+
+
+class RefusedLinkError(ValidationException):
+    """A document links to an address that nothing is fetched from."""
 
 
 class GuardedFetcher(DefaultFetcher):
@@ -129,6 +133,8 @@ class GuardedFetcher(DefaultFetcher):
                         self.answered[url] = self._answers(url)
                 return self.answered.get(url, False)
             self.policy.check(url)
+        except RefusedLinkError:
+            raise  # "there is nothing" would be no help to who can allow it
         except ValidationException:
             return False
         return bool(super().check_exists(url))
@@ -138,8 +144,10 @@ class GuardedFetcher(DefaultFetcher):
         try:
             with self.policy.web.open("HEAD", url, follow=False) as answer:
                 return answer.status < 400
+        except UrlError:
+            return False
         except RefusedError as error:
-            raise ValidationException(f"Cannot read {redacted(url)}: {error}") from error
+            raise RefusedLinkError(f"Cannot read {redacted(url)}: {error}") from error
         except FetchError:
             return False
 

@@ -515,11 +515,16 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _limit(memory: int) -> None:
+def limit_memory(more: int) -> None:
+    """Let this process have so many bytes more than it has, and leave no core when it crashes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, ValueError):  # macOS does not limit it
-        here = _address_space() + memory
+        here = _address_space() + more
         resource.setrlimit(resource.RLIMIT_AS, (here, here))
+
+
+def _limit(memory: int) -> None:
+    limit_memory(memory)
     with contextlib.suppress(OSError):  # where memory runs out all the same, it is the one to go
         Path("/proc/self/oom_score_adj").write_text("500")
 

@@ -250,7 +250,10 @@ def _load(asked: Question) -> LoadedRun:
     _refuse(loaded.job_order, "the inputs")
     graphs: dict[int, Graph] = {}
     for process in _processes(loaded.process, {}):
-        _refuse(process.tool, str(process.tool.get("id", asked.workflow_url)))
+        name = str(process.tool.get("id", asked.workflow_url))
+        if "\0" in name:
+            raise InvalidWorkflowError(f"{name}: a name has a NUL character; give it another")
+        _refuse(process.tool, name)
         process.doc_loader = process.doc_schema = None
         graph = process.formatgraph
         if graph is not None:

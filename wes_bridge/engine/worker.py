@@ -61,6 +61,8 @@ from wes_bridge.store.writer import Writer
 _logger = logging.getLogger("wes_bridge.engine")
 _POLL = 1.0
 """Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
+_FOR_NEWCOMERS = 10
+"""A worker that is full takes a tenth more, one run of each owner who has none under way."""
 _AT_ONCE = 16
 """Runs claimed at a time: who is busy with them comes back later than others, so a bag of runs is shared."""
 _AT_WORK = "at-work"
@@ -213,28 +215,32 @@ class Worker:
         await sleeper.sleep(rarely if listener.is_up else _POLL)
 
     async def _claim(self, services: Services) -> None:
-        room = self._config.engine.max_runs - len(self._runs)
+        all_runs = self._config.engine.max_runs
+        room = all_runs - len(self._runs)
         self._may_be_more = True
-        if room <= 0:
+        new = min(_AT_ONCE, max(1, all_runs // _FOR_NEWCOMERS) + min(room, 0))
+        if room <= 0 and new <= 0:
             return
-        some = min(room, _AT_ONCE)
+        some = max(0, min(room, _AT_ONCE))
         lease, most = self._config.engine.lease, self._config.engine.max_runs_in_all
         try:
             rows = await services.writer(
-                lambda connection: claim_runs(connection, self._name, lease, some, clock(connection), most)
+                lambda connection: claim_runs(
+                    connection, self._name, lease, some, clock(connection), most, new if room <= 0 else 0
+                )
             )
         except Exception as error:
             self._claiming.seen(error, logging.ERROR)
             return
         self._claiming.over()
-        self._may_be_more = len(rows) >= some
+        self._may_be_more = len(rows) >= some or room <= 0
         for row in rows:
             await self._let_go(row.run_id)
             run = Run(row, services)
             task = asyncio.create_task(run.live(), name=f"run {row.run_id}")
             self._runs[row.run_id] = run, task
             task.add_done_callback(functools.partial(self._on_run_done, row.run_id))
-        if self._may_be_more and some < room:
+        if self._may_be_more and 0 < some < room:
             self._look_again()
 
     async def _let_go(self, run_id: str) -> None:

@@ -24,7 +24,13 @@ MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
 EXPLAINING = {"urn:wes-bridge:disk-full", "urn:wes-bridge:command-not-found"}
 """Kinds of messages that say more of an exit code than it does."""
 BOOKING_ENDED = "urn:wes-bridge:booking-ended"
-COMMAND_LIMITS = {"urn:wes-bridge:time-limit", BOOKING_ENDED, MEMORY_LIMIT}
+COMMAND_LIMITS = {
+    "urn:wes-bridge:time-limit",
+    "urn:wes-bridge:process-limit",
+    "urn:wes-bridge:disk-limit",
+    BOOKING_ENDED,
+    MEMORY_LIMIT,
+}
 """Kinds of messages that say the command itself went over what it asked for."""
 GONE = frozenset({Phase.REJECTED, Phase.EXPIRED})
 """Phases of an offer that can be had no more: others were quicker, or time was."""

@@ -49,6 +49,7 @@ from wes_bridge.node.offers import OfferMaker, check_limits
 from wes_bridge.node.phases import client_may_move
 from wes_bridge.node.platforms import load_platforms
 from wes_bridge.node.platforms.base import Platform
+from wes_bridge.node.platforms.watch import Bounds
 from wes_bridge.node.room import Room
 from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
@@ -64,6 +65,9 @@ log = logging.getLogger(__name__)
 
 REMEMBER = 20.0
 """Seconds that what has ended stays in memory; after that it is read from the database."""
+GAPS_AFTER = 1.0
+"""Seconds after its start in which a node does not look for what it cannot enforce: trying costs as much as
+some steps."""
 PURGE_EVERY = 600.0
 """Seconds between looks for sessions to forget."""
 KEEP_UNTAKEN = 3600.0
@@ -212,6 +216,10 @@ class Node:
             reservations=self.reservations,
             ended=self._on_ended,
             most_rewritten=self.config.max_rewrite,
+            limits=Bounds(
+                processes=self.config.max_processes,
+                disk=None if self.config.session_gib is None else int(self.config.session_gib * GIB),
+            ),
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
@@ -237,6 +245,7 @@ class Node:
 
     async def _find_gaps(self) -> None:
         """Find out what is not enforced here, and say so once."""
+        await asyncio.sleep(GAPS_AFTER)
         found = enforced.of_the_user()
         for platform in set(self._platforms.values()):
             found += await platform.gaps()

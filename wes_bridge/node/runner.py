@@ -42,8 +42,9 @@ from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
 from wes_bridge.node.platforms.base import PAUSES, Job, Platform
-from wes_bridge.node.platforms.processes import Started, ended, started
-from wes_bridge.node.platforms.watch import MemoryWatch
+from wes_bridge.node.platforms.groups import Groups
+from wes_bridge.node.platforms.processes import Roots, Started, descendants, ended, started
+from wes_bridge.node.platforms.watch import Bounds, DiskWatch, TreeWatch, What
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
@@ -71,6 +72,26 @@ LIMIT_GRACE = 0.5
 
 _LONGEST_STOP = 65_536
 """Bytes of the note why a command was ended."""
+_TOO_MUCH: dict[What, tuple[str, str]] = {
+    "memory": (
+        messages.MEMORY_LIMIT,
+        "the command was ended: it used {used} bytes of memory, {limit} are allowed",
+    ),
+    "processes": (
+        messages.PROCESS_LIMIT,
+        "the command was ended: it made more processes than the {limit} that are allowed (the node's"
+        " max_processes)",
+    ),
+    "disk": (
+        messages.DISK_LIMIT,
+        "the command was ended: its session had {used} bytes on the disk, {limit} are allowed (the node's"
+        " session_gib)",
+    ),
+}
+_MANY = 32
+_FIRST_TO_GO = "500"
+"""Of 1000: the system, out of memory, ends commands before nodes, keepers and services."""
+
 _T = TypeVar("_T")
 Ended = Callable[[LiveSession], Awaitable[None]]
 
@@ -112,6 +133,7 @@ class Runner:
         reservations: when they may run.
         ended: called when a session has reached its final phase.
         most_rewritten: bytes of a file that paths are written into.
+        limits: of each command, whatever it was offered.
     """
 
     def __init__(
@@ -124,6 +146,7 @@ class Runner:
         reservations: Reservations,
         ended: Ended,
         most_rewritten: int = MOST_REWRITTEN,
+        limits: Bounds,
     ) -> None:
         self._folder = folder
         self._queue = queue
@@ -134,7 +157,11 @@ class Runner:
         self._most_rewritten = most_rewritten
         threads = min(_MOST_THREADS, _FILE_THREADS + queue.capacity.sessions)
         self._files = ThreadPoolExecutor(threads, "wb-files")
-        self._watch = MemoryWatch()
+        self._limits = limits
+        self._watch = TreeWatch()
+        self._disk = DiskWatch()
+        self._groups = Groups()
+        self._groups.tidy()
         self._runs: dict[str, _Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._kills: set[asyncio.Task[None]] = set()
@@ -216,6 +243,7 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._watch.close()
+        self._disk.close()
         await self._tidying.close()
         self._files.shutdown(wait=False, cancel_futures=True)
 
@@ -456,9 +484,17 @@ class Runner:
             timer = loop.call_later(max(0.0, left), self._exceed, run, late)
         ending = self._reservations.at_end(live, functools.partial(self._exceed, run))
         roots = run.platform.watched(job)
-        memory = live.session.compute.memory if live.session.compute else None
-        if roots is not None and memory is not None and memory.max_bytes:
-            self._watch.add(roots, memory.max_bytes, lambda used: self._too_big(run, used))
+        exceeded = functools.partial(self._too_much, run)
+        bounds = self._bounds(run)
+        if roots is not None:
+            _offer_to_the_system(roots)
+            if bounds.processes is not None:
+                hold = functools.partial(self._groups.hold, live.uuid, roots, bounds.processes)
+                await self.in_thread(hold)
+            has_refused = functools.partial(self._groups.has_refused, live.uuid)
+            self._watch.add(roots, bounds, exceeded, has_refused)
+        if bounds.disk is not None:
+            self._disk.add(run.folder.root, bounds.disk, exceeded)
         try:
             return await run.platform.wait(job)
         finally:
@@ -467,18 +503,24 @@ class Runner:
                     handle.cancel()
             if roots is not None:
                 self._watch.remove(roots)
+                self._groups.let_go(live.uuid)
+            self._disk.remove(run.folder.root)
 
-    def _too_big(self, run: _Run, used: int) -> None:
+    def _bounds(self, run: _Run) -> Bounds:
+        """What a command may use: what it was offered, else what the node has; and what the site allows."""
         memory = run.live.session.compute.memory if run.live.session.compute else None
-        limit = memory.max_bytes if memory else 0
-        text = "the command was ended: it used {used} bytes of memory, {limit} are allowed"
-        self._exceed(run, message(messages.MEMORY_LIMIT, text, used=used, limit=limit))
+        offered = memory.max_bytes if memory is not None and memory.max_bytes else self._queue.capacity.memory
+        return Bounds(offered, self._limits.processes, self._limits.disk)
 
-    def _exceed(self, run: _Run, reason: Message) -> None:
+    def _too_much(self, run: _Run, what: What, used: int, limit: int) -> None:
+        kind, text = _TOO_MUCH[what]
+        self._exceed(run, message(kind, text, used=used, limit=limit), 0.0)
+
+    def _exceed(self, run: _Run, reason: Message, grace: float = LIMIT_GRACE) -> None:
         run.killed = reason
         with contextlib.suppress(OSError):
             run.folder.stop.write_text(reason.model_dump_json(exclude_none=True))
-        self._kill(run, LIMIT_GRACE)
+        self._kill(run, grace)
 
     def _kill(self, run: _Run, grace: float) -> None:
         work = run.platform.kill(run.live.uuid, run.folder, grace)
@@ -534,6 +576,13 @@ class Runner:
             run.queued = False
             took = time.monotonic() - run.entered if run.entered is not None else None
             self._queue.leave(run.live.uuid, took)
+
+
+def _offer_to_the_system(roots: Roots) -> None:
+    """Have the system end a command, rather than something else, when it has no memory left."""
+    for process in (roots.command, *descendants(roots.command, _MANY)):
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process}/oom_score_adj").write_text(_FIRST_TO_GO)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: object) -> None:

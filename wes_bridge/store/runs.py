@@ -231,12 +231,19 @@ def count_tasks(database: Database, run_id: str) -> dict[State, int]:
 
 
 def claim_runs(  # noqa: PLR0917
-    connection: Connection, worker: str, lease: float, limit: int, now: float, most: int | None = None
+    connection: Connection,
+    worker: str,
+    lease: float,
+    limit: int,
+    now: float,
+    most: int | None = None,
+    newcomers: int = 0,
 ) -> Sequence[Row[Any]]:
     """Take up to ``limit`` runs that nobody holds, for ``lease`` seconds.
 
     Owners take turns: whoever has fewer runs under way comes first, and each owner's runs come in the order
-    of their submission. ``most`` is how many runs all workers together may hold.
+    of their submission. ``most`` is how many runs all workers together may hold. Where ``limit`` is 0, up to
+    ``newcomers`` runs are taken nonetheless, each of another owner who has none under way.
 
     Returns:
         Whole rows, as they are after the claim (``fence`` is the number this worker must show).
@@ -246,8 +253,9 @@ def claim_runs(  # noqa: PLR0917
         return []
     held = _held(connection, now)
     if most is not None:
-        limit = min(limit, most - sum(held.values()))
-    found = _next(connection, held, limit, now) if limit > 0 else []
+        room = most - sum(held.values())
+        limit, newcomers = min(limit, room), min(newcomers, room)
+    found = _next(connection, held, limit, now, newcomers)
     if not found:
         return []
     connection.execute(
@@ -272,16 +280,27 @@ def _held(connection: Connection, now: float) -> dict[str, int]:
     return {owner: count for owner, count in connection.execute(query)}
 
 
-def _next(connection: Connection, held: Mapping[str, int], limit: int, now: float) -> list[int]:
+def _next(
+    connection: Connection, held: Mapping[str, int], limit: int, now: float, newcomers: int
+) -> list[int]:
     """Which free runs are next."""
+    if limit <= 0 and newcomers <= 0:
+        return []
     query = select(runs.c.owner, func.count()).where(_free(now)).group_by(runs.c.owner)
     waiting = {owner: count for owner, count in connection.execute(query)}
     found: list[int] = []
-    for owner, share in _shares(waiting, held, limit).items():
+    shares = _shares(waiting, held, limit) if limit > 0 else _first_of(waiting, held, newcomers)
+    for owner, share in shares.items():
         query = select(runs.c.seq).where(_free(now), runs.c.owner == owner).order_by(runs.c.seq).limit(share)
         query = query.with_for_update(skip_locked=True)  # SQLite ignores it: its writers are alone anyway
         found += connection.execute(query).scalars()
     return found
+
+
+def _first_of(waiting: Mapping[str, int], held: Mapping[str, int], newcomers: int) -> dict[str, int]:
+    """One run each for owners who have none under way."""
+    new = [owner for owner in waiting if owner not in held]
+    return dict.fromkeys(new[:newcomers], 1)
 
 
 def _shares(waiting: Mapping[str, int], held: Mapping[str, int], limit: int) -> dict[str, int]:

@@ -124,7 +124,8 @@ class PatientProtocol(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope)[CONNECTION] = self._connection
         self._head = self._unparsed = self._target = self._body = self._lines = 0
         self._awaited = _Awaited.HEAD
-        self._disarm()
+        if self._timer is not None:
+            self._disarm()
 
     def on_url(self, url: bytes) -> None:
         """Some of its address."""
@@ -138,10 +139,7 @@ class PatientProtocol(HttpToolsProtocol):
         """One of its headers; those that come after the body are dropped, since others were checked."""
         self._head += len(name) + len(value) + _LINE
         self._lines += 1
-        if self._lines > self.patience.headers:
-            text = f"the request has more than the {self.patience.headers} header lines that are taken"
-            raise self._stop(RefusedError(431, text))
-        if self._head > self.patience.head:
+        if self._lines > self.patience.headers or self._head > self.patience.head:
             raise self._stop(self._long_head())
         if self._awaited is _Awaited.HEAD:
             super().on_header(name, value)
@@ -151,8 +149,7 @@ class PatientProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.patience.queued:
             text = f"more than {self.patience.queued} requests were sent ahead of an answer"
             raise self._stop(RefusedError(400, text))
-        refused = self._many_parts()
-        if refused is not None:
+        if len(self.url) > self.patience.parameters and (refused := self._many_parts()) is not None:
             raise self._stop(refused)
         if self._address is not None and (wait := self.strangers.wait(self._address, self.headers)):
             text = f"too many wrong credentials came from your address; wait {math.ceil(wait)} s"
@@ -211,6 +208,9 @@ class PatientProtocol(HttpToolsProtocol):
         return None
 
     def _long_head(self) -> RefusedError:
+        if self._lines > self.patience.headers:
+            text = f"the request has more than the {self.patience.headers} header lines that are taken"
+            return RefusedError(431, text)
         text = f"the request's headers have more than the {self.patience.head} bytes that are taken"
         return RefusedError(431, text)
 

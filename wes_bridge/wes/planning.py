@@ -108,6 +108,11 @@ class PlanHandlers:
             await _end(process)
         if process.returncode:
             _LOG.error("a planner ended with exit code %s", process.returncode)
+        if process.returncode is not None and process.returncode < 0:
+            raise BadRequestError(
+                f"the plan's process was ended by signal {-process.returncode}: plan a smaller part of the"
+                " workflow, or look for what is nested very deeply in it"
+            )
         if self._spare is None:
             self._spare = asyncio.create_task(_start(), name="spare planner")
         return answer

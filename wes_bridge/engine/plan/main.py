@@ -24,6 +24,7 @@ from wes_bridge.auth.acting import act_for
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.engine import javascript, runlog, schemas, speedups
+from wes_bridge.engine.forks import limit_memory
 from wes_bridge.engine.plan.planner import RunPlanner
 from wes_bridge.federation.asking import REJECT_TIMEOUT
 from wes_bridge.federation.brokers import make_broker
@@ -32,12 +33,15 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.run_plan import PlanError, RunPlan
+from wes_bridge.model.units import GIB
 from wes_bridge.redaction import redact_logs
 
 _KILL_AFTER = 5.0
 """Seconds after its time that a planner ends itself, should nobody have killed it."""
 
 
+_ASIDE = 1024**3
+"""Bytes of address space for what is no document: the stacks of threads, the plan."""
 _SPARE_LIFE = 600.0
 """Seconds a planner waits for its job."""
 
@@ -108,6 +112,7 @@ def main() -> None:
     if not text:  # nobody wants a plan any more
         return
     job = Job.model_validate_json(text)
+    limit_memory(int(job.config.engine.load_memory_gib * GIB) + _ASIDE)
     signal.setitimer(signal.ITIMER_REAL, job.config.engine.plan_timeout + _KILL_AFTER)  # its end: SIGALRM
     logging.basicConfig(
         level=job.config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"

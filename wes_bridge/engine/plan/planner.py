@@ -139,6 +139,12 @@ class RunPlanner:
             raise PlanError(f"workflow_engine_parameters: {error}") from error
         except OSError as error:
             raise PlanError(_readable(f"{error.strerror or error}: {error.filename}", folder)) from error
+        except MemoryError as error:
+            most = self._config.engine.load_memory_gib
+            raise PlanError(
+                f"the plan needs more than {most:g} GiB of memory (engine.load_memory_gib): plan a smaller"
+                " part of the workflow, or with fewer inputs"
+            ) from error
         except Exception as error:
             raise PlanError(_readable(str(invalid(error, request["workflow_url"])), folder)) from error
 

@@ -1,19 +1,20 @@
 """Which network the steps of an owner get: the node's side of ``networks``.
 
-Whether one can be made here is found out by trying, once, while the node starts; the first step waits for
-that. It must not know what a step is.
+Whether one can be made here is found out by trying, once, when somebody asks: it takes as long as a quick
+step. It must not know what a step is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
 from collections.abc import Mapping
-from concurrent.futures import Future
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from wes_bridge.node.errors import NotBegunError
@@ -22,6 +23,8 @@ from wes_bridge.node.platforms.keeping import Keeping, NoSandboxError
 from wes_bridge.private_files import private_file
 
 _RESOLVER = Path("/etc/resolv.conf")
+_PASSING = tuple(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
+"""What does not mean that it can never be made."""
 _TRIED_FOR = 20.0
 """Seconds that a program may take to make a network."""
 
@@ -41,63 +44,60 @@ class Networks:
         self._wanted = wanted
         self._how: dict[str, object] | None = None
         self._why_not = "the setting step_network is machine" if wanted == "machine" else "it was not tried"
-        self._tried: Future[None] = Future()
-        self._task: asyncio.Future[None] | None = None
-        if wanted == "machine":
-            self._tried.set_result(None)
-
-    def try_soon(self) -> None:
-        """Find out whether there can be any, in a thread of the loop's."""
-        if self._wanted != "machine" and self._task is None:
-            self._task = asyncio.get_running_loop().run_in_executor(None, self._try)
+        self._tried = wanted == "machine"
+        self._lock = Lock()
 
     async def settled(self) -> str | None:
-        """Why steps have the machine's network; None when they have their own. Waits until it is known."""
-        await asyncio.wrap_future(self._tried)
+        """Why steps have the machine's network; None when they have their own."""
+        if not self._tried:
+            await asyncio.get_running_loop().run_in_executor(None, self._try_once)
         return self._why_not if self._how is None else None
 
     def of(self, owner: str) -> Mapping[str, object] | None:
         """What the keeper is told: the network of an owner's steps; None for the machine's.
 
-        For threads: waits until it is known whether there are any.
+        For threads.
 
         Raises:
             NotBegunError: there are none, and steps must not have the machine's.
         """
-        self._tried.result(_TRIED_FOR * (len(networks.PROGRAMS) + 1))
+        self._try_once()
         if self._how is not None:
             return {**self._how, "owner": owner}
-        if self._wanted == "isolated":
+        if self._wanted == "isolated" or not self._tried:  # a machine that is full for a moment opens nothing
             raise NotBegunError(f"there is no network for it: {self._why_not}")
         return None
 
-    async def close(self) -> None:
-        """Wait for what was begun."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+    def _try_once(self) -> None:
+        with self._lock:
+            if not self._tried:
+                try:
+                    self._try()
+                    self._tried = True
+                except OSError as error:  # it may work the next time
+                    self._why_not = error.strerror or str(error)
 
     def _try(self) -> None:
         reasons: list[str] = []
-        try:
-            for name in networks.PROGRAMS:
-                path = shutil.which(name)
-                if path is None:
-                    reasons.append(f"{name} is not installed")
-                    continue
-                how: dict[str, object] = {"name": name, "path": path, "resolver": self._resolver(name)}
-                reason = self._works(how)
-                if reason is None:
-                    self._how = how
-                    return
-                reasons.append(reason)
-            self._why_not = "; ".join(reasons)
-        except OSError as error:
-            self._why_not = str(error)
-        finally:
-            self._tried.set_result(None)
+        for name in networks.PROGRAMS:
+            path = shutil.which(name)
+            if path is None:
+                reasons.append(f"{name} is not installed")
+                continue
+            how: dict[str, object] = {"name": name, "path": path, "resolver": self._resolver(name)}
+            reason = self._works(how)
+            if reason is None:
+                self._how = how
+                return
+            reasons.append(reason)
+        self._why_not = "; ".join(reasons)
 
     def _works(self, how: dict[str, object]) -> str | None:
-        """Run a command in one; why that does not work."""
+        """Run a command in one; why that does not work.
+
+        Raises:
+            OSError: that is not known now.
+        """
         record = self._state / f"network-{os.getpid()}"
         null = os.open(os.devnull, os.O_RDWR)
         try:
@@ -114,12 +114,12 @@ class Networks:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(command.pid, signal.SIGKILL)
                 command.close()
-                return f"{how['name']}: its command does not end"
+                raise TimeoutError(f"{how['name']}: its command does not end")
             return None if command.code == 0 else f"{how['name']}: its command ended with {command.code}"
         except NoSandboxError as error:
+            if any(words in str(error) for words in _PASSING):
+                raise OSError(str(error)) from error
             return str(error)
-        except OSError as error:
-            return f"{how['name']}: {error.strerror or error}"
         finally:
             os.close(null)
             record.unlink(missing_ok=True)

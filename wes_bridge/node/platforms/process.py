@@ -61,13 +61,6 @@ class ProcessPlatform(Kept):
         await super().open()
         if self._config.sandbox != "none":
             await asyncio.get_running_loop().run_in_executor(None, self._find_sandbox)
-        if self._is_enforced:
-            self._networks.try_soon()
-
-    async def close(self) -> None:
-        """As of all that is kept."""
-        await self._networks.close()
-        await super().close()
 
     def _find_sandbox(self) -> None:
         """The node's own is tried first, since it costs least; bubblewrap's where that cannot be made."""
@@ -145,18 +138,17 @@ class ProcessPlatform(Kept):
     async def _unenforced(self, network: Network | None) -> list[Message]:
         """The same, of one request."""
         no_network = network is not None and network.access is False
-        found = []
-        for gap in await self.gaps():
-            if gap.what == "sandbox":
-                text, reason = "the command runs without a sandbox: {reason}", self._no_sandbox
-            elif gap.what == "no_network" and no_network:
-                text, reason = "the command is not kept from using the network: {reason}", self._no_sandbox
-            elif gap.what == "loopback" and not no_network:
-                text, reason = "{reason}", gap.text
-            else:
-                continue
-            found.append(messages.message(messages.UNENFORCED, text, "INFO", reason=reason))
-        return found
+        texts: list[str] = []
+        if not self._is_enforced:
+            texts.append("the command runs without a sandbox: {reason}")
+            if no_network:
+                texts.append("the command is not kept from using the network: {reason}")
+            reason: str | None = self._no_sandbox
+        else:
+            reason = None if no_network else await self._networks.settled()
+            if reason is not None and self._config.step_network != "isolated":
+                texts.append(_LOOPBACK)
+        return [messages.message(messages.UNENFORCED, text, "INFO", reason=reason) for text in texts]
 
     async def check(self, request: ExecutionRequest) -> list[Message]:
         """A process has no file system of its own: all paths must lie below ``executable.root``."""

@@ -96,6 +96,8 @@ async def kill_tree(command: Command | None, uuid: str, grace: float) -> None:
             await command.gone(deadline - loop.time())
             break
         await command.gone(0.03)  # the sandbox is still being set up
+    if command is not None and not command.is_over():
+        await loop.run_in_executor(None, _end_sandbox, command)
     for _ in range(100):
         pid = None if command is None or command.is_over() else command.pid
         if not await loop.run_in_executor(None, _kill_all, pid, uuid):
@@ -113,13 +115,56 @@ def _signal_command(pid: int, number: int) -> bool:
     return bool(found)
 
 
+def _end_sandbox(command: Command) -> None:
+    """Kill process 1 of a command's sandbox, and with it, by the kernel, all that is in there.
+
+    To find the processes of a fork bomb one by one takes longer than they need to make others.
+    """
+    first = [command.first] if command.first is not None else []
+    if _comm(command.pid) == "bwrap":
+        first += _children(command.pid)
+    for process in first:
+        _kill(process, signal.SIGKILL)
+
+
 def _kill_all(pid: int | None, uuid: str) -> bool:
     """One round of SIGKILL; whether anything was found to kill."""
     tree = [pid, *descendants(pid)] if pid is not None else []
-    living = [process for process in {*tree, *marked(uuid)} if _lives(process)]
-    for process in living:
-        _kill(process, signal.SIGKILL)
+    found = {process: _born(process) for process in {*tree, *marked(uuid)}}
+    living = {process: born for process, born in found.items() if born is not None}
+    for process, born in living.items():
+        _kill_that(process, born)
     return bool(living)
+
+
+def _kill_that(pid: int, born: str) -> None:
+    """Kill a process, unless its number is another's by now: bombs use up all numbers."""
+    with contextlib.suppress(OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if _born(pid) == born:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+
+
+def _born(pid: int) -> str | None:
+    """When a process was made, by the system's count; None when it has ended."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    if len(words) < 20 or words[0] == "X" or (words[0] == "Z" and not _has_threads(pid)):
+        return None
+    return words[19]
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether only its first thread has ended, so that the whole process seems to have."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208 - names only
+    except OSError:
+        return False
 
 
 def _kill(pid: int, number: int) -> None:
@@ -127,11 +172,11 @@ def _kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def descendants(pid: int) -> list[int]:
-    """All processes below ``pid``, at this moment."""
+def descendants(pid: int, enough: int | None = None) -> list[int]:
+    """All processes below ``pid``, at this moment; of very many, ``enough`` or some more."""
     found: list[int] = []
     todo = [pid]
-    while todo:
+    while todo and (enough is None or len(found) < enough):
         for child in _children(todo.pop()):
             found.append(child)
             todo.append(child)
@@ -171,35 +216,77 @@ class Roots:
     first: int | None = None
 
 
-def memory_of(roots: Roots) -> int:
-    """Resident bytes of a command and all that it started; pages that are shared count more than once."""
+@dataclass(frozen=True)
+class Usage:
+    """What a command and all that it started use.
+
+    Attributes:
+        memory: resident bytes, pages that are shared counted more than once, and bytes of ``/tmp`` and
+            ``/dev/shm`` where those are in memory and the command's own.
+        processes: how many there are.
+    """
+
+    memory: int
+    processes: int
+
+
+def usage_of(roots: Roots, enough: int | None = None) -> Usage:
+    """What a command uses, with all that it started.
+
+    Args:
+        roots: where its processes are found.
+        enough: when there are so many processes, nothing more is looked at.
+    """
+    found = {roots.command, *descendants(roots.command, enough)}
+    if roots.first is not None:
+        found |= set(descendants(roots.first, enough))
+    if enough is not None and len(found) >= enough:
+        return Usage(0, len(found))
     pages = 0
-    adopted = descendants(roots.first) if roots.first is not None else []
-    for process in {roots.command, *descendants(roots.command), *adopted}:
+    for process in found:
         with contextlib.suppress(OSError, IndexError, ValueError):
             pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * _PAGE
+    return Usage(pages * _PAGE + _in_memory_files(found), len(found))
 
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+def _in_memory_files(found: Iterable[int]) -> int:
+    """Bytes of the files in a sandbox's own temporary folders."""
+    ours = {_device(path) for path in _TEMPORARY}
+    sizes: dict[int, int] = {}
+    for process in found:
+        for path in _TEMPORARY:
+            place = f"/proc/{process}/root{path}"
+            with contextlib.suppress(OSError):
+                device = Path(place).stat().st_dev
+                if device not in ours and device not in sizes:
+                    room = os.statvfs(place)
+                    sizes[device] = (room.f_blocks - room.f_bfree) * room.f_frsize if _is_tmpfs(place) else 0
+        if sizes:
+            break
+    return sum(sizes.values())
 
 
-def _lives(pid: int) -> bool:
-    """Whether it does anything. Where only its first thread has ended, the whole process seems to have."""
-    state = _state(pid)
-    if state != "Z":
-        return state not in ("X", "")
+def _is_tmpfs(place: str) -> bool:
+    """Whether it is in memory: the system gives such a file system no more blocks than there is memory."""
+    _, _, path = place.partition("/root")
+    process = place.split("/")[2]
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/mountinfo").read_text().splitlines():
+            before, _, after = line.partition(" - ")
+            if before.split()[4] == path:
+                return after.split()[0] == "tmpfs"
+    return path.startswith("/dev/shm")  # noqa: S108 - a folder of /dev, which is one
+
+
+def _device(path: str) -> int:
     try:
-        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208 - names only
+        return Path(path).stat().st_dev
     except OSError:
-        return False
+        return 0
 
 
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
+_TEMPORARY = ("/tmp", "/dev/shm")  # noqa: S108
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def _comm(pid: int) -> str:

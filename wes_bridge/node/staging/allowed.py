@@ -75,7 +75,7 @@ class Allowed:
         """
         if not path.name:
             raise ValueError("the root folder is no place for an output")
-        real = os.path.realpath(path.parent)
+        real = real_path(path.parent)
         self.check(f"{real}/{path.name}" if real != "/" else f"/{path.name}")
         with opened(top_of("/")) as top:
             return folder_beneath(top, real[1:], make=True), path.name

@@ -20,7 +20,6 @@ import signal
 import socket
 import struct
 import sys
-import time
 
 from . import calls, world
 from .calls import File, NoSandboxError, call, go_to, libc, opened
@@ -34,8 +33,6 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 AT_ONCE = 200
 """Mounts in one message; the kernel takes 253 descriptors."""
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
-_OWN_FILES = ("oom_score_adj", "autogroup", "coredump_filter", "timerslack_ns")
-"""In the folder of a process in ``/proc``: what can be set by writing."""
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that are ignored here, and that commands expect not to be."""
 _OF_COMMAND = (
@@ -111,19 +108,17 @@ class _Cell:
     def __init__(self, control: socket.socket, shows: list[str]) -> None:
         self._control = control
         self._shows = shows
-        self._made = list[str]()
+        self._made, self._kept = list[str](), list[str]()
         self._numbers = os.open(
             "/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         )  # the machine's
+        self._children: File | None = None
+        if os.path.exists("/proc/thread-self/children"):  # not every kernel has it
+            self._children = opened("/proc/thread-self/children")  # the machine's, too
         call("no namespaces can be made", libc.unshare, calls.CLONE_NEWNS | calls.CLONE_NEWIPC)
         world.make(shows)
         self._world = opened("/proc/self/ns/mnt")
         self._memory = opened("/proc/self/ns/ipc")
-        self._own_files = [
-            os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            for name in _OWN_FILES
-            if os.path.exists(f"/proc/self/{name}")
-        ]
         self._terminals = os.open("/dev/pts", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._at_first = self._state()
 
@@ -139,6 +134,9 @@ class _Cell:
                 pid = self._start(ask, files)
             except OSError as error:
                 self._say(f"failed {error.errno} {error.strerror}")
+                return
+            except ValueError:  # a NUL in a word, or "=" in a variable's name
+                self._say(f"failed {errno.EINVAL} {os.strerror(errno.EINVAL)}")
                 return
             del files
             self._say(f"started {self._number(pid)}")
@@ -162,7 +160,7 @@ class _Cell:
         env = {**ask["env"], "PWD": ask["cwd"]}
         try:
             if sandbox["stdin"]:
-                streams[0] = opened(sandbox["stdin"])
+                streams[0] = _input(sandbox["stdin"])
             return spawn(ask["program"], ask["argv"], env, [file.number for file in streams])
         finally:
             if ask["cpus"]:
@@ -173,7 +171,7 @@ class _Cell:
     def _furnish(self, sandbox: dict[str, Any], mounts: list[File]) -> None:
         try:
             furnishing = world.Furnishing(self._shows, sandbox["hides"])
-            self._made = furnishing.made
+            self._made, self._kept = furnishing.made, sandbox["hides"]
             binds = sandbox["binds"]
             for number, (path, _) in enumerate(binds):
                 place = number % AT_ONCE
@@ -186,9 +184,12 @@ class _Cell:
             raise NoSandboxError(f"{error.filename or 'a file'}: {error.strerror}") from error
 
     def _number(self, pid: int) -> int:
-        """The number of a process on the machine; it was not waited for yet."""
-        process = File(os.pidfd_open(pid))
-        return number_of(process, self._numbers)
+        """The number on the machine of our command: our first child, as it was not waited for yet."""
+        if self._children is not None:
+            found = os.pread(self._children.number, 40, 0).split()
+            if found:
+                return int(found[0])
+        return number_of(File(os.pidfd_open(pid)), self._numbers)
 
     def _say(self, text: str) -> None:
         self._control.sendall(f"{text}\n".encode())
@@ -196,7 +197,7 @@ class _Cell:
     def _is_as_before(self) -> bool:
         """Take away what was made for a command; whether it has left everything as it was."""
         try:
-            world.remove(self._made)
+            world.remove(self._made, self._kept)
             return self._state() == self._at_first
         except (OSError, MemoryError):  # it has set limits for us
             return False
@@ -204,10 +205,16 @@ class _Cell:
     def _state(self) -> tuple[Any, ...]:
         """What a command could change of process 1, whose user it is, and of the folder of terminals."""
         limits = [resource.getrlimit(number) for number in _LIMITS]
-        files = [os.pread(file, 200, 0) for file in self._own_files]
         terminals = [_status(os.stat(name, dir_fd=self._terminals)) for name in (".", "ptmx")]
         names = sorted(os.listdir(self._terminals))
-        return os.sched_getaffinity(0), *limits, *_priorities(), *files, *terminals, *names
+        return os.sched_getaffinity(0), *limits, *_priorities(), *terminals, *names
+
+
+def _input(path: str) -> File:
+    """A file to read, opened without waiting: nobody may ever write into a named pipe."""
+    file = File(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+    os.set_blocking(file.number, True)
+    return file
 
 
 def _status(status: os.stat_result) -> tuple[int, ...]:
@@ -269,20 +276,22 @@ def _kill(pid: int) -> None:
 def _end_all() -> None:
     """Kill and reap all that a command has left, until there is nothing.
 
-    A process that makes others while it is killed makes none after that: the kernel does not let it.
+    A process that makes others while it is killed makes none after that: the kernel does not let it. Where we
+    have no child, there is nobody else in the namespace: an orphan is our child.
     """
     while True:
         try:
+            os.waitpid(-1, calls.WALL | os.WNOHANG)
+        except ChildProcessError:
+            return
+        try:
             os.kill(-1, signal.SIGKILL)
-            found = True
         except ProcessLookupError:
-            found = False
+            pass
         try:
             os.waitpid(-1, calls.WALL)
         except ChildProcessError:
-            if not found:
-                return
-            time.sleep(0.001)  # those that have ended, and whose parents are just ending
+            pass
 
 
 def spawn(program: str, argv: list[str], env: dict[str, str], files: list[int]) -> int:

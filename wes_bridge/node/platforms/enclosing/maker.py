@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import time
 
 from . import calls, first
@@ -221,12 +222,13 @@ class Maker:
 
 
 def _identities(shows: list[str]) -> list[object]:
-    """Which files and folders are at these paths: one that was replaced would be seen as it was."""
+    """Which files and folders are at these paths, and in what state: cells would show them as they were."""
     found = list[object]()
     for path in shows:
         try:
             status = os.stat(path)
-            found.append((status.st_dev, status.st_ino))
+            text = () if stat.S_ISDIR(status.st_mode) else (status.st_mtime_ns, status.st_ctime_ns)
+            found.append((status.st_dev, status.st_ino, *text))
         except OSError:
             found.append(None)
     return found

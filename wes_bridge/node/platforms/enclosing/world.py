@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from .calls import File
 from .mounts import (
@@ -23,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_SMALL = 256 << 10
+"""Bytes."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {
     "fd": "/proc/self/fd",
@@ -44,7 +47,7 @@ def make(shows: Sequence[str]) -> None:
     All that is taken from the machine is taken first, each as a mount without a place; then the machine's
     file system goes, and they are put where nothing else is left to be reached by mistake.
     """
-    shown, links = list[tuple[str, File]](), list[tuple[str, str]]()
+    shown, links, copies = list[tuple[str, File]](), list[tuple[str, str]](), dict[str, bytes]()
     if "/" in shows:
         root = read_only("/")
     else:
@@ -52,19 +55,45 @@ def make(shows: Sequence[str]) -> None:
         there = [path for path in shows if os.path.exists(path)]
         links = [(path, os.readlink(path)) for path in there if _stays_link(path, there)]
         linked = {path for path, _ in links}
-        shown = [(path, read_only(path)) for path in there if path not in linked]
+        there = [path for path in there if path not in linked]
+        copies = {path: text for path in there if (text := _copied(path)) is not None}
+        shown = [(path, read_only(path)) for path in there if path not in copies]
         shown.append(("/proc", read_only("/proc")))  # below the cell's own, which the kernel allows then
     devices = [(name, taken(f"/dev/{name}", READ_ONLY | NO_SUID | NO_EXEC)) for name in _DEVICES]
     enter(root)
     for path, target in links:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.symlink(target, path)
+    for path, text in copies.items():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _write(path, text)
     for path, mount in shown:
         place(mount, path)
     _make_devices(devices)
     if "/" not in shows:
         os.makedirs("/tmp", exist_ok=True)
     _show_processes()
+
+
+def _copied(path: str) -> bytes | None:
+    """What is in a small file of ``/etc``, which is a mount less for each command. The maker sees changes."""
+    if not path.startswith("/etc/") or not stat.S_ISREG(os.stat(path).st_mode):
+        return None
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_SMALL + 1)
+    except OSError:  # it is not for us to read, nor for commands
+        return None
+    return text if len(text) <= _SMALL else None
+
+
+def _write(path: str, text: bytes) -> None:
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444)
+    try:
+        while text:
+            text = text[os.write(file, text) :]
+    finally:
+        os.close(file)
 
 
 def _stays_link(path: str, shows: Sequence[str]) -> bool:
@@ -77,6 +106,11 @@ def _stays_link(path: str, shows: Sequence[str]) -> bool:
 def is_shown(path: str, shows: Iterable[str]) -> bool:
     """Whether a path is one of these, or below one."""
     return any(path == shown or path.startswith(shown.rstrip("/") + "/") for shown in shows)
+
+
+def leads_to(path: str, kept: Iterable[str]) -> bool:
+    """Whether one of these is a path, or below it."""
+    return any(other == path or other.startswith(path + "/") for other in kept)
 
 
 def _make_devices(devices: list[tuple[str, File]]) -> None:
@@ -144,9 +178,16 @@ class Furnishing:
             restrict(File(os.open("/", os.O_PATH | os.O_CLOEXEC)), READ_ONLY | NO_SUID | NO_DEV, below=False)
 
 
-def remove(made: list[str]) -> None:
-    """Take away what was made in the world, where we are now, for a command that has ended."""
+def remove(made: list[str], kept: Sequence[str]) -> None:
+    """Take away what was made in the world, where we are now, for a command that has ended.
+
+    Args:
+        made: that, in the order in which it was made.
+        kept: folders that are there for every command.
+    """
     for path in reversed(made):
+        if leads_to(path, kept):
+            continue
         try:
             (os.rmdir if os.path.isdir(path) else os.unlink)(path)
         except FileNotFoundError:  # it was in something that has gone
