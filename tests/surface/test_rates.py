@@ -125,7 +125,7 @@ def test_an_ipv6_network_is_one_caller() -> None:
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder: Path = tmp_path_factory.mktemp("limited")
-    limits = {"default": {"requests": 0.5, "burst": 60, "submissions": 0.5}}
+    limits = {"default": {"requests": 0.1, "burst": 30, "submissions": 0.5}}
     service = Service(folder / "service", {"nodes": [], "engine": {"workers": 0}, "limits": limits})
     yield service
     service.stop()
@@ -153,7 +153,7 @@ def test_a_service_tells_which_limit_it_is(limited: Service) -> None:
     codes = [httpx.get(f"{limited.url}{API}/service-info").status_code for _ in range(80)]
     assert codes[0] == 200
     assert codes[-1] == 429
-    told(httpx.get(f"{limited.url}{API}/runs"), "0.5 requests a second", "limits.default.requests")
+    told(httpx.get(f"{limited.url}{API}/runs"), "0.1 requests a second", "limits.default.requests")
 
 
 def test_runs_and_attachments_are_counted(tmp_path: Path) -> None:

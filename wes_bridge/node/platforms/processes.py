@@ -149,22 +149,16 @@ def _kill_that(pid: int, born: str) -> None:
 
 
 def _born(pid: int) -> str | None:
-    """When a process was made, by the system's count; None when it has ended."""
+    """When a process was made, by the system's count; None when it has ended.
+
+    Where only its first thread has ended, the whole process seems to have.
+    """
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        has_ended = words[0] == "X" or (words[0] == "Z" and len(os.listdir(f"/proc/{pid}/task")) < 2)  # noqa: PTH208
+    except (OSError, IndexError):
         return None
-    if len(words) < 20 or words[0] == "X" or (words[0] == "Z" and not _has_threads(pid)):
-        return None
-    return words[19]
-
-
-def _has_threads(pid: int) -> bool:
-    """Whether only its first thread has ended, so that the whole process seems to have."""
-    try:
-        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208 - names only
-    except OSError:
-        return False
+    return None if has_ended or len(words) < 20 else words[19]
 
 
 def _kill(pid: int, number: int) -> None:
