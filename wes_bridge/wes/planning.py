@@ -18,7 +18,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller
+from wes_bridge.auth.identity import principal_of
+from wes_bridge.auth.principal import Principal
 from wes_bridge.data.attachments import Incoming
 from wes_bridge.model.run_plan import UNSUPPORTED
 from wes_bridge.start import command
@@ -54,13 +55,13 @@ class PlanHandlers:
     async def post(self, request: Request) -> Response:
         """PlanRun."""
         service = self._service
-        owner = caller(request)
+        principal = principal_of(request)
         run_id = uuid.uuid4().hex
         incoming = Incoming(service.workspace, run_id, service.config.max_attachments)
         try:
             fields = await read_fields(request, incoming, service.config.max_body, service.threads)
             submission = check(fields, set(incoming.names).__contains__, self._rules)
-            result = await self._planned(submission, run_id, incoming, owner)
+            result = await self._planned(submission, run_id, incoming, principal)
         finally:
             await service.threads.files(incoming.discard)
         if "plan" not in result:
@@ -69,15 +70,18 @@ class PlanHandlers:
         return json_response(result["plan"])
 
     async def _planned(
-        self, submission: Submission, run_id: str, incoming: Incoming, owner: str
+        self, submission: Submission, run_id: str, incoming: Incoming, principal: Principal
     ) -> dict[str, Any]:
         """What the planner says; see :class:`wes_bridge.engine.plan.main.Job` and ``Result``."""
         config = self._service.config
+        has_token = config.delegates and principal.token is not None
+        token = principal.token.get_secret_value() if has_token and principal.token else ""
         job = {
             "config": config.model_dump(mode="json"),
             "request": submission.request,
             "run_id": run_id,
-            "owner": owner,
+            "owner": principal.name,
+            "token": token,
             "folder": str(incoming.folder),
         }
         async with self._turns:

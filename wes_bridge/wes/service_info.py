@@ -36,7 +36,7 @@ class ServiceInfoHandlers:
         whose = None if principal.is_admin else principal.name
         counts = await self._service.threads.sql(self._service.totals.by_state, whose)
         info = self._fixed | {
-            "brokers": await self._brokers.health(for_admin=principal.is_admin),
+            "brokers": await self._brokers.health(for_admin=principal.is_admin) if principal.roles else [],
             "system_state_counts": {state.value: counts.get(state, 0) for state in State},
         }
         root = self._service.links(request).base
@@ -77,6 +77,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": SHARE_WITH, "type": "string", "default_value": ""},
             {"name": SKIP_SCHEMAS, "type": "string", "default_value": "off"},
         ],
+        **_sign_in(config),
         "tags": _shared_files(config)
         | {
             "software": f"wes-bridge {version}",
@@ -85,6 +86,16 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             "brokers": ",".join(broker.name for broker in config.brokers),
         },
     }
+
+
+def _sign_in(config: ServiceConfig) -> dict[str, Any]:
+    """Where ``wes-bridge login`` signs people in; left out where it does not."""
+    places = [
+        {"issuer": one.issuer, "client_id": one.login_client_id, "scope": one.login_scope}
+        for one in config.delegation.issuers
+        if one.login_client_id
+    ]
+    return {"sign_in": places} if places else {}
 
 
 def _preferences(config: ServiceConfig) -> list[dict[str, str]]:
