@@ -136,6 +136,7 @@ class Worker:
                     database=self._database,
                     threads=threads,
                     nursery=self._nursery,
+                    safe=Safe(self._config.delegation.key, self._config.state_dir),
                     tokens=_tokens(self._config, http, self._database, writer),
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
