@@ -8,7 +8,6 @@ order of precedence, lowest first) is ``cli.settings``. It must not import any r
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import tempfile
 from datetime import timedelta
@@ -25,10 +24,17 @@ from pydantic import (
     model_validator,
 )
 
-from wes_bridge.model.access import AuthenticationConfig
+from wes_bridge.model.access import (
+    LOOPBACK_PROXIES,
+    AuthenticationConfig,
+    TlsConfig,
+    is_loopback,
+    open_door,
+)
 from wes_bridge.model.audit import AuditConfig
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
+from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.model.preferences import Preferences
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -60,8 +66,32 @@ _SOCKET_FOLDER = 70
 _ONE_CPU = "whether threads are kept on one CPU while they are busy; false: the system places them"
 
 
+_LIMITS = "how much a user may have: default, by group, by user"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(_Section):
+    """What all servers have: where they listen, and who is let in."""
+
+    host: str = "127.0.0.1"
+    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
+    tls: TlsConfig | None = Field(None, description="the certificate, where the server itself encrypts")
+    behind_proxy: bool = Field(False, description="whether clients come through a proxy, which encrypts")
+    trusted_proxies: list[str] = Field(
+        list(LOOPBACK_PROXIES),
+        description="addresses or networks (CIDR) of proxies, whose Forwarded and X-Forwarded-* headers are"
+        " believed",
+    )
+    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
+    audit: AuditConfig = AuditConfig()
+
+    @property
+    def stands_open(self) -> str | None:
+        """What is wrong when other machines can reach it, and it does not look who they are."""
+        return open_door(self.host, self.authentication, self.tls is not None or self.behind_proxy)
 
 
 class Range(_Section):
@@ -125,22 +155,27 @@ class NodeFetchConfig(_Section):
     )
 
 
-class NodeConfig(_Section):
+class NodeConfig(ServerConfig):
     """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
 
     name: Name = "local"
-    host: str = "127.0.0.1"
     port: Port = Field(0, description="0 picks a free port")
     state_dir: Path | None = Field(None, description="sessions and database; default: below the service's")
-    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     platforms: list[str] = ["process", "container"]
     sandbox: Literal["auto", "bwrap", "own", "none"] = Field(
-        "auto", description="isolation of plain processes: auto uses bubblewrap when it works"
+        "auto",
+        description="isolation of plain processes: auto uses the node's own sandbox, or bubblewrap's where"
+        " that cannot be made",
     )
     sandbox_shows: list[Annotated[Path, AfterValidator(_shown)]] = Field(
         [Path(SHOWN_SYSTEM)],
         description="what a sandboxed process can see, read-only, besides its own files and the programs on"
         " the node's PATH: paths, and the word system for the system's programs and libraries",
+    )
+    step_network: Literal["auto", "isolated", "machine"] = Field(
+        "auto",
+        description="of steps that use the network: isolated keeps the machine's loopback interface out of"
+        " their reach, auto does where that works, machine does not",
     )
     container_engine: str | None = Field(None, description="podman, docker or a path; default: what is there")
     pull_images: bool = Field(True, description="false: only images already here are offered")
@@ -157,22 +192,37 @@ class NodeConfig(_Section):
     )
     quotes: Quotes = Quotes()
     offer_lifetime: Seconds = Field(300.0, description="seconds until an offer expires")
+    open_offers: int = Field(
+        10_000, gt=0, description="offer sets that nobody has taken yet; above it, the oldest expire early"
+    )
+    limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)
     data: list[str] = Field(
         ["file:///", "http://", "https://", "data:"], description="URL prefixes of inputs it can stage"
     )
-    audit: AuditConfig = AuditConfig()
-    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     fetch: NodeFetchConfig | None = Field(
         None, description="private hosts and limits of HTTP transfers; default: in serve, the service's"
     )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
+    max_rewrite: int = Field(
+        16 * 1024**2, gt=0, description="bytes of a cwl.output.json, which the node writes paths into"
+    )
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+    many_users: bool = Field(
+        False, description="whether commands of several people run here; serve knows it of its own nodes"
+    )
     one_cpu: bool = Field(True, description=_ONE_CPU)
+
+    @property
+    def serves_others(self) -> str | None:
+        """Why others than the person whose machine it is may run commands here; None when nobody else may."""
+        if self.many_users:
+            return "several people run commands here"
+        return _reached_by_others(self)
 
     @property
     def shows_all_files(self) -> str | None:
         """What is wrong when other machines can reach it and nobody said which files are for them."""
-        if "data" in self.model_fields_set or _is_loopback(self.host):
+        if "data" in self.model_fields_set or is_loopback(self.host):
             return None
         return (
             f"{self.host or 'every address'} can be reached from other machines, and by default a node stages"
@@ -182,11 +232,15 @@ class NodeConfig(_Section):
         )
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _reached_by_others(config: ServerConfig) -> str | None:
+    """How other people come to a server: over the network, through a proxy, or as users of their own."""
+    if not is_loopback(config.host):
+        return f"{config.host or 'every address'} can be reached from other machines"
+    if config.public_url is not None:
+        return f"others come by way of {config.public_url}"
+    if config.authentication != AuthenticationConfig():
+        return "there are users who log in"
+    return None
 
 
 class CredentialsConfig(_Section):
@@ -307,25 +361,18 @@ class RequestDefaults(_Section):
     duration: str | None = Field(None, description="how long it may run, ISO 8601: PT2H")
 
 
-class AggregatorConfig(_Section):
+class AggregatorConfig(ServerConfig):
     """An ExecutionBroker that asks others (``wes-bridge aggregate``, or part of ``serve``)."""
 
     name: Name = "aggregator"
-    host: str = "127.0.0.1"
     port: Port = Field(0, description="0 picks a free port")
     state_dir: Path | None = Field(None, description="its database; default: below the service's")
-    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
-    trusted_proxies: list[str] = Field(
-        ["127.0.0.0/8", "::1"],
-        description="addresses or networks (CIDR) whose Forwarded and X-Forwarded-* headers are believed",
-    )
-    audit: AuditConfig = AuditConfig()
-    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     brokers: list[BrokerConfig] = Field(
         default_factory=list, description="who is asked; in serve, when empty: all nodes and brokers of it"
     )
     deadline: Seconds = Field(4.0, description="seconds brokers have to make offers")
     offers: int = Field(10, gt=0, description="offers passed on, the best ones")
+    limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)
     max_hops: int = Field(8, gt=0, description="aggregators a request may have come through")
     images: dict[str, ImageDetails] = Field(default_factory=dict, description="by the name in requests")
     data: list[DataReplicas] = Field(default_factory=list, description="the longest prefix counts")
@@ -416,6 +463,12 @@ class EngineConfig(_Section):
     load_memory_gib: Annotated[float, Field(gt=0)] = Field(
         1.0, description="GiB of memory that loading a run may take"
     )
+    max_output_object: int = Field(16 * 1024**2, gt=0, description="bytes of a step's cwl.output.json")
+    give_up_after: int = Field(
+        5, gt=0, description="workers that may die of a run, one after the other, before it is given up"
+    )
+    max_tasks: int = Field(1_000_000, gt=0, description="steps of one run, all elements of scatters counted")
+    max_scatter: int = Field(100_000, gt=0, description="jobs that one scatter may make")
     plan_timeout: Seconds = Field(60.0, description="seconds one plan (POST /runs/plan) may take")
     plans_at_once: int = Field(2, gt=0, description="plans that are made side by side; others wait")
     default_image: str | None = Field(None, description="container for tools without one, where needed")
@@ -456,23 +509,20 @@ class RetentionConfig(_Section):
 Sharing = Literal["none", "chosen", "groups"]
 
 
-class ServiceConfig(_Section):
+class ServiceConfig(ServerConfig):
     """``wes-bridge serve``."""
 
-    host: str = "127.0.0.1"
     port: Port = 8080
-    public_url: AnyHttpUrl | None = Field(None, description="when behind a proxy: what clients call it")
     state_dir: Path = Path("wes-bridge-state")
     database: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in state_dir")
     workspace: Path | None = Field(None, description="run folders; default: state_dir/workspace")
     max_body: int = Field(10 * 1024**3, gt=0, description="bytes of one submission, attachments included")
     max_attachments: int = Field(10_000, gt=0)
+    limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)
     name: str = "wes-bridge"
     organization: str = "wes-bridge"
     organization_url: str = "https://example.org"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    audit: AuditConfig = AuditConfig()
-    authentication: AuthenticationConfig = Field(AuthenticationConfig(), description="who is let in")
     one_cpu: bool = Field(True, description=f"of workers and all embedded parts: {_ONE_CPU}")
     delegation: DelegationConfig = DelegationConfig()
     sharing: Sharing = Field(
@@ -510,6 +560,11 @@ class ServiceConfig(_Section):
     def delegates(self) -> bool:
         """Whether runs act with tokens of their owners."""
         return any(broker.delegation is not None for broker in self.brokers)
+
+    @property
+    def serves_others(self) -> str | None:
+        """As of a node."""
+        return _reached_by_others(self)
 
     @property
     def database_url(self) -> str:

@@ -119,12 +119,22 @@ def use(site: AggregatorProcess, nodes: list[NodeProcess], url: str) -> None:
 def test_headers_of_a_trusted_proxy(
     site: AggregatorProcess, nodes: list[NodeProcess], make: Make, headers: dict[str, str]
 ) -> None:
-    use(site, nodes, make(site.url, headers, True))
+    """A proxy's client is not taken for the proxy's user: it needs the token."""
+    url = make(site.url, headers, True)
+    assert site.http.get(f"{url}/links/x").status_code == 401
+    site.http.headers["Authorization"] = token_of(site)
+    use(site, nodes, url)
+    del site.http.headers["Authorization"]
+
+
+def token_of(site: AggregatorProcess) -> str:
+    return f"Bearer {(site.state / 'token').read_text().strip()}"
 
 
 def test_headers_of_somebody_else(start_aggregator: AggregatorStarter, nodes: list[NodeProcess]) -> None:
     site = start_aggregator(*nodes, trusted_proxies=["10.0.0.0/8"])
     headers = {"X-Forwarded-Host": "evil.example.org", "Forwarded": "host=evil.example.org"}
+    headers["Authorization"] = token_of(site)
     offers = site.http.post(f"{site.url}/requests", json=Request(shell("true")).body, headers=headers).json()
     assert offers["meta"]["url"].startswith(f"{site.url}/offersets/")
 

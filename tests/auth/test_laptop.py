@@ -15,10 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.auth.conftest import API, ask_as, raw, urls_of
+from tests.auth.conftest import API, STRANGER, ask_as, raw, urls_of
 from tests.service.conftest import Service
 from wes_bridge.auth import peers
 from wes_bridge.auth.peers import Connection
+from wes_bridge.cli.access import credentials
 
 SERVED = ("/", "/docs", "/metrics", f"{API}/ui/", f"{API}/openapi.json", f"{API}/service-info", f"{API}/runs")
 BROKERS = (
@@ -100,6 +101,26 @@ def test_the_token_in_the_state_folder_opens_to_others(service: Service, as_stra
     for header in (f"Bearer {token[:-1]}", f"Bearer {token}x", f"Basic {wrong}", "Basic !", "Bearer", token):
         [(status, _)] = ask_as(as_stranger, ("GET", runs, {"Authorization": header}, None))
         assert status == 401, header
+
+
+def test_commands_find_the_token_of_another_users_service(
+    service: Service, as_stranger: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root's commands, here, for a service whose folder belongs to somebody else."""
+    token = service.state / "token"
+    monkeypatch.setenv("WES_BRIDGE_STATE_DIR", str(service.state))
+    assert credentials(service.url) == {}  # it is ours: none is needed
+    os.chown(token, STRANGER, STRANGER)
+    try:
+        assert credentials(service.url) == {"token": token.read_text().strip()}
+        for elsewhere in ("http://127.0.0.1:1", "http://wes.example.org", service.url + "0", "nonsense"):
+            assert credentials(elsewhere) == {}, elsewhere
+        monkeypatch.setattr("wes_bridge.cli.access._is_locked", lambda _file: False)
+        assert credentials(service.url) == {}  # it has died: anybody may be at its port
+    finally:
+        os.chown(token, os.getuid(), os.getgid())
+    monkeypatch.setenv("WES_BRIDGE_TOKEN_FILE", str(token))
+    assert credentials("http://wes.example.org") == {"token": token.read_text().strip()}
 
 
 def test_each_server_has_a_token_of_its_own_and_nodes_know_their_service(service: Service) -> None:

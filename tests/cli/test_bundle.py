@@ -84,7 +84,7 @@ steps:
         write(folder / name, "")
     write(folder / "tools/a.cwl", TOOL)
     write(folder / "wf/sub/b.cwl", "class: Workflow\ninputs: []\nsteps: {$mixin: more.yml}\n")
-    bundle = make_bundle(folder / "wf/main.cwl")
+    bundle = make_bundle(folder / "wf/main.cwl", upload_from=[folder])
     assert bundle.workflow_url == "wf/main.cwl"
     assert names(bundle) == sorted(
         [
@@ -154,7 +154,7 @@ inputs: {{x: {{type: File, default: {{class: File, location: "file://{folder}/el
 steps: {{a: {{run: {folder}/else where/t.cwl#main, in: [], out: []}}}}
 """,
     )
-    bundle = make_bundle(main)
+    bundle = make_bundle(main, upload_from=[folder])
     assert names(bundle) == ["inputs/1/d.txt", "inputs/1/t.cwl", "main.cwl"]
     text = content(bundle, "main.cwl")
     assert "# stays" in text

@@ -30,10 +30,11 @@ def test_defaults_are_enough() -> None:
 
 
 def test_precedence(tmp_path: Path) -> None:
-    file = write(tmp_path / "c.yaml", "port: 1\nhost: a\nname: file\nengine: {workers: 3, lease: 5}\n")
+    text = "port: 1\nhost: 127.0.0.2\nname: file\nengine: {workers: 3, lease: 5}\n"
+    file = write(tmp_path / "c.yaml", text)
     env = {"WES_BRIDGE_PORT": "2", "WES_BRIDGE_NAME": "env", "WES_BRIDGE_ENGINE__LEASE": "7"}
     config = service_config(file, {("port",): (3, "--port")}, env)
-    assert (config.port, config.host, config.name) == (3, "a", "env")
+    assert (config.port, config.host, config.name) == (3, "127.0.0.2", "env")
     assert (config.engine.workers, config.engine.lease) == (3, 7.0)
 
 
@@ -205,17 +206,23 @@ def test_node(tmp_path: Path) -> None:
         node_config(None, {("cores",): ("x", "--cores")}, {})
 
 
+LET_IN = {"WES_BRIDGE_NODE_BEHIND_PROXY": "true", "WES_BRIDGE_NODE_AUTHENTICATION__KEYS": "true"}
+"""What else a node wants to be told before others can reach it."""
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "node.example.org", ""])
 def test_a_node_others_can_reach_must_be_told_which_data_is_theirs(host: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        node_config(None, {("host",): (host, "--host")}, {})
+        node_config(None, {("host",): (host, "--host")}, LET_IN)
     [problem] = caught.value.problems
     assert str(problem).startswith("--host: host: ")
     assert "every file that the node's user can read" in str(problem)
     assert "data" in str(problem)
     file = write(tmp_path / "node.yaml", f"host: '{host}'\ndata: ['file:///srv/shared/', 'https://']\n")
-    assert node_config(file, {}, {}).data == ["file:///srv/shared/", "https://"]
-    assert node_config(None, {}, {"WES_BRIDGE_NODE_HOST": host, "WES_BRIDGE_NODE_DATA": '["data:"]'}).data
+    assert node_config(file, {}, LET_IN).data == ["file:///srv/shared/", "https://"]
+    assert node_config(
+        None, {}, {"WES_BRIDGE_NODE_HOST": host, "WES_BRIDGE_NODE_DATA": '["data:"]'} | LET_IN
+    ).data
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -225,7 +232,7 @@ def test_a_node_of_ones_own_reads_what_one_can_read_oneself(host: str) -> None:
 
 def test_the_flag_for_a_nodes_data() -> None:
     words = ["node", "--host", "0.0.0.0", "--data", "file:///srv/", "--data", "https://", "--print-config"]
-    done = CliRunner().invoke(cli, words)
+    done = CliRunner().invoke(cli, words, env=LET_IN)
     assert done.exit_code == 0, done.output
     assert yaml.safe_load(done.output)["data"] == ["file:///srv/", "https://"]
     done = CliRunner().invoke(cli, ["node", "--host", "0.0.0.0"])

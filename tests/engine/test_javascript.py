@@ -143,7 +143,7 @@ from tests.engine.test_javascript import evaluate, javascript
 
 javascript.install()
 evaluate("$(1 + 1)")
-threading.Thread(target=evaluate, args=(%r, {}, 0.5)).start()
+threading.Thread(target=evaluate, args=(%r, {}, 3600)).start()
 print("begun", flush=True)
 """
     for text in ("$(1 + 1)", NATIVE_HANG):

@@ -14,6 +14,9 @@ import pytest
 
 from tests.node.conftest import ROOT, NodeProcess, Request, Starter, process, session_kinds, shell, texts
 
+UNENFORCED = {"urn:wes-bridge:unenforced"}
+"""Kinds of messages by which a node without a sandbox says so."""
+
 
 @pytest.fixture(params=["node", "plain"])
 def both(request: pytest.FixtureRequest) -> NodeProcess:
@@ -69,7 +72,7 @@ def test_exit_codes(both: NodeProcess, code: int) -> None:
     assert session["phase"] == "FAILED"
     assert session["executable"]["exitCode"] == code
     assert session["compute"]["phase"] == "FAILED"
-    [message] = session["meta"]["messages"]
+    [message] = [told for told in session["meta"]["messages"] if told["level"] != "INFO"]
     assert message["kind"] == "urn:wes-bridge:exit-code"
     assert message["values"]["exitCode"] == str(code)
     assert message["template"] == "the command ended with exit code {exitCode}"
@@ -244,7 +247,7 @@ def test_time_limit(both: NodeProcess, nap: str) -> None:
     session = both.run(Request(shell(f"sleep {nap} & sleep {nap}", timeLimit=1)))
     assert session["phase"] == "FAILED"
     assert 0.8 < time.monotonic() - start < 25
-    assert session_kinds(session) == {"urn:wes-bridge:time-limit"}
+    assert session_kinds(session) - UNENFORCED == {"urn:wes-bridge:time-limit"}
     assert "1 s" in texts(session)
     assert "exitCode" not in session["executable"]
     assert gone(nap)
@@ -255,7 +258,7 @@ def test_memory_limit(both: NodeProcess) -> None:
     request = Request(process("python3", "-c", program), memory={"maxBytes": 100_000_000})
     session = both.run(request)
     assert session["phase"] == "FAILED"
-    assert session_kinds(session) == {"urn:wes-bridge:memory-limit"}
+    assert session_kinds(session) - UNENFORCED == {"urn:wes-bridge:memory-limit"}
     assert "100000000" in texts(session)
 
 
@@ -342,7 +345,6 @@ class TestSandbox:
         for path in ("/etc/wb-test", "/usr/wb-test", str(node.state / "wb-test")):
             session = node.run(Request(shell(f"echo x > {path}")))
             assert not Path(path).exists(), session
-        assert session["phase"] == "COMPLETED"  # a private, empty place stands there
         session = node.run(Request(shell("mount -o remount,rw / && echo x > /etc/wb-test")))
         assert session["phase"] == "FAILED"
         assert not Path("/etc/wb-test").exists()
@@ -357,14 +359,10 @@ class TestSandbox:
         node.update(other, "CANCELLED")
 
     def test_no_network(self, node: NodeProcess, need_bwrap: None) -> None:
-        port = node.url.rpartition(":")[2]
-        program = f"import socket; socket.create_connection(('127.0.0.1', {port}), 2); print('connected')"
-        with_network = Request(process("python3", "-c", program))
-        assert node.stream(node.completed(with_network)) == "connected\n"
+        program = "import socket; print([name for _, name in socket.if_nameindex() if name != 'lo'])"
+        assert node.stream(node.completed(Request(process("python3", "-c", program)))) != "[]\n"
         without = Request(process("python3", "-c", program, network={"access": False}))
-        session = node.run(without)
-        assert session["phase"] == "FAILED"
-        assert "connected" not in node.stream(session)
+        assert node.stream(node.completed(without)) == "[]\n"
 
 
 def test_unenforced_network_is_said(plain: NodeProcess) -> None:

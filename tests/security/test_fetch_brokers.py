@@ -16,13 +16,15 @@ import pytest
 from tests.federation.conftest import PLAN
 from tests.federation.fake_broker import FakeBroker
 from tests.security.hostile_web import HostileWeb, hostile_web, text
-from wes_bridge.config import CredentialsConfig
+from wes_bridge.config import CredentialsConfig, ServiceConfig
 from wes_bridge.engine.tasks import show_progress
-from wes_bridge.federation.client import Broker, http_session
+from wes_bridge.federation.client import Broker, BrokerError, http_session
 from wes_bridge.federation.credentials import Credentials
+from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.profile import Profile
+from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.states import State
 from wes_bridge.model.step_plan import StepOutcome
 from wes_bridge.store.runs import TaskRow
@@ -216,3 +218,61 @@ def test_ten_megabytes_of_headers_cost_the_broker_only_itself(broker: FakeBroker
     outcome, _ = place(broker, tmp_path)
     assert "cannot be reached" in str(outcome.problem)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("allowed", [[], ["127.0.0.0/8"]])
+def test_a_listing_of_somebody_else_leads_to_no_private_address(
+    elsewhere: HostileWeb, allowed: list[str]
+) -> None:
+    """Its own host aside, and what the site allows."""
+    port = elsewhere.port
+    listed = {
+        "own": {"url": f"http://127.0.0.1:{port}/"},
+        "literal": {"url": f"http://127.0.0.2:{port}/"},
+        "metadata": {"url": "http://169.254.169.254/"},
+        "mapped": {"url": f"http://[::ffff:127.0.0.2]:{port}/"},
+        "hosts": {"url": "http://broker.invalid/", "hosts": [f"127.0.0.2:{port}"]},
+        "name": {"url": f"http://localhost:{port}/"},
+    }
+    listing = {"brokers": [{"name": name, **what} for name, what in listed.items()]}
+    elsewhere.ways["/brokers"] = text(json.dumps(listing).encode())
+    config = ServiceConfig.model_validate(
+        {"listings": [{"url": f"{elsewhere.url}/brokers"}], "fetch": {"private_hosts": allowed}}
+    )
+    strangers, seen = Strangers(config), []
+
+    async def run() -> str:
+        async with http_session(strangers.resolver()) as http:
+            directory = Directory([], config.listings, http, seen.extend, strangers)
+            await directory.start()
+            try:
+                named = next(broker for broker in seen if broker.name == "name")
+                await named.poll(f"{named.url}/sessions/1", None, 0)
+            except BrokerError as error:
+                return str(error)
+            finally:
+                await directory.stop()
+        return ""
+
+    said = asyncio.run(run())
+    kept = {broker.name for broker in seen}
+    if allowed:
+        assert kept == set(listed) - {"metadata"}
+        assert "/sessions/1" in elsewhere.paths
+    else:
+        assert kept == {"own", "name"}
+        assert "private address" in said
+        assert "/sessions/1" not in elsewhere.paths
+
+
+def test_a_broker_of_the_configuration_may_be_anywhere(elsewhere: HostileWeb) -> None:
+    url = f"http://localhost:{elsewhere.port}"
+    config = ServiceConfig.model_validate({"brokers": [{"name": "own", "url": url}]})
+
+    async def run() -> None:
+        async with http_session(Strangers(config).resolver()) as http:
+            with pytest.raises(BrokerError, match="does not know"):
+                await Broker("own", url, http).poll(f"{url}/sessions/1", None, 0)
+
+    asyncio.run(run())
+    assert elsewhere.paths == ["/sessions/1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,11 +15,13 @@ import yarl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from wes_bridge.cli.checks import check_service
+from wes_bridge.config import ServiceConfig
 from wes_bridge.fetching.addresses import PrivateHosts, is_public
 from wes_bridge.fetching.errors import RefusedError, UrlError
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.loops import yarl_url
-from wes_bridge.fetching.urls import parse_url
+from wes_bridge.fetching.urls import is_below, parse_url
 
 TWO_WAYS = [
     "http://127.0.0.1:80\\@1.1.1.1/",
@@ -50,6 +53,7 @@ TWO_WAYS = [
     "http://example.org:٨٠/",
     "http://example.org:0/",
     "http://example.org:65536/",
+    "http://example.org:17700000001/",
     "http://example.org:80:80/",
     "http://[::1%25lo]/",
     "http://[fe80::1%eth0]/",
@@ -207,3 +211,49 @@ def test_a_site_allows_by_name_port_address_and_network() -> None:
     for url in ("http://10.3.0.1/", "http://[fd00::1]/", "http://10.2.0.2/"):
         with pytest.raises(RefusedError):
             guard.check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix", "below"),
+    [
+        ("https://h.org/sky/a", "https://h.org/sky/", True),
+        ("https://H.org:443/sky/a", "https://h.org/sky/", True),
+        ("https://h.org/x", "https://h.org", True),
+        ("https://h.org/a/../b", "https://h.org", True),
+        ("https://h.org.evil/sky/a", "https://h.org", False),
+        ("https://h.org@evil/sky/a", "https://h.org", False),
+        ("https://h.org:444/sky/a", "https://h.org", False),
+        ("http://h.org/sky/a", "https://h.org", False),
+        ("https://h.org/sky/../private", "https://h.org/sky/", False),
+        ("https://h.org/sky/%2e%2e/private", "https://h.org/sky/", False),
+        ("https://h.org/sky/..%2fprivate", "https://h.org/sky/", False),
+        ("https://h.org/skyline", "https://h.org/sky/", False),
+        ("https://h.org/?/sky/", "https://h.org/sky/", False),
+    ],
+)
+def test_a_prefix_ends_where_a_host_does(url: str, prefix: str, below: bool) -> None:
+    assert is_below(parse_url(url), parse_url(prefix)) == below
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["10.0.0.0/8", "any", "store.local", "store.local:9000", "10.0.0.1:80", "[fd00::1]:80", "fd00::/8"],
+)
+def test_what_may_be_allowed_is_found_right_at_start(entry: str, tmp_path: Path) -> None:
+    fetch = {"private_hosts": [entry]}
+    config = ServiceConfig.model_validate(
+        {"state_dir": tmp_path, "fetch": fetch, "nodes": [{"fetch": fetch}]}
+    )
+    assert list(check_service(config)) == []
+
+
+def test_what_is_wrong_with_fetch_is_found_at_start(tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("nothing")
+    fetch = {"private_hosts": ["a b", "x:y:z"], "ca_file": str(tmp_path / "no.pem")}
+    config = ServiceConfig.model_validate(
+        {"state_dir": tmp_path, "nodes": [{"fetch": fetch}], "fetch": fetch}
+    )
+    found = [text for _, text in check_service(config)]
+    for where in ("", "nodes[0]."):
+        for what in ("fetch.private_hosts[0]", "fetch.private_hosts[1]", "fetch.ca_file"):
+            assert any(text.startswith(where + what) for text in found), found

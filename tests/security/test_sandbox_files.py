@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.conftest import NodeProcess, Request, Starter, process, shell, texts
+from tests.waiting import until
 
 SANDBOXES = ["own", pytest.param("bwrap", marks=pytest.mark.bwrap)]
 SECRET = "the-secret-of-this-user"
@@ -231,3 +232,69 @@ def test_no_rights_of_owners_and_no_devices_survive(node: NodeProcess, tmp_path:
         mode = path.lstat().st_mode
         assert path.is_dir() or mode & 0o6000 == 0, path
         assert path.is_file() or path.is_dir(), path
+
+
+def test_devices_of_the_machine_stay_as_they_are(node: NodeProcess) -> None:
+    """Root's are root's in the sandbox, too: there as well it must not change their modes."""
+    if os.geteuid() == 0 and node.config["sandbox"] == "bwrap":
+        pytest.skip("bubblewrap mounts root's devices so that root can change their modes (docs/nodes.md)")
+    devices = [Path(f"/dev/{name}") for name in ("null", "zero", "urandom", "tty")]
+    before = [device.stat().st_mode for device in devices]
+    script = (
+        "import os\n"
+        "for name in ('null', 'zero', 'urandom', 'tty'):\n"
+        "    for change in (lambda f: os.chmod(f, 0o600), lambda f: os.utime(f, (1, 1))):\n"
+        "        try: change('/dev/' + name); print(name)\n"
+        "        except OSError: pass\n"
+        "try: os.fchmod(0, 0o600); print('input')\n"
+        "except OSError: pass\n"
+        "open('/dev/null', 'w').write('x')\n"
+    )
+    try:
+        assert said(node, process("python3", "-I", "-c", script)) == ""
+        assert [device.stat().st_mode for device in devices] == before
+    finally:
+        if os.geteuid() == 0:
+            for device, mode in zip(devices, before, strict=True):
+                device.chmod(mode & 0o7777)
+
+
+def test_standard_input_is_no_way_to_write_to_it(node: NodeProcess, tmp_path: Path) -> None:
+    """By /proc a descriptor can be opened again; of a file that is an input it must not be to write."""
+    given = tmp_path / "given.txt"
+    given.write_text("given\n")
+    given.chmod(0o644)
+    script = (
+        "import os, sys\n"
+        "print(sys.stdin.read().strip())\n"
+        "for way in (lambda: os.open('/proc/self/fd/0', os.O_RDWR), lambda: os.fchmod(0, 0o777),\n"
+        "            lambda: os.truncate('/proc/self/fd/0', 0), lambda: os.open('/dev/stdin', 1)):\n"
+        "    try: way(); print('done')\n"
+        "    except OSError: pass\n"
+    )
+    executable = process("python3", "-I", "-c", script, streams={"stdin": {"path": "/wb-3f9a/in/given.txt"}})
+    session = node.completed(Request(executable).data("/wb-3f9a/in/given.txt", given.as_uri()))
+    assert node.stream(session) == "given\n"
+    assert (given.read_text(), given.stat().st_mode & 0o777) == ("given\n", 0o644)
+
+
+def test_nothing_of_proc_but_a_steps_own_can_be_written_to(node: NodeProcess) -> None:
+    script = "find /proc -maxdepth 3 -not -path '/proc/[0-9]*' -not -type l -type f -perm /222 -writable"
+    assert said(node, shell(f"{script} 2>/dev/null; exit 0")) == ""
+
+
+def test_a_step_whose_first_thread_has_ended_is_cancelled(node: NodeProcess) -> None:
+    """Its process seems to have ended, but for its other threads."""
+    script = (
+        "import ctypes, threading, time\n"
+        "def go_on():\n    while True: time.sleep(0.1); print('on', flush=True)\n"
+        "threading.Thread(target=go_on).start()\n"
+        "libc = ctypes.PyDLL(None); libc.pthread_exit(None) if 0 else ctypes.CDLL(None).syscall(60, 0)\n"
+    )
+    session = node.begin(Request(process("python3", "-c", script)))
+    node.until(session, lambda now: now["phase"] == "RUNNING")
+    until(lambda: "on" in node.stream(session))
+    node.update(session, "CANCELLED")
+    assert node.end(session, 30)["phase"] == "CANCELLED"
+    length = len(node.stream(session))
+    assert len(node.stream(session)) == length

@@ -29,7 +29,7 @@ class AggregatorApp(BrokerApp):
         self.aggregator = aggregator
         public = aggregator.config.public_url
         self._prefix = urlsplit(str(public)).path.rstrip("/") if public else ""
-        super().__init__("aggregator", aggregator, Api(aggregator), _document())
+        super().__init__("aggregator", aggregator, Api(aggregator), _document(), aggregator.config.limits)
 
     async def __call__(
         self,

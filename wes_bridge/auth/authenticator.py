@@ -6,9 +6,12 @@ do is none of its business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from wes_bridge.auth.peers import Connection
 from wes_bridge.auth.principal import Principal
@@ -69,3 +72,20 @@ class Authenticator(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and tasks."""
+
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Method(Generic[_Settings]):
+    """What an entry point names: a way to be known.
+
+    Attributes:
+        settings: the model of its part of the configuration.
+        make: makes the authenticator of these settings, with the server's state folder. What cannot be used
+            is a ``ValueError`` or an ``OSError`` in words for the administrator.
+    """
+
+    settings: type[_Settings]
+    make: Callable[[_Settings, Path], Authenticator]

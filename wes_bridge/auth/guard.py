@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 from wes_bridge.auth.acting import HEADER as ON_BEHALF_OF
@@ -19,6 +21,7 @@ from wes_bridge.auth.identity import identify
 from wes_bridge.auth.origins import Names
 from wes_bridge.auth.peers import Connection
 from wes_bridge.auth.principal import NOBODY, Principal
+from wes_bridge.auth.rules import Rules
 from wes_bridge.lasting import LastingOfEach, place_of
 
 if TYPE_CHECKING:
@@ -26,11 +29,16 @@ if TYPE_CHECKING:
 
 CONNECTION = "wes_bridge.connection"
 """Where our HTTP protocol leaves the connection in the scope of ASGI."""
-_HEALTH = "/health"
+HEALTH = "/health"
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
 _ONCE = frozenset({b"host", b"origin", b"authorization", b"on-behalf-of"})
 _FETCH = frozenset({b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
 _MANY = 1000
+Network = IPv4Network | IPv6Network
+_PAGE = (
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+)
 _FAILED = LastingOfEach(logging.getLogger(__name__), "credentials cannot be checked: {}")
 
 
@@ -43,6 +51,37 @@ class _Refusal(Exception):
         self.headers = list(headers)
 
 
+class DecisionPoint(Protocol):
+    """Decides route by route, beside what the server itself looks at."""
+
+    async def allows(self, principal: Principal, method: str, path: str) -> bool:
+        """Whether they may do this."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a guard does beside looking at credentials.
+
+    Attributes:
+        hint: what to do for those who are not known.
+        public: paths that strangers may read; of how the server is they learn only whether it is well.
+        pages: for everybody, by path: HTML.
+        rules: what the site says of its users.
+        permissions: what else decides.
+        proxies: where clients come through one: those that are believed.
+    """
+
+    hint: str
+    public: frozenset[str] = frozenset({HEALTH})
+    pages: Mapping[str, bytes] = field(default_factory=dict)
+    rules: Rules = field(default_factory=lambda: Rules((), {}))
+    permissions: DecisionPoint | None = None
+    proxies: tuple[Network, ...] | None = None
+
+
 class Guard:
     """Lets known callers through, and answers all others.
 
@@ -50,7 +89,7 @@ class Guard:
         app: what is behind the door.
         names: of the server, and pages that may use it.
         authenticators: asked in this order.
-        hint: what to do for those who are not known.
+        limits: see :class:`Limits`.
     """
 
     def __init__(
@@ -58,12 +97,12 @@ class Guard:
         app: ASGIApp,
         names: Names,
         authenticators: Sequence[Authenticator],
-        hint: str,
+        limits: Limits,
     ) -> None:
         self._app = app
         self._names = names
         self._authenticators = list(authenticators)
-        self._hint = hint
+        self._limits = limits
         self._acting: dict[tuple[Principal, str], Principal] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,8 +115,9 @@ class Guard:
     def _until_stopped(self, send: Send) -> Send:
         async def told(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
-                for authenticator in self._authenticators:
-                    await authenticator.close()
+                for part in (*self._authenticators, self._limits.permissions):
+                    if part is not None:
+                        await part.close()
             await send(message)
 
         return told
@@ -85,24 +125,40 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             told = _told(scope["headers"])
-            self._check_way(scope, told)
-            principal = await self._known(scope, told)
+            connection = _connection(scope)
+            self._check_way(scope, told, connection)
+            reads = scope["method"] in ("GET", "HEAD")
+            if reads and (page := self._limits.pages.get(scope["path"])) is not None:
+                await _answer(send, 200, page, b"text/html; charset=utf-8", _PAGE)
+                return
+            principal = await self._known(scope, told, connection)
             if principal is None:
-                if scope["path"] != _HEALTH or scope["method"] not in ("GET", "HEAD"):
+                if not reads or scope["path"] not in self._limits.public:
                     raise self._stranger(b"authorization" in told)
-                principal, send = NOBODY, _shortly(send)
+                principal = NOBODY
+                send = _shortly(send) if scope["path"] == HEALTH else send
+            elif self._limits.permissions is not None:
+                await self._check_permission(self._limits.permissions, principal, scope)
         except _Refusal as refusal:
             await _refuse(refusal, send)
             return
         identify(scope, principal)
         await self._app(scope, receive, send)
 
-    def _check_way(self, scope: Scope, told: dict[bytes, str]) -> None:
-        """See that the server is called by its name, and by no page of another site.
+    async def _check_permission(self, permissions: DecisionPoint, principal: Principal, scope: Scope) -> None:
+        if not await permissions.allows(principal, scope["method"], scope["path"]):
+            text = f"{principal.display or principal.name} may not do this here, says the Permissions API"
+            raise _Refusal(403, text, self._challenges("insufficient_scope", "not permitted"))
+
+    def _check_way(self, scope: Scope, told: dict[bytes, str], connection: Connection | None) -> None:
+        """See that the server is called by its name, by its proxy, and by no page of another site.
 
         Raises:
             _Refusal: 421 or 403.
         """
+        proxies = self._limits.proxies
+        if proxies is not None and connection is not None and not _comes_from(connection, proxies):
+            raise _Refusal(403, "clients of this server come through its proxy")
         bound = (scope.get("server") or ("", None))[0]
         host = told.get(b"host")
         if host is None:
@@ -122,17 +178,21 @@ class Guard:
                 " page's origin to 'cors_origins' in the section 'authentication' of its configuration",
             )
 
-    async def _known(self, scope: Scope, told: dict[bytes, str]) -> Principal | None:
+    async def _known(
+        self, scope: Scope, told: dict[bytes, str], connection: Connection | None
+    ) -> Principal | None:
         scheme, _, secret = told.get(b"authorization", "").strip().partition(" ")
         call = Call(
             scope["method"],
             scope["path"],
             scheme.lower(),
             secret.strip(),
-            _connection(scope),
+            connection,
             not _FORWARDED.isdisjoint(told),
         )
         principal = await self._authenticated(call)
+        if principal is not None:
+            principal = self._limits.rules.applied(principal)
         named = told.get(b"on-behalf-of")
         if principal is None or named is None or "service" not in principal.roles:
             return principal
@@ -154,6 +214,8 @@ class Guard:
                 if principal is not None:
                     return principal
         if refused is not None:
+            if refused.status == 429:
+                raise _Refusal(429, str(refused), [(b"retry-after", b"60")])
             raise _Refusal(refused.status, str(refused), self._challenges(refused.error, str(refused)))
         return None
 
@@ -172,9 +234,9 @@ class Guard:
 
     def _stranger(self, has_tried: bool) -> _Refusal:
         if has_tried:
-            text = f"nobody is known here by these credentials; {self._hint}"
+            text = f"nobody is known here by these credentials; {self._limits.hint}"
             return _Refusal(401, text, self._challenges("invalid_token", "unknown credentials"))
-        return _Refusal(401, self._hint, self._challenges())
+        return _Refusal(401, self._limits.hint, self._challenges())
 
     def _challenges(self, error: str = "", text: str = "") -> list[tuple[bytes, bytes]]:
         offered = [challenge for each in self._authenticators for challenge in each.challenges()]
@@ -212,6 +274,17 @@ def _connection(scope: Scope) -> Connection | None:
     return Connection(tuple(local), tuple(remote))
 
 
+def _comes_from(connection: Connection, proxies: Sequence[Network]) -> bool:
+    """Whether a proxy of ours is at the other end, or a program of this machine."""
+    try:
+        address = ip_address(connection.remote[0].partition("%")[0])
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    is_here = connection.is_loopback or connection.remote[0] == connection.local[0]
+    return is_here or any(address in network for network in proxies)
+
+
 def _quotable(text: str) -> str:
     return "".join(char for char in text if " " <= char <= "~" and char not in '"\\')
 
@@ -219,13 +292,15 @@ def _quotable(text: str) -> str:
 async def _refuse(refusal: _Refusal, send: Send) -> None:
     text = str(refusal)
     body = json.dumps({"msg": text, "message": text, "status_code": refusal.status}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        *refusal.headers,
-    ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    headers = [(b"cache-control", b"no-store"), *refusal.headers]
+    await _answer(send, refusal.status, body, b"application/json", headers)
+
+
+async def _answer(
+    send: Send, status: int, body: bytes, kind: bytes, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -242,8 +317,6 @@ def _shortly(send: Send) -> Send:
         start = told["start"]
         is_well = start["status"] < 400
         body = json.dumps({"status": "ok" if is_well else "failing"}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": start["status"], "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await _answer(send, start["status"], body, b"application/json")
 
     return shortened

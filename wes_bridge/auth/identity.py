@@ -20,7 +20,12 @@ def identify(scope: MutableMapping[str, Any], principal: Principal) -> None:
 
 def principal_of(request: Request) -> Principal:
     """The caller."""
-    found = request.scope.get(_KEY, LOCAL)
+    return principal_in(request.scope)
+
+
+def principal_in(scope: MutableMapping[str, Any]) -> Principal:
+    """The caller, where there is no request yet."""
+    found = scope.get(_KEY, LOCAL)
     assert isinstance(found, Principal)
     return found
 

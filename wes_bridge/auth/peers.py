@@ -11,8 +11,11 @@ import contextlib
 import os
 import socket
 import struct
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import chain
 from pathlib import Path
 
 _SOCK_DIAG = 20
@@ -31,6 +34,8 @@ A socket that is just connecting may have the same addresses as one that is gone
 _PATIENCE = 1.0
 """Seconds the kernel has to answer."""
 
+_asked_before: deque[str] = deque(maxlen=4)
+"""Processes that held sockets before; each is looked at anew."""
 Address = tuple[str, int]
 Ip = IPv4Address | IPv6Address
 
@@ -165,19 +170,28 @@ def _nobody() -> int:
 def _is_fellow(inode: int, user: int) -> bool:
     """Whether a socket of our user is held by a process that is in no sandbox.
 
-    A step of a workflow runs as our user, too; in a sandbox it has other namespaces than we do. Where no
-    process has, nobody needs to be looked for; else the socket must be found with a process that has ours. So
-    nothing is gained by a step that hides what it holds, or hands it around.
+    A step of a workflow runs as our user, too; in a sandbox it has other namespaces than we do. So the socket
+    must be found with a process that has ours, and nothing is gained by a step that hides what it holds, or
+    hands it around. A socket that is found with nobody is a fellow's only where no process is apart: some
+    programs let nobody look (``ssh -L``). Who asked before, and who came last, is looked at first.
     """
-    ours = _namespaces("self")
-    fellows, is_anybody_apart = [], False
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a third of the time
-        if name.isdigit() and _is_of(name, user):
-            if _is_beside(name, ours):
-                fellows.append(name)
-            else:
-                is_anybody_apart = True
-    return not is_anybody_apart or any(_holds(name, f"socket:[{inode}]") for name in fellows)
+    ours, link, is_anybody_apart = _namespaces("self"), f"socket:[{inode}]", False
+    for name in chain(tuple(_asked_before), _processes()):
+        if not _is_of(name, user):
+            continue
+        if not _is_beside(name, ours):
+            is_anybody_apart = True
+        elif _holds(name, link):
+            if name not in _asked_before:
+                _asked_before.appendleft(name)
+            return True
+    return not is_anybody_apart
+
+
+def _processes() -> Iterator[str]:
+    """All processes, the newest first; they are listed when the first is asked for."""
+    names = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a third of the time
+    yield from sorted(names, key=int, reverse=True)
 
 
 def _is_of(process: str, user: int) -> bool:

@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from wes_bridge.model.access import SecretConfig
+
 TOKEN = "token"  # noqa: S105
 """Name of the file in a server's state folder whose content lets anybody in, as the owner of the service."""
 SERVICE_KEY = "service-key"
@@ -43,4 +45,18 @@ def read_secret(path: Path) -> str:
     secret = path.read_text(encoding="utf-8").strip()
     if not secret or not secret.isprintable():
         raise OSError(f"{path} holds no secret of one printable line")
+    return secret
+
+
+def secret_of(config: SecretConfig) -> str:
+    """The secret that the configuration names.
+
+    Raises:
+        OSError: there is none; the text says where it should be.
+    """
+    if config.file is not None:
+        return read_secret(config.file)
+    secret = os.environ.get(config.env or "", "").strip()
+    if not secret:
+        raise OSError(f"the variable {config.env} holds no secret")
     return secret

@@ -6,7 +6,7 @@ It must not know HTTP servers or run anything.
 """
 
 from wes_bridge.bundle.build import Attachment, Bundle, make_bundle, plain_bundle
-from wes_bridge.bundle.errors import BundleError
+from wes_bridge.bundle.errors import BundleError, OutsideError
 from wes_bridge.bundle.inputs import Input, declared_inputs, read_inputs
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Input",
+    "OutsideError",
     "declared_inputs",
     "make_bundle",
     "plain_bundle",

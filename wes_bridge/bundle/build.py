@@ -14,6 +14,7 @@ from wes_bridge.bundle.closure import Closure
 from wes_bridge.bundle.document import Document, parse_document, read_document
 from wes_bridge.bundle.errors import BundleError
 from wes_bridge.bundle.inputs import Input, declared_inputs
+from wes_bridge.bundle.inside import Roots
 from wes_bridge.bundle.joborder import Packer, read_job
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import find_local, is_remote
@@ -22,6 +23,8 @@ from wes_bridge.bundle.shape import looks_like_cwl, require_process, version_in
 
 _JOB_KEYS = ("cwl:tool",)
 FETCH_TIMEOUT = 10.0
+MAX_FETCHED = 64 * 1024**2
+"""Bytes of a workflow at a URL that are read to find its inputs."""
 
 Params = Mapping[str, Any] | str | Path | None
 
@@ -68,6 +71,7 @@ def make_bundle(
     arguments: Sequence[str] = (),
     shared: bool = False,
     extra: Iterable[str | Path] = (),
+    upload_from: Iterable[str | Path] = (),
 ) -> Bundle:
     """Pack a CWL workflow and its inputs.
 
@@ -77,9 +81,11 @@ def make_bundle(
         arguments: inputs from the command line (``--name value``), over those of ``params``.
         shared: the service reads this machine's files: nothing is uploaded, paths become file:// URLs.
         extra: more files to upload, under their base names.
+        upload_from: folders (or files) outside the workflow's project that its documents may name files of.
 
     Raises:
         BundleError: what is missing or malformed, all problems at once.
+        OutsideError: the workflow's documents name files outside its project; see :class:`Roots`.
     """
     place = locate(workflow)
     if place.path is not None and params is None:
@@ -88,7 +94,7 @@ def make_bundle(
         return _shared(place, params, arguments)
     if place.path is None:
         return _remote(place, params, arguments, extra, shared)
-    closure = Closure(place.path)
+    closure = Closure(place.path, Roots(place.path, upload_from))
     main = closure.documents[place.path]
     require_process(main)
     inputs = declared_inputs(
@@ -262,18 +268,21 @@ def inputs_of(place: Place) -> dict[str, Input] | None:
         return declared_inputs(data, place.fragment, load)
     try:
         return declared_inputs(_fetch(place.url), place.fragment)
-    except (OSError, BundleError):  # requests' errors are OSErrors
+    except (OSError, BundleError):  # the fetcher's errors are OSErrors
         return None
 
 
 def _fetch(url: str) -> Any:
     if not url.startswith(("http://", "https://")):
         return None
-    import requests  # noqa: PLC0415
+    from wes_bridge.fetching.addresses import ANY, PrivateHosts  # noqa: PLC0415 - few need it
+    from wes_bridge.fetching.client import Fetcher  # noqa: PLC0415
+    from wes_bridge.fetching.guard import Guard  # noqa: PLC0415
+    from wes_bridge.fetching.limits import Limits  # noqa: PLC0415
 
-    response = requests.get(url.partition("#")[0], timeout=FETCH_TIMEOUT)
-    response.raise_for_status()
-    return parse_document(response.text, url).data
+    limits = Limits(FETCH_TIMEOUT, 3 * FETCH_TIMEOUT, max_bytes=MAX_FETCHED)
+    fetcher = Fetcher(Guard(PrivateHosts([ANY])), limits, keeps=False)  # it is the user who reads
+    return parse_document(fetcher.get(url).decode(errors="replace"), url).data
 
 
 def _check_names(attachments: list[Attachment]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
 from wes_bridge.bundle.document import Document, read_document
-from wes_bridge.bundle.errors import BundleError
+from wes_bridge.bundle.errors import BundleError, OutsideError
 from wes_bridge.bundle.inputs import read_inputs
+from wes_bridge.bundle.inside import Roots, is_cwl
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import Reference, find_local, is_expression, references
 from wes_bridge.bundle.secondary import Wanted, guessed_siblings, siblings
@@ -25,6 +27,7 @@ class Closure:
 
     Args:
         main: absolute path.
+        roots: folders that files may be taken from.
 
     Attributes:
         documents: by path, the main one first.
@@ -33,9 +36,10 @@ class Closure:
 
     Raises:
         BundleError: documents that cannot be read, or that refer to documents that are not there.
+        OutsideError: they refer to files outside the roots.
     """
 
-    def __init__(self, main: Path) -> None:
+    def __init__(self, main: Path, roots: Roots) -> None:
         self.documents: dict[Path, Document] = {}
         self.files: dict[Path, None] = {}
         self.anchors: dict[Path, None] = {main: None}
@@ -43,10 +47,31 @@ class Closure:
         self._moved: dict[Path, list[tuple[Reference, Path]]] = {}  # absolute references, to be rewritten
         self._queue = [main]
         self._problems: list[str] = []
+        self._roots = roots
+        self._outside: dict[Path, str] = {}
         while self._queue:
             self._read(self._queue.pop(0))
         if self._problems:
             raise BundleError(*self._problems)
+        if self._outside:
+            raise OutsideError(list(self._outside), *self._outside.values(), self._advice())
+
+    def _advice(self) -> str:
+        folders = dict.fromkeys(str(path if path.is_dir() else path.parent) for path in self._outside)
+        flags = " ".join(f"--upload-from {shlex.quote(folder)}" for folder in folders)
+        return (
+            f"the workflow's project is {self._roots.project}; files elsewhere that the workflow names are"
+            f" not uploaded, since they may be private; to allow these, add: {flags}"
+        )
+
+    def _may_take(self, path: Path, where: str) -> bool:
+        """Whether a file may be taken along; one that may not is noted."""
+        if self._roots.hold(path):
+            return True
+        real = os.path.realpath(path)
+        led = f" (a link to {real})" if real != str(path) else ""
+        self._outside.setdefault(path, f"{where}: {path}{led} is outside the workflow's project")
+        return False
 
     def _read(self, path: Path) -> None:
         if path in self.documents:
@@ -54,7 +79,11 @@ class Closure:
         try:
             document = self._parse(path)
         except BundleError as error:
-            self._problems += error.problems
+            if self._may_take(path, "a document that the workflow names"):
+                self._problems += error.problems
+            return
+        if not self._roots.hold(path) and not is_cwl(document.data):
+            self._may_take(path, "a document that the workflow names, which is no CWL")
             return
         self.documents[path] = document
         for reference in references(document):
@@ -74,6 +103,9 @@ class Closure:
                 path_of = "" if str(target) == reference.target else f" ({target})"
                 self._problems.append(f"{where}: {reference.key}: {reference.target!r} is not there{path_of}")
             return
+        where = document.where(reference.holder, reference.key)
+        if reference.kind != "document" and not self._may_take(target, where):
+            return  # of documents it is seen when they are read
         if reference.target.startswith(("/", "file:")):
             self._moved.setdefault(path, []).append((reference, target))
         else:
@@ -82,9 +114,12 @@ class Closure:
         if reference.kind == "document":
             self._queue.append(target)
         elif target.is_dir():
-            self.files.update(dict.fromkeys(files_below(target)))
+            self._take_all(files_below(target), where)
         else:
             self.files[target] = None
+
+    def _take_all(self, paths: Iterable[Path], where: str) -> None:
+        self.files.update(dict.fromkeys(path for path in paths if self._may_take(path, where)))
 
     def _anchor_way(self, folder: Path, target: str) -> None:
         """Keep the folders that a reference goes through: ``../tools/b.cwl`` in ``tools`` needs that name."""
@@ -129,7 +164,7 @@ class Closure:
                 found = siblings(primary, str(value.get("basename", primary.name)), wanted.patterns)
                 found += guessed_siblings(primary) if wanted.unsure else []
                 for path in found:
-                    self.files.update(dict.fromkeys(files_below(path) if path.is_dir() else [path]))
+                    self._take_all(files_below(path) if path.is_dir() else [path], str(primary))
         elif isinstance(value, dict):
             for key, item in value.items():
                 if key in wanted.fields:

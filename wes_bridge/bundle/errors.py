@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class BundleError(Exception):
     """A workflow, job file or input that cannot be sent.
@@ -13,3 +15,15 @@ class BundleError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = list(problems)
+
+
+class OutsideError(BundleError):
+    """The workflow's documents name files outside its project, which nobody said may be uploaded.
+
+    Attributes:
+        paths: of these files and folders.
+    """
+
+    def __init__(self, paths: list[Path], *problems: str) -> None:
+        super().__init__(*problems)
+        self.paths = paths

@@ -34,7 +34,7 @@ def check(
     try:
         place = locate(workflow)
         if job is None and not arguments and place.path is not None:
-            make_bundle(workflow)  # finds files that are not there
+            make_bundle(workflow, upload_from=["/"])  # finds files that are not there
         packed = make_bundle(workflow, job, arguments=arguments, shared=True)
     except BundleError as error:
         return Checked(error.problems)

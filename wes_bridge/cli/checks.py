@@ -11,7 +11,16 @@ from importlib import metadata
 from pathlib import Path
 
 from wes_bridge.cli.settings import Key
-from wes_bridge.config import AggregatorConfig, NodeConfig, ServiceConfig
+from wes_bridge.config import (
+    AggregatorConfig,
+    FetchConfig,
+    NodeConfig,
+    NodeFetchConfig,
+    ServerConfig,
+    ServiceConfig,
+)
+from wes_bridge.fetching.tls import tls_context
+from wes_bridge.model.access import TlsConfig
 from wes_bridge.model.units import parse_duration
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
@@ -22,19 +31,14 @@ Finding = tuple[Key, str]
 def check_service(config: ServiceConfig) -> Iterator[Finding]:
     """All findings about a service's configuration: key, and what is wrong and what to do."""
     yield from _folder(("state_dir",), config.state_dir)
+    yield from _access(config)
     if config.workspace is not None:
         yield from _folder(("workspace",), config.workspace)
     yield from _database(config)
     for index, folder in enumerate(config.fetch.files):
         if not folder.is_dir():
             yield ("fetch", "files", index), f"fetch.files[{index}]: {folder} is not a folder here"
-    for index, host in enumerate(config.fetch.private_hosts):
-        if not _is_host(host):
-            yield (
-                ("fetch", "private_hosts", index),
-                f"fetch.private_hosts[{index}]: {host!r} is neither a host name, a network like"
-                " 10.0.0.0/8, nor 'any'",
-            )
+    yield from _fetch(config.fetch)
     yield from _names(config)
     yield from _ports(config)
     yield from _choosing(config)
@@ -56,6 +60,7 @@ def check_aggregator(config: AggregatorConfig) -> Iterator[Finding]:
 
 
 def _check_aggregator(config: AggregatorConfig, prefix: str = "") -> Iterator[Finding]:
+    yield from _access(config, prefix)
     if config.state_dir is not None:
         yield from _folder(("state_dir",), config.state_dir, prefix)
     names: dict[str, int] = {}
@@ -64,12 +69,6 @@ def _check_aggregator(config: AggregatorConfig, prefix: str = "") -> Iterator[Fi
             text = f"{broker.name!r} is the name of brokers[{names[broker.name]}] too"
             yield ("brokers", index, "name"), f"{prefix}brokers[{index}].name: {text}"
         names.setdefault(broker.name, index)
-    for index, network in enumerate(config.trusted_proxies):
-        try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError:
-            text = f"{network!r} is neither an address nor a network like 10.0.0.0/8"
-            yield ("trusted_proxies", index), f"{prefix}trusted_proxies[{index}]: {text}"
     try:
         parse_duration(config.defaults.duration or "PT1H")
     except ValueError as error:
@@ -89,6 +88,9 @@ def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
         yield from _folder(("state_dir",), config.state_dir, prefix)
     if config.shows_all_files:
         yield ("host",), f"{prefix}host: {config.shows_all_files}"
+    yield from _access(config, prefix)
+    if config.fetch is not None:
+        yield from _fetch(config.fetch, prefix)
     engine = config.container_engine
     if engine is not None and shutil.which(engine) is None:
         yield (
@@ -105,6 +107,37 @@ def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
             )
     if config.sandbox == "bwrap" and shutil.which("bwrap") is None:
         yield ("sandbox",), f"{prefix}sandbox: bubblewrap (bwrap) is not installed; install it or use auto"
+
+
+def _access(config: ServerConfig, prefix: str = "") -> Iterator[Finding]:
+    """Who is let in, and by what they are known."""
+    if config.stands_open:
+        yield ("host",), f"{prefix}host: {config.stands_open}"
+    for index, network in enumerate(config.trusted_proxies):
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            text = f"{network!r} is neither an address nor a network like 10.0.0.0/8"
+            yield ("trusted_proxies", index), f"{prefix}trusted_proxies[{index}]: {text}"
+    if config.behind_proxy and not config.trusted_proxies:
+        text = "behind_proxy is true, so name the addresses of the proxy"
+        yield ("trusted_proxies",), f"{prefix}trusted_proxies: {text}"
+    yield from _tls(config.tls, prefix)
+    from wes_bridge.auth.methods import findings  # noqa: PLC0415
+
+    for key, text in findings(config.authentication):
+        yield ("authentication", *key), f"{prefix}authentication.{text}"
+
+
+def _tls(config: TlsConfig | None, prefix: str) -> Iterator[Finding]:
+    if config is None:
+        return
+    from wes_bridge.surface.tls import TlsError, server_context  # noqa: PLC0415
+
+    try:
+        server_context(config)
+    except TlsError as error:
+        yield ("tls",), f"{prefix}tls: {error}"
 
 
 def _choosing(config: ServiceConfig) -> Iterator[Finding]:
@@ -169,9 +202,28 @@ def _database(config: ServiceConfig) -> Iterator[Finding]:
         )
 
 
+def _fetch(config: FetchConfig | NodeFetchConfig, prefix: str = "") -> Iterator[Finding]:
+    for index, host in enumerate(config.private_hosts):
+        if not _is_host(host):
+            yield (
+                ("fetch", "private_hosts", index),
+                f"{prefix}fetch.private_hosts[{index}]: {host!r} is neither a host name, a network like"
+                " 10.0.0.0/8, nor 'any'",
+            )
+    if config.ca_file is not None:
+        try:
+            tls_context(config.ca_file)
+        except OSError as error:  # so are TLS's own errors
+            why = error.strerror or "it holds no certificates (PEM)"
+            yield ("fetch", "ca_file"), f"{prefix}fetch.ca_file: {config.ca_file} is of no use: {why}"
+
+
 def _is_host(text: str) -> bool:
     if text == "any":
         return True
+    name, colon, port = text.rpartition(":")
+    if colon and port.isascii() and port.isdigit() and (":" not in name or name.startswith("[")):
+        text = name.strip("[]")
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:

@@ -5,7 +5,6 @@ Standard library and the client only: the runner must start fast.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -112,12 +111,3 @@ def stderr_lines(client: WESClient, run_id: str, task_id: str) -> list[str]:
         return []
     lines = tail.decode(errors="replace").splitlines()
     return lines[1:] if len(tail) >= TAIL and len(lines) > 1 else lines
-
-
-def credentials() -> dict[str, Any]:
-    """Client credentials from ``WES_BRIDGE_TOKEN`` or ``WES_BRIDGE_AUTH`` (``user:password``)."""
-    token = os.environ.get("WES_BRIDGE_TOKEN")
-    if token:
-        return {"token": token}
-    user, colon, password = os.environ.get("WES_BRIDGE_AUTH", "").partition(":")
-    return {"auth": (user, password)} if colon else {}

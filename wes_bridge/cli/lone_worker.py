@@ -7,8 +7,8 @@ import os
 from pydantic import AnyHttpUrl
 from sqlalchemy.exc import SQLAlchemyError
 
-from wes_bridge.cli.ports import base_url
-from wes_bridge.config import BrokerConfig, NodeConfig, ServiceConfig
+from wes_bridge.cli.ports import server_url
+from wes_bridge.config import BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.start import importing
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open
 from wes_bridge.store.tables import SERVICE
@@ -29,7 +29,7 @@ def work(config: ServiceConfig) -> None:
     brokers = [_broker(node) for node in config.nodes if _is_said(node)] + config.brokers
     aggregator = config.aggregator
     if aggregator is not None and aggregator.port:
-        url = aggregator.public_url or AnyHttpUrl(base_url(aggregator.host, aggregator.port))
+        url = aggregator.public_url or AnyHttpUrl(server_url(aggregator, aggregator.port))
         itself = BrokerConfig(name=aggregator.name, url=url)
         brokers = [*brokers, itself] if aggregator.brokers else [itself]
     if not brokers and not config.listings:
@@ -48,9 +48,16 @@ def _is_said(node: NodeConfig) -> bool:
 
 
 def _broker(node: NodeConfig) -> BrokerConfig:
-    """A node that ``serve`` starts, by the address the file gives it."""
-    url = node.public_url or AnyHttpUrl(base_url(node.host, node.port))
-    return BrokerConfig(name=node.name, url=url, holds=["file:///"], labels={"embedded": "yes"})
+    """A node that ``serve`` starts, by the address and the secret the file gives it.
+
+    On the node's own machine none is needed: it is the same user who asks.
+    """
+    services = node.authentication.services
+    secret = CredentialsConfig(file=services[0].file) if services else None
+    url = node.public_url or AnyHttpUrl(server_url(node, node.port))
+    return BrokerConfig(
+        name=node.name, url=url, holds=["file:///"], labels={"embedded": "yes"}, credentials=secret
+    )
 
 
 def _check_workspace(config: ServiceConfig) -> None:

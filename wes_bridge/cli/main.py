@@ -27,6 +27,8 @@ _COMMANDS = {
     "login": "Sign in at a service with a code, in any browser.",
     "logout": "Forget the tokens for a service.",
     "whoami": "Tell where you are signed in, and as whom.",
+    "keys": "Make, list and revoke API keys for machines.",
+    "users": "Add and remove users with a name and a password, for small sites.",
     "clean": "Remove what is not to be kept any longer (for operators).",
     "validate": "Check a workflow and its inputs without running them.",
     "demo": "Watch a workflow find its way over three nodes, here and now.",

@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 from typing import TypeVar
 
-from wes_bridge.config import AggregatorConfig, NodeConfig
+from wes_bridge.config import AggregatorConfig, NodeConfig, ServerConfig
 from wes_bridge.private_files import private_file
 
 Listener = TypeVar("Listener", NodeConfig, AggregatorConfig)
@@ -73,7 +73,12 @@ def listener(host: str, port: int) -> socket.socket:
     return sock
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, scheme: str = "http") -> str:
     """The URL by which a server bound to ``host`` is reached from this machine."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
+
+
+def server_url(config: ServerConfig, port: int) -> str:
+    """The URL by which a server is reached from this machine."""
+    return base_url(config.host, port, "https" if config.tls is not None else "http")

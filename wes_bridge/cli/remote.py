@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wes_bridge.cli.access import credentials, token_option
 from wes_bridge.cli.exit_codes import code_of_refusal
-from wes_bridge.cli.flow import credentials
 from wes_bridge.client import WESClient, WESError
 from wes_bridge.model.finite import finite_json
 
@@ -32,14 +32,16 @@ STYLES = {
 
 def wes_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The ``--wes`` option of commands that need a running service."""
-    return click.option(
-        "--wes",
-        envvar="WES_BRIDGE_URL",
-        default=DEFAULT_URL,
-        show_default=True,
-        metavar="URL",
-        help="The service; or set WES_BRIDGE_URL.",
-    )(function)
+    return token_option(
+        click.option(
+            "--wes",
+            envvar="WES_BRIDGE_URL",
+            default=DEFAULT_URL,
+            show_default=True,
+            metavar="URL",
+            help="The service; or set WES_BRIDGE_URL.",
+        )(function)
+    )
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,12 +53,12 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def connected(url: str) -> Iterator[WESClient]:
     """A client; errors end the command with a message and exit code 1."""
     try:
-        with WESClient(url, **credentials()) as client:
+        with WESClient(url, **credentials(url)) as client:
             yield client
     except WESError as error:
         hint = ""
         if error.status_code in (401, 403):
-            hint = " (set WES_BRIDGE_TOKEN, or WES_BRIDGE_AUTH=user:password)"
+            hint = " (give --token-file, or set WES_BRIDGE_TOKEN, or WES_BRIDGE_AUTH=user:password)"
         elif error.status_code is None and url == DEFAULT_URL:
             hint = " (start one with: wes-bridge serve; or say where it is with --wes URL)"
         click.echo(f"error: {error.msg}{hint}", err=True)

@@ -35,6 +35,8 @@ Run a CWL workflow or tool through a WES and print its output object, as any cwl
   --quiet              only errors on standard error
   --verbose, --debug   more words
   --upload             upload files even if the service could read them here
+  --upload-from DIR    files that the workflow itself names may be uploaded from here, too; repeatable. Else
+                       only those of its project are: its folder, or the git work tree that this is in
   --overrides FILE     requirements to override, as cwltool takes them
   --skip-schemas       do not fetch what $schemas names
   --tag KEY=VALUE      keep with the run; repeatable
@@ -53,7 +55,16 @@ workflow tells which there are. Other options of cwltool are accepted and ignore
 exit codes: 0 success, 1 failure, 2 wrong usage, 33 unsupported feature, 130 interrupted
 """
 
-_VALUED = {"--wes", "--outdir", "--overrides", "--tag", "--engine", "--state", "--containers"}
+_VALUED = {
+    "--wes",
+    "--outdir",
+    "--overrides",
+    "--tag",
+    "--engine",
+    "--state",
+    "--containers",
+    "--upload-from",
+}
 _FLAGS = {"--quiet", "--verbose", "--debug", "--upload", "--skip-schemas", "--no-container"}
 _FLAGS |= {"--tool-help", "--validate", "--version", "--help"}
 _SHORT = {"-h": "--help", "-q": "--quiet", "-v": "--verbose", "-w": "--write-summary", "-t": "--target"}
@@ -118,7 +129,7 @@ def _take_option(call: Call, words: list[str]) -> None:
             value = words.pop(0)
         if name in _IGNORED_VALUED:
             call.ignored.append(name)
-        elif name in ("--tag", "--engine"):
+        elif name in ("--tag", "--engine", "--upload-from"):
             call.options.setdefault(name, []).append(value)
         else:
             call.options[name] = value
@@ -219,9 +230,9 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
             _say(f"{name}: {text}")
     url = call.options.get("--wes") or os.environ.get("WES_BRIDGE_URL")
     if url:
-        from wes_bridge.cli.flow import credentials  # noqa: PLC0415
+        from wes_bridge.cli.access import credentials  # noqa: PLC0415
 
-        return _run(call, job, inputs, url, credentials())
+        return _run(call, job, inputs, url, credentials(url))
     from pathlib import Path  # noqa: PLC0415
 
     from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService  # noqa: PLC0415
@@ -252,7 +263,13 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
     overrides = _overrides(call.options.get("--overrides"))
 
     def pack(shared: bool) -> Bundle:
-        bundle = make_bundle(call.workflow or "", job, arguments=inputs, shared=shared)
+        bundle = make_bundle(
+            call.workflow or "",
+            job,
+            arguments=inputs,
+            shared=shared,
+            upload_from=call.options.get("--upload-from", ()),
+        )
         if overrides:
             bundle.params["cwltool:overrides"] = overrides
         return bundle

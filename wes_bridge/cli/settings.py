@@ -24,7 +24,7 @@ from wes_bridge.bundle.errors import BundleError
 from wes_bridge.config import SHOWN_SYSTEM
 
 PREFIX = "WES_BRIDGE_"
-CLIENT_VARIABLES = ("URL", "TOKEN", "AUTH", "CONFIG", "PRIVATE_TOKEN")
+CLIENT_VARIABLES = ("URL", "TOKEN", "TOKEN_FILE", "AUTH", "CONFIG", "PRIVATE_TOKEN")
 """Variables with our prefix that are no settings of the service."""
 _KUBERNETES = re.compile(r"SERVICE_(HOST|PORT.*)|PORT_\d+_(TCP|UDP).*")
 """What Kubernetes puts into every pod beside a service called wes-bridge."""

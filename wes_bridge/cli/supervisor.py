@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import time
 import warnings
@@ -26,16 +27,16 @@ from typing import Any, TextIO, TypeVar
 
 from pydantic import AnyHttpUrl
 
-from wes_bridge.auth.door import Place, guarded
 from wes_bridge.auth.private import VARIABLE, bearer, private_token
 from wes_bridge.auth.tokens import SERVICE_KEY, TOKEN, kept_secret
 from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.early import WORKER, Early
-from wes_bridge.cli.ports import base_url, keep_ports, listener
+from wes_bridge.cli.ports import base_url, keep_ports, listener, server_url
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
 from wes_bridge.model.access import ServiceKeyConfig
 from wes_bridge.open_files import allow_many
 from wes_bridge.private_files import private_file, private_folder
+from wes_bridge.redaction import redact_logs
 from wes_bridge.start import importing
 
 _logger = logging.getLogger("wes_bridge.serve")
@@ -75,6 +76,7 @@ def serve(config: ServiceConfig, options: Options) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     quiet = ("httpx", "httpcore", "asyncio", "connexion", "uvicorn")
     for noisy in quiet if config.log_level != "debug" else quiet[:-1]:
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -112,7 +114,7 @@ async def _serve(config: ServiceConfig, options: Options) -> None:
         closing = asyncio.Event()
         server = _make_server(config, stack, closing)
         await _first(stopping, _ready(server, sock, ready, stack, config, closing=closing))
-        url = base_url(config.host, config.port)
+        url = server_url(config, config.port)
         if not stopping.done():
             lock.write(f"{os.getpid()} {url}\n")
             lock.flush()
@@ -205,7 +207,12 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
     """The configuration with what is only known now: ports, folders, and the nodes as brokers."""
     state = config.state_dir.absolute()
     nodes = [
-        node.model_copy(update={"state_dir": (node.state_dir or state / "nodes" / node.name).absolute()})
+        node.model_copy(
+            update={
+                "state_dir": (node.state_dir or state / "nodes" / node.name).absolute(),
+                "many_users": node.many_users or config.serves_others is not None,
+            }
+        )
         for node in keep_ports(config.nodes, state)
     ]
     secret = CredentialsConfig(env=VARIABLE)
@@ -216,7 +223,7 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
     brokers = [
         BrokerConfig(
             name=node.name,
-            url=node.public_url or AnyHttpUrl(base_url(node.host, node.port)),
+            url=node.public_url or AnyHttpUrl(server_url(node, node.port)),
             holds=["file:///"],
             labels={"embedded": "yes"},
             credentials=secret,
@@ -229,7 +236,7 @@ def complete(config: ServiceConfig, port: int) -> ServiceConfig:
         aggregator = _complete_aggregator(aggregator, brokers, state, {node.port for node in nodes})
         if not private_token():
             aggregator = _for_us(aggregator, state)
-        url = AnyHttpUrl(base_url(aggregator.host, aggregator.port))
+        url = AnyHttpUrl(server_url(aggregator, aggregator.port))
         itself = BrokerConfig(name=aggregator.name, url=url, credentials=secret)
         brokers = [*brokers, itself] if config.aggregator and config.aggregator.brokers else [itself]
     return config.model_copy(
@@ -314,6 +321,11 @@ async def _ready(
             await task
 
     stack.push_async_callback(stop)
+    if config.tls is not None:
+        from wes_bridge.surface.tls import keep_certificate  # noqa: PLC0415
+
+        renewing = asyncio.create_task(keep_certificate(server.config.ssl, config.tls))
+        stack.callback(renewing.cancel)
     await _warm(config)
 
 
@@ -325,13 +337,16 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     with importing():
         import uvicorn  # noqa: PLC0415
 
+        from wes_bridge.auth.door import Served, guarded  # noqa: PLC0415
+        from wes_bridge.auth.methods import MethodError  # noqa: PLC0415
         from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open  # noqa: PLC0415
         from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
         from wes_bridge.surface.audit import audited  # noqa: PLC0415
         from wes_bridge.surface.patient import PatientProtocol  # noqa: PLC0415
-        from wes_bridge.wes.app import create_app  # noqa: PLC0415
+        from wes_bridge.surface.tls import TlsError, encrypt  # noqa: PLC0415
+        from wes_bridge.wes.app import create_app, routes  # noqa: PLC0415
 
     tell_once()
     _logger.debug("imported the API in %.2f s", time.monotonic() - started)
@@ -344,15 +359,14 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     stack.callback(database.close)
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)
-    public = str(config.public_url) if config.public_url else None
-    place = Place(config.state_dir, config.host, public)
+    app = create_app(config, database, waker.wake, closing)
+    served = Served(app, config.state_dir, config.name, f"{API}/service-info", routes())
     try:
-        app = guarded(create_app(config, database, waker.wake, closing), config.authentication, place)
-        app = audited(app, config.audit, config.state_dir, "wes")
-    except OSError as error:
+        door = audited(guarded(config, served), config.audit, config.state_dir, "wes")
+    except (OSError, MethodError) as error:
         raise ServeError(f"the service cannot see who calls: {error}") from error
     server_config = uvicorn.Config(
-        app,
+        door,
         log_config=None,
         access_log=config.log_level == "debug",
         http=PatientProtocol,
@@ -362,7 +376,13 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         timeout_graceful_shutdown=2,
         timeout_keep_alive=65,
         proxy_headers=True,
+        forwarded_allow_ips=config.trusted_proxies,
     )
+    if config.tls is not None:
+        try:
+            encrypt(server_config, config.tls)
+        except TlsError as error:
+            raise ServeError(f"tls: {error}") from error
     server = uvicorn.Server(server_config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # they are ours
     return server
@@ -370,14 +390,16 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
 
 async def _warm(config: ServiceConfig) -> None:
     """Wait for the API's first answer: after this no caller pays for what is made on first use."""
+    if config.tls is not None and config.tls.client_ca is not None:
+        return  # we have no certificate of a client
     port, token = config.port, private_token() or kept_secret(config.state_dir / TOKEN)
     address = base_url(config.host, port).removeprefix("http://").rpartition(":")[0].strip("[]")
+    request = f"GET {API}/service-info HTTP/1.0\r\nAuthorization: {bearer(token)}\r\n\r\n".encode()
     deadline = time.monotonic() + WARM_UP
     while True:
         try:
-            reader, writer = await asyncio.open_connection(address, port)
-            request = f"GET {API}/service-info HTTP/1.0\r\nAuthorization: {bearer(token)}\r\n"
-            writer.write(f"{request}\r\n".encode())
+            reader, writer = await asyncio.open_connection(address, port, ssl=_to_ourselves(config))
+            writer.write(request)
             status = await reader.readline()
             await reader.read()
             writer.close()
@@ -389,6 +411,16 @@ async def _warm(config: ServiceConfig) -> None:
         if time.monotonic() > deadline:
             raise ServeError(f"the API does not answer: {problem}")
         await asyncio.sleep(0.05)
+
+
+def _to_ourselves(config: ServiceConfig) -> ssl.SSLContext | None:
+    """For a connection to our own socket, whose certificate has another name."""
+    if config.tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def announce(name: str, out: TextIO = sys.stdout, hints: TextIO | None = sys.stderr) -> Callable[[str], None]:

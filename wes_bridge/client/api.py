@@ -113,6 +113,7 @@ class WESClient:
         params: Mapping[str, Any] | str | Path | None = None,
         *,
         attachments: Iterable[str | Path] = (),
+        upload_from: Iterable[str | Path] = (),
         tags: Mapping[str, str] | None = None,
         engine_parameters: Mapping[str, str] | None = None,
         workflow_type: str = "CWL",
@@ -127,6 +128,8 @@ class WESClient:
             params: the input object, or the path of a YAML or JSON file that holds it. Files in it are
                 relative to that file, or to the working directory.
             attachments: more local files to upload, under their base names.
+            upload_from: folders from which files that the workflow itself names may be uploaded, beside its
+                project (its folder, or the git work tree that this is in).
             tags: kept with the run, and filtered by in :meth:`runs`.
             engine_parameters: ``workflow_engine_parameters``.
             workflow_type: of the workflow; only for CWL is the workflow read to find what it refers to.
@@ -139,13 +142,15 @@ class WESClient:
 
         Raises:
             wes_bridge.bundle.BundleError: the workflow or its parameters name files that are not there,
-                or cannot be read.
+                or cannot be read, or the workflow names files outside its project.
         """
         from wes_bridge.bundle import make_bundle, plain_bundle  # noqa: PLC0415 - YAML only when needed
 
         def pack(shared: bool) -> Bundle:
             if workflow_type.upper() == "CWL":
-                return make_bundle(workflow, params, shared=shared, extra=attachments)
+                return make_bundle(
+                    workflow, params, shared=shared, extra=attachments, upload_from=upload_from
+                )
             return plain_bundle(workflow, params, extra=attachments)
 
         return self.submit_packed(
@@ -205,6 +210,7 @@ class WESClient:
         params: Mapping[str, Any] | str | Path | None = None,
         *,
         engine_parameters: Mapping[str, str] | None = None,
+        upload_from: Iterable[str | Path] = (),
         timeout: float = PLAN_TIMEOUT,
     ) -> dict[str, Any]:
         """What a run would do and take, without running it (wes-bridge's addition, ``RunPlan``).
@@ -213,6 +219,7 @@ class WESClient:
             workflow: see :meth:`submit`.
             params: see :meth:`submit`.
             engine_parameters: ``workflow_engine_parameters``.
+            upload_from: see :meth:`submit`.
             timeout: seconds to wait for the answer.
 
         Raises:
@@ -221,7 +228,7 @@ class WESClient:
         from wes_bridge.bundle import make_bundle  # noqa: PLC0415 - YAML only when needed
 
         return self.plan_packed(
-            lambda shared: make_bundle(workflow, params, shared=shared),
+            lambda shared: make_bundle(workflow, params, shared=shared, upload_from=upload_from),
             engine_parameters=engine_parameters,
             timeout=timeout,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wes_bridge.redaction import redacted
+
 
 class WESError(Exception):
     """The service refused a request, or answered something that is not WES.
@@ -12,8 +14,8 @@ class WESError(Exception):
     """
 
     def __init__(self, msg: str, status_code: int | None = None) -> None:
-        super().__init__(msg)
-        self.msg = msg
+        super().__init__(redacted(msg))
+        self.msg = redacted(msg)
         self.status_code = status_code
 
 

@@ -46,6 +46,7 @@ class Incoming:
         self._folder = self._base / "attachments"
         self._max_files = max_files
         self._begun = 0
+        self.size = 0
         self._file: int | None = None
         self._again: str | None = None  # the name, while an attachment comes a second time
 
@@ -101,6 +102,7 @@ class Incoming:
         """
         assert self._file is not None
         view = memoryview(chunk)
+        self.size += len(view)
         while view:
             view = view[os.write(self._file, view) :]
 

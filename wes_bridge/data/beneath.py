@@ -19,7 +19,8 @@ _OPENAT2 = 437
 """Its number, the same on all machines that Linux has it on."""
 _BENEATH, _NO_MAGIC_LINKS, _NO_LINKS = 0x08, 0x02, 0x04
 _ONLY_NAMES = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""To go through: a folder that may be entered need not be one that may be read."""
 _NOT_HERE = (errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG)
 """An older kernel, another system, or a container that does not let us ask."""
 _IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR, errno.EXDEV)
@@ -114,7 +115,8 @@ def opened(descriptor: int) -> Iterator[int]:
 
 
 def top_of(folder: str | Path) -> int:
-    """A descriptor of a folder of our own that walks begin at; links above it are ours and are followed.
+    """A descriptor of a folder of our own that walks begin at, good for nothing else; links above it are
+    ours and are followed.
 
     Raises:
         OSError: there is none, or it is itself a link.
@@ -184,7 +186,7 @@ def regular_file(top: int, relative: str) -> int | None:
 
 
 def folder_beneath(top: int, relative: str, *, make: bool = False, mode: int = 0o777) -> int:
-    """A descriptor of a folder below another; ``make``: with all that is missing on the way to it.
+    """A descriptor, to walk on from, of a folder below another; ``make``: what is missing on the way is made.
 
     Raises:
         LinkInTheWayError: a link or a file is on the way, or in its place.

@@ -7,11 +7,14 @@ Who wants to change such a file makes it its own first (:func:`own`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
 import uuid
 from pathlib import Path
+
+from wes_bridge.data.copying import drop_rights
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
@@ -28,6 +31,8 @@ def link_file(source: Path, target: Path) -> None:
         raise
     except OSError:
         shutil.copy2(source, target, follow_symlinks=False)
+        if not target.is_symlink():
+            drop_rights(str(target))
 
 
 def share(folder: int, name: str, target: Path) -> os.stat_result:
@@ -72,8 +77,10 @@ def link_tree(source: Path, target: Path) -> None:
     """Give all files below ``source`` a second name below ``target``; symbolic links stay what they are.
 
     Raises:
-        OSError: something vanished, or there is no room.
+        OSError: something vanished, there is no room, or ``source`` itself is a link.
     """
+    if source.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link, and is not followed", str(source))
     shutil.copytree(source, target, symlinks=True, copy_function=_link_for_copytree)
 
 
@@ -96,6 +103,7 @@ def own(path: Path) -> None:
     copy = path.with_name(f".{uuid.uuid4().hex}")
     try:
         shutil.copy2(path, copy)
+        drop_rights(str(copy))
         copy.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -15,6 +15,12 @@ _URL = re.compile(r"file://(/[^\s'\"()\[\]{},<>]*)")
 _SOURCE_LINE = re.compile(r"(?<![^\s'\"(\[,])[^\s'\"(\[,:]+(?=:\d+:\d+)")
 """The path before a line and a column."""
 
+_LONGEST = 10_000
+"""Characters of a message: names and values in it are the workflow's, and may be millions."""
+_LONGEST_FILE = 8000
+"""Characters of a message in which a File object is looked for: that takes time for each pair of lines."""
+_NOT_PRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but ends of lines and tabulators, what turns the direction of text, half characters."""
 
 _NO_SECONDARY_BEGINS = "Missing required secondary file"
 _NO_SECONDARY = re.compile(
@@ -43,12 +49,24 @@ class Readable:
 
     def __call__(self, text: str) -> str:
         """A message with the paths that its reader knows."""
-        text = _NO_SECONDARY.sub(_secondary, text) if _NO_SECONDARY_BEGINS in text else text
+        text = _printable(text)
+        if _NO_SECONDARY_BEGINS in text and len(text) < _LONGEST_FILE:
+            text = _NO_SECONDARY.sub(_secondary, text)
         if "/" not in text and "%" not in text:
             return text
         text = _URL.sub(lambda found: unquote(found[1]), text)
         text = _SOURCE_LINE.sub(lambda found: _plain(found[0]), text)
         return self._prefix.sub("", text) if self._prefix else text
+
+
+def _printable(text: str) -> str:
+    """A message that can be stored and shown: not endless, without what a terminal or a database takes for
+    something else than text."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} ... and {len(text) - _LONGEST} more characters"
+    if _NOT_PRINTED.search(text):
+        text = _NOT_PRINTED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text
 
 
 def _secondary(found: re.Match[str]) -> str:

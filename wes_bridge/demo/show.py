@@ -90,7 +90,8 @@ class Show:
             OSError: the folder cannot be written.
             KeyboardInterrupt: Ctrl-C; by then all processes are gone.
         """
-        make_bundle(self._options.workflow or WORKFLOW, self._job())  # mistakes are told before the start
+        # mistakes are told before the start
+        make_bundle(self._options.workflow or WORKFLOW, self._job(), upload_from=["/"])
         self._options.workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="wes-bridge-demo-", ignore_cleanup_errors=True) as state:
             self._head("three nodes and a service, each a process of its own")

@@ -29,6 +29,7 @@ class StepContext(RuntimeContext):
         place: see the module.
         run_options: what the run's engine parameters say.
         containers: whether commands run in the images that tools name, as site and run say together.
+        max_scatter: jobs that one scatter may make; None: as many as by default.
         recall: gives, for a step's key and what it was asked (:meth:`BridgeTool.job`), the outputs that an
             earlier worker has seen it make. None: nobody asks.
         asked: of the step at this place, once it was asked.
@@ -40,6 +41,7 @@ class StepContext(RuntimeContext):
     place: tuple[str, ...] = ()
     run_options: RunOptions = RunOptions()
     containers: Containers = "preferred"
+    max_scatter: int | None = None
     recall: Callable[[str, str], dict[str, Any] | None] | None = None
     asked: str | None = None
     after_any: list[Any]

@@ -4,6 +4,7 @@ into more values than any machine holds, and who walks through them never ends. 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from wes_bridge.engine.errors import InvalidWorkflowError
@@ -12,6 +13,19 @@ MOST_VALUES = 5_000_000
 """Values in one document, or in the inputs of one run."""
 _DEEPEST = 400
 """Levels of lists and mappings within each other; Python's stack, and so cwltool, ends soon after."""
+_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?P<open>[\[{])|(?P<close>[\]}])')
+"""In JSON; those in strings are skipped."""
+
+
+def nested(text: str) -> int:
+    """To how many levels the lists and objects of a JSON text are nested."""
+    depth = deepest = 0
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return 0
+    for found in _BRACKETS.finditer(text):
+        depth += (found.lastgroup == "open") - (found.lastgroup == "close")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def refuse_expanded(document: Any, name: str) -> None:
@@ -24,11 +38,11 @@ def refuse_expanded(document: Any, name: str) -> None:
     values, levels = expanded(document)
     if values > MOST_VALUES:
         raise InvalidWorkflowError(
-            f"{name} has more than {MOST_VALUES} values when its aliases (*name) and imports are written out;"
+            f"{name}: more than {MOST_VALUES} values when its aliases (*name) and imports are written out;"
             " write what it needs without them, or give long lists in a file that a step reads"
         )
     if levels > _DEEPEST:
-        raise InvalidWorkflowError(f"{name} is nested too deeply: in more than {_DEEPEST} levels")
+        raise InvalidWorkflowError(f"{name}: nested too deeply, in more than {_DEEPEST} levels")
 
 
 def expanded(document: Any) -> tuple[int, int]:

@@ -7,6 +7,7 @@ and are staged by the node.
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections.abc import Iterable, Iterator, MutableSequence
 from pathlib import Path
@@ -22,9 +23,11 @@ from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import file_uri, uri_file_path
 
 from wes_bridge.data.beneath import real_path
-from wes_bridge.data.special import readable, special_kind, what_is_wrong
+from wes_bridge.data.special import readable, what_is_wrong
 from wes_bridge.engine.fetching import Policy, fetch_http
 from wes_bridge.engine.names import check_name
+from wes_bridge.engine.output_object import MOST_BYTES, OUTPUT_OBJECT, read_output_object
+from wes_bridge.small_files import NotSmallError, open_regular
 
 
 class RunFsAccess(StdFsAccess):
@@ -34,6 +37,7 @@ class RunFsAccess(StdFsAccess):
     """
 
     policy: Policy
+    most_output: int = MOST_BYTES
 
     def __init__(self, basedir: str) -> None:
         super().__init__(basedir)
@@ -68,17 +72,31 @@ class RunFsAccess(StdFsAccess):
     def open(self, fn: str, mode: str) -> IO[Any]:
         """Open a file to read; one at an http(s) URL is fetched."""
         if urlsplit(fn).scheme in ("http", "https"):
-            import io  # noqa: PLC0415
-
             content = fetch_http(fn, self.policy)
             return io.BytesIO(content) if "b" in mode else io.StringIO(content.decode())
         if set(mode) - set("rbt"):
             raise ValueError(f"files of a run are not written to by this way: {mode!r}")
         with self.policy.files.checked(abspath(fn, self.basedir)) as (real, name):
-            special = special_kind(os.stat(name).st_mode)  # noqa: PTH116
-            if special is not None:  # to open a pipe would wait for its other end
-                raise ValidationException(f"{readable(os.path.basename(real))} is {special}")  # noqa: PTH119
-            return open(name, mode)  # noqa: PTH123
+            return self._open_local(os.path.basename(real), Path(name), mode)  # noqa: PTH119
+
+    def _open_local(self, called: str, path: Path, mode: str) -> IO[Any]:
+        """Open a regular file; cwl.output.json, which cwltool reads as a whole, within its limits.
+
+        Args:
+            called: its name.
+            path: by which it is held.
+            mode: as of :func:`open`.
+
+        Raises:
+            ValidationException: it is something else, or too large.
+        """
+        try:
+            if called == OUTPUT_OBJECT and "b" not in mode:
+                return io.StringIO(read_output_object(path, self.most_output))
+            return os.fdopen(open_regular(path), mode)
+        except NotSmallError as error:
+            reason = str(error).partition(" ")[2]  # it knows the file by a number
+            raise ValidationException(f"{readable(called)} {reason}") from error
 
     def exists(self, fn: str) -> bool:
         """Whether there is a file or directory that may be read; http(s) is taken on trust."""
@@ -140,9 +158,10 @@ def _is_remote(name: str) -> bool:
     return urlsplit(name).scheme in ("http", "https")
 
 
-def fs_access(policy: Policy) -> type[RunFsAccess]:
-    """A file-access class bound to ``policy``: cwltool wants a constructor of one argument."""
-    return type("BoundFsAccess", (RunFsAccess,), {"policy": policy})
+def fs_access(policy: Policy, most_output: int = MOST_BYTES) -> type[RunFsAccess]:
+    """A file-access class bound to ``policy``, and to how large a cwl.output.json may be: cwltool wants a
+    constructor of one argument."""
+    return type("BoundFsAccess", (RunFsAccess,), {"policy": policy, "most_output": most_output})
 
 
 class UrlPathMapper(PathMapper):

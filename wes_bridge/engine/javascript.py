@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextvars
 import json
-import re
 from typing import Any
 
 from cwl_utils.errors import JavascriptException
 from cwl_utils.sandboxjs import NodeJSEngine, set_js_engine
 from cwl_utils.types import CWLOutputType
 
+from wes_bridge.engine.expansion import nested
 from wes_bridge.engine.js_processes import EvaluationError, Evaluators, Stopper
+from wes_bridge.engine.text import invalid_json
 
 _CONSOLE = "var console={log:function(){},error:function(){},warn:function(){},info:function(){}};"
 _NESTED = 500
 """Levels of lists and objects that a value may have: Python's stack, and so cwltool, ends at a thousand."""
-_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(?P<open>[\[{])|(?P<close>[\]}])')
-"""In JSON; those in strings are skipped."""
 _evaluators = Evaluators()
 _stopper: contextvars.ContextVar[Stopper | None] = contextvars.ContextVar("stopper", default=None)
 
@@ -59,12 +58,11 @@ class QuickJSEngine(NodeJSEngine):
 
 def _parsed(text: str) -> CWLOutputType | None:
     """The JSON's value, unless who walks through it would run out of stack."""
-    if text.count("[") + text.count("{") > _NESTED:
-        depth = 0
-        for found in _BRACKETS.finditer(text):
-            depth += (found.lastgroup == "open") - (found.lastgroup == "close")
-            if depth > _NESTED:
-                raise EvaluationError(f"its value is nested too deeply, in more than {_NESTED} levels")
+    if nested(text) > _NESTED:
+        raise EvaluationError(f"its value is nested too deeply, in more than {_NESTED} levels")
+    wrong = invalid_json(text)
+    if wrong is not None:
+        raise EvaluationError(f"its value has {wrong}")
     value: CWLOutputType | None = json.loads(text)
     return value
 

@@ -9,12 +9,19 @@ no other module of ours is imported, and the process knows neither CWL nor our e
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import resource
+import select
 import signal
 import struct
 import sys
 import time
-from typing import Any, BinaryIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # without importing them
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO
 
 QUESTION = struct.Struct("<dII")
 """Seconds of processor time; the bytes of what is evaluated first, and of what is evaluated for its value."""
@@ -38,6 +45,7 @@ _HARD = 2
 def main() -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for those who asked
+    _end_with_parent()
     _limit(resource.RLIMIT_AS, _PROCESS_LIMIT)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
@@ -58,7 +66,35 @@ def main() -> None:
         if len(head) < QUESTION.size:
             return
         seconds, first, second = QUESTION.unpack(head)
-        _answer(answers, *_evaluate(engine, context, seconds, questions.read(first), questions.read(second)))
+        texts = questions.read(first), questions.read(second)
+        with _parent_watched():
+            answer = _evaluate(engine, context, seconds, *texts)
+        _answer(answers, *answer)
+
+
+def _end_with_parent() -> None:
+    """See that SIGIO, which ends a process that does not expect it, would come to us."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+
+
+@contextlib.contextmanager
+def _parent_watched() -> Iterator[None]:
+    """The kernel sends SIGIO when the pipe that questions come by is closed: the parent was killed.
+
+    It also does when there is something to read, but nothing is asked before we have answered. QuickJS does
+    not come back to Python to look.
+    """
+    flags = fcntl.fcntl(0, fcntl.F_GETFL)
+    fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)
+    questions = select.poll()
+    questions.register(0, 0)
+    if questions.poll(0):  # it was closed before
+        os._exit(1)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(0, fcntl.F_SETFL, flags)
 
 
 def _limit(what: int, amount: int) -> None:

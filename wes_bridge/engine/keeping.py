@@ -8,14 +8,17 @@ is left alone. Blocking code for a thread of its own; it must not know HTTP.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from wes_bridge.config import RetentionConfig
+from wes_bridge.data.beneath import kind_beneath, opened, parent_beneath, top_of
 from wes_bridge.data.linking import tree_size
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.reuse import ResultFolder
@@ -149,9 +152,9 @@ class Keeper:
                 url = stored and folder.url_now(stored)
                 if url is None or not url.startswith("file:") or url == file_url(place):
                     continue
-                with contextlib.suppress(OSError):
-                    url_path(url).replace(place)
-                if place.is_file():
+                with contextlib.suppress(OSError, ValueError):
+                    _bring(folder, url_path(url), place)
+                if place.is_file() and not place.is_symlink():
                     self._move_stream(run_id, row.task_id, name, file_url(place))
 
     def _move_stream(self, run_id: str, task_id: str, name: str, url: str) -> None:
@@ -179,6 +182,20 @@ class Keeper:
         missing = results.sweep(known_keys(self._database), self._now() - _STALE)
         with self._database.write() as connection:
             forget(connection, missing)
+
+
+def _bring(folder: RunFolder, stream: Path, place: Path) -> None:
+    """Move a stream within a run's folder. A command may have put links on the way to it, or in its place:
+    none is followed."""
+    with opened(top_of(folder.root)) as top:
+        relative = str(stream.relative_to(folder.root))
+        if kind_beneath(top, relative) != stat.S_IFREG:
+            return
+        there, name = parent_beneath(top, relative)
+        with opened(there):
+            here, new_name = parent_beneath(top, str(place.relative_to(folder.root)))
+            with opened(here):
+                os.rename(name, new_name, src_dir_fd=there, dst_dir_fd=here)
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -43,6 +43,7 @@ from wes_bridge.engine.forks import (
 )
 from wes_bridge.engine.loading import JobOrder, LoadedRun, load
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.engine.text import invalid_text
 from wes_bridge.model.units import GIB
 
 _MOST_LINES = 1000
@@ -246,15 +247,23 @@ def _load(asked: Question) -> LoadedRun:
         files,
         skip_schemas=asked.skip_schemas,
     )
-    refuse_expanded(loaded.job_order, "the inputs")
+    _refuse(loaded.job_order, "the inputs")
     graphs: dict[int, Graph] = {}
     for process in _processes(loaded.process, {}):
-        refuse_expanded(process.tool, str(process.tool.get("id", asked.workflow_url)))
+        _refuse(process.tool, str(process.tool.get("id", asked.workflow_url)))
         process.doc_loader = process.doc_schema = None
         graph = process.formatgraph
         if graph is not None:
             process.formatgraph = graphs.setdefault(id(graph), _of_formats(graph))
     return loaded
+
+
+def _refuse(document: Any, name: str) -> None:
+    """Refuse what nobody else could hold."""
+    refuse_expanded(document, name)
+    wrong = invalid_text(document)
+    if wrong is not None:
+        raise InvalidWorkflowError(f"{name}: it has {wrong}")
 
 
 def _processes(process: Process, seen: dict[int, Process]) -> list[Process]:

@@ -31,7 +31,7 @@ from wes_bridge.model.output_places import NameConflictError, Named, OutputPlace
 
 _DERIVED = ("path", "nameroot", "nameext", "dirname", "http://commonwl.org/cwltool#generation")
 _MOST_PROBLEMS = 50
-_DEEPEST = 200
+_DEEPEST = 100
 """Folders in one another."""
 
 CwlObject = dict[str, Any]

@@ -155,7 +155,7 @@ class Carried:
             return False
         path = url_path(url)
         if not path.is_relative_to(self._folder.root):
-            return _changed_since(path, when)
+            return _changed_since(Path(os.path.realpath(path)), when)
         parts = path.relative_to(self._folder.root).parts
         return path.is_dir() and parts[0] == "tasks" and parts[1] in self._fresh
 
@@ -166,9 +166,10 @@ class Carried:
 
 def _changed_since(path: Path, when: float) -> bool:
     try:
-        if path.stat().st_mtime > when:
+        if path.lstat().st_mtime > when:
             return True
-        return path.is_dir() and any(_changed_since(Path(entry), when) for entry in os.scandir(path))
+        is_folder = path.is_dir() and not path.is_symlink()
+        return is_folder and any(_changed_since(Path(entry), when) for entry in os.scandir(path))
     except OSError:
         return True
 

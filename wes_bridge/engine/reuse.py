@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import threading
 import time
@@ -25,15 +26,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wes_bridge.data.linking import link_file, link_tree, tree_size
+from wes_bridge.data.special import special_kind
 from wes_bridge.data.workspace import url_path
 from wes_bridge.model.states import State
 from wes_bridge.model.step_plan import StagedFile, StageMode, StepOutcome, StepPlan
+from wes_bridge.small_files import open_regular, read_small
 from wes_bridge.store.reuse import forget, note_kept, note_used, too_many
 from wes_bridge.store.runs import TaskRow
 from wes_bridge.store.writer import Writer
 
 _ROOT = "/wb-root"
 _FOLDER = ".reuse"
+_MOST_REWRITTEN = 64 * 1024**2
+"""Bytes of a file that a session's paths are replaced in; a result with a larger one is not taken."""
 _REMEMBERED = 100_000
 """Files whose checksums are remembered."""
 
@@ -64,23 +69,34 @@ class Checksums:
         self._lock = threading.Lock()
         self.computed = 0
 
-    def of(self, path: Path) -> str:
+    def of(self, path: Path, top: Path | None = None) -> str:
         """Of a file; of a folder, over the names and contents below it. Blocks.
+
+        Args:
+            path: the file or folder.
+            top: the folder that it is a part of.
 
         Raises:
             OSError: it cannot be read.
+            UnknownContentError: there is a link that leads out, or a pipe.
         """
+        if top is not None and path.is_symlink():
+            if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(top)):
+                raise UnknownContentError(str(path))
+            return f"l{path.readlink()}"  # that to which it leads counts by itself
         if path.is_dir():
             entries = sorted(path.iterdir())
-            text = "\0".join(f"{entry.name}\0{self.of(entry)}" for entry in entries)
+            text = "\0".join(f"{entry.name}\0{self.of(entry, top or path)}" for entry in entries)
             return "d" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         stat = path.stat()
+        if special_kind(stat.st_mode) is not None:  # to read a pipe would wait for its other end
+            raise UnknownContentError(str(path))
         key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb", buffering=0) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with self._lock:
             self.computed += 1
@@ -220,7 +236,9 @@ def _rewrite(out: Path, plan: StepPlan, old_root: str) -> None:
     for name in plan.rewrite:
         path = out / name
         if path.is_file() and not path.is_symlink():
-            text = path.read_bytes().replace(old_root.encode(), plan.root.encode())
+            text = read_small(path, _MOST_REWRITTEN, follow=False).replace(
+                old_root.encode(), plan.root.encode()
+            )
             path.unlink()
             path.write_bytes(text)
 
@@ -282,7 +300,9 @@ class Reuse:
                 root=plan.root,
                 size=size,
             )
-            existing = {name: path for name, path in streams.items() if path.is_file()}
+            existing = {
+                name: path for name, path in streams.items() if path.is_file() and not path.is_symlink()
+            }
             return size if self.folder.keep(key, kept, out, existing) else None
 
         with contextlib.suppress(OSError, shutil.Error):

@@ -28,6 +28,7 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.context import task_id
+from wes_bridge.engine.deaths import AtWork, deaths, forget_deaths
 from wes_bridge.engine.documents import workflow_location
 from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
 from wes_bridge.engine.extensions import unsupported_feature
@@ -45,7 +46,7 @@ from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.secret_inputs import SecretInputs, secret_inputs
-from wes_bridge.engine.tasks import begin_anew, show_end, show_plan, show_progress, without_image
+from wes_bridge.engine.tasks import begin_anew, remarks, show_end, show_plan, show_progress, without_image
 from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Walk
 from wes_bridge.federation.placement import Progress
@@ -104,9 +105,14 @@ class Services:
     database: Database
     threads: Executor
     nursery: Nursery
+    at_work: AtWork
     reuse: Reuse
     safe: Safe
     tokens: Source | None = None
+
+
+class _GivenUpError(Exception):
+    """Nobody works on the run any more; the text is for its user."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class Run:
         self._folder: RunFolder = services.workspace.run(row.run_id)
         self._log = RunLog(self._folder.stderr, self._folder.attachments)
         self._policy = Policy(services.config.fetch, [self._folder.root])
-        self._fs = fs_access(self._policy)
+        self._fs = fs_access(self._policy, services.config.engine.max_output_object)
         self._steps: dict[asyncio.Task[None], str] = {}
         self._finished: list[Finished] = []
         self._changed = asyncio.Event()
@@ -166,6 +172,7 @@ class Run:
         self._begins = False  # whether a session was begun, not only followed
         self._last_end: float | None = None
         self._collected = self._stored = 0.0
+        self._deaths = 0
 
     def cancel(self) -> None:
         """Stop: no further steps, and the sessions that run are cancelled at their nodes."""
@@ -260,6 +267,7 @@ class Run:
         try:
             await self._set_state(State.INITIALIZING, start_time=time.time())
             await self._take_up()
+            await self._give_up_if_deadly()
             walk = await self._load()
             if walk is not None:
                 if not self._was_paused:  # else once it is known that it may go on
@@ -275,12 +283,28 @@ class Run:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {error}", UNSUPPORTED)
         except (InvalidWorkflowError, WorkflowException, ValidationException) as error:
             return self._refused(str(error))
-        except OSError as error:
-            return self._failed(State.SYSTEM_ERROR, _os_problem(error), None)
+        except (OSError, _GivenUpError) as error:
+            words = _os_problem(error) if isinstance(error, OSError) else str(error)
+            return self._failed(State.SYSTEM_ERROR, words, None)
         except Exception as error:
             if is_passing(error):
                 raise
             return self._failed(State.SYSTEM_ERROR, unexpected(error), None)
+
+    async def _give_up_if_deadly(self) -> None:
+        """End a run that worker after worker died of.
+
+        Raises:
+            _GivenUpError: it is one.
+        """
+        self._deaths = await self._in_thread(functools.partial(deaths, self._folder))
+        if self._deaths < self._services.config.engine.give_up_after:
+            return
+        await self._cancel_sessions(self._journal.open_sessions())
+        raise _GivenUpError(
+            f"{self._deaths} workers died, one after the other, while they worked on this run; it is given up"
+            " (engine.give_up_after). It may need more memory than there is: make it smaller, or ask the site"
+        )
 
     def _refused(self, problem: str) -> Ending:
         """The end of a run whose document or inputs are at fault, or made for another engine."""
@@ -367,6 +391,7 @@ class Run:
         self._check_inputs(loaded.process, self._request.get("workflow_engine_parameters") or {})
         options = {
             "eval_timeout": self._services.config.engine.expression_timeout,
+            "max_scatter": self._services.config.engine.max_scatter,
             "run_options": self._options,
             "containers": containers,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
@@ -524,6 +549,11 @@ class Run:
         return replace(task, state=State.CANCELED, end_time=time.time(), system_logs=logs)
 
     def _new_task(self, job: BridgeJob) -> TaskRow:
+        most = self._services.config.engine.max_tasks
+        if self._task_count >= most:
+            raise WorkflowException(
+                f"the run has more than {most:,} steps, the most that a run may make here (engine.max_tasks)"
+            )
         self._task_count += 1
         return TaskRow(self.run_id, task_id(job.key), seq=self._task_count, key=job.key, name=job.key)
 
@@ -601,6 +631,9 @@ class Run:
         await self._services.tasks.put(task)
         self._stored = time.time()
         self._ended(task)
+        if self._deaths:  # it got further than those before
+            self._deaths = 0
+            await self._in_thread(functools.partial(forget_deaths, self._folder))
         return outputs, status
 
     def _remember(self, task: TaskRow) -> tuple[dict[str, Any], str]:
@@ -610,7 +643,7 @@ class Run:
         if outcome.get("unsupported"):
             self._unsupported = f"{task.name}: {outcome['unsupported']}"
         if outcome["status"] != "success":
-            problems = [line for line in task.system_logs if line != without_image(task)]
+            problems = [line for line in task.system_logs if line not in remarks(task)]
             for problem in problems or ["it failed"]:
                 self._note(task.state, f"{task.name}: {problem}")
         self._note_image(task)
@@ -713,7 +746,12 @@ class Run:
     ) -> asyncio.Future[Result]:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(threads or self._services.threads, functools.partial(context.run, work))
+
+        def noted() -> Result:
+            with self._services.at_work.on(self.run_id):
+                return context.run(work)
+
+        return loop.run_in_executor(threads or self._services.threads, noted)
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from wes_bridge.data.readable import Readable
 from wes_bridge.engine.errors import unexpected
+from wes_bridge.redaction import redacted
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
 _OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", "nameext", "dirname"))
@@ -56,7 +57,7 @@ class RunLog:
 
     def write(self, level: int, text: str) -> None:
         """Append one message; errors and warnings are remembered too, and a warning is not said twice."""
-        text = _SERIAL.sub(r"\1]", self.readable(text))
+        text = redacted(_SERIAL.sub(r"\1]", self.readable(text)))
         if level >= logging.ERROR:
             self.errors.append(text)
         elif level >= logging.WARNING and not (text.startswith(_OWN_FIELDS) or _SAME_NAME.search(text)):

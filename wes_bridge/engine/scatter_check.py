@@ -1,16 +1,20 @@
-"""Scatters over what is no list, or over lists that do not go together: told with the step and the input.
+"""Scatters over what is no list, over lists that do not go together, or of more jobs than one may make: told
+with the step and the input.
 
-cwltool takes the length of whatever it is given, and its "Unhandled exception" names neither. This module
-must not know how elements are run.
+cwltool takes the length of whatever it is given and makes the inputs of all elements before the first begins;
+its "Unhandled exception" names neither. This module must not know how elements are run.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cwltool.workflow_job
-from cwltool.context import RuntimeContext
+from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
 from cwltool.process import shortname
 from cwltool.update import ORIGINAL_CWLVERSION
@@ -20,6 +24,7 @@ from cwltool.workflow_job import WorkflowJob, WorkflowJobStep
 from wes_bridge.engine.contents import note_version
 
 _object_from_state = cwltool.workflow_job.object_from_state
+MOST_JOBS = 100_000
 _KINDS = {bool: "a boolean", str: "a string", int: "a number", float: "a number"}
 
 
@@ -44,6 +49,29 @@ def require_lists(step: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         raise WorkflowException(
             f"step {name!r} is scattered over lists of different lengths ({shown} elements): dotproduct takes"
             " one element of each, so they must be equally long; flat_crossproduct combines all with all"
+        )
+
+
+def require_room(step: Mapping[str, Any], inputs: Mapping[str, Any], most: int) -> None:
+    """Refuse a scatter of more jobs than it may make.
+
+    Args:
+        step: its document.
+        inputs: its values, by id; those it is scattered over are lists.
+        most: jobs of one scatter.
+
+    Raises:
+        WorkflowException: names the step.
+    """
+    lengths = [len(inputs[key]) for key in aslist(step["scatter"])]
+    crossed = step.get("scatterMethod") in ("flat_crossproduct", "nested_crossproduct")
+    width = math.prod(lengths) if crossed else max(lengths, default=0)
+    partial = max(itertools.accumulate(lengths, operator.mul), default=0) if crossed else 0
+    if max(width, partial) > most:
+        shown = " x ".join(f"{length:,}" for length in lengths) if crossed else f"{width:,}"
+        raise WorkflowException(
+            f"step {shortname(step['id'])!r} is scattered over {shown} elements; one may make {most:,} jobs"
+            " here (engine.max_scatter): let one job do several elements, or ask the site to allow more"
         )
 
 
@@ -73,6 +101,7 @@ class _State(dict[str, Any]):
     """What a workflow's steps have made, with the step that is about to be made of it."""
 
     step: WorkflowJobStep | None = None
+    most: int = MOST_JOBS
 
 
 class CheckedWorkflowJob(WorkflowJob):
@@ -82,6 +111,7 @@ class CheckedWorkflowJob(WorkflowJob):
 
     def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
         super().__init__(workflow, runtimeContext)
+        self._most = getdefault(getattr(runtimeContext, "max_scatter", None), MOST_JOBS)
         self._looked_at = {step for step in self.steps if _is_looked_at(step.tool)}
 
     def try_make_job(
@@ -98,6 +128,7 @@ class CheckedWorkflowJob(WorkflowJob):
         state: dict[str, Any] = self.state
         if not isinstance(state, _State):
             self.state = state = _State(state)
+            state.most = self._most
         state.step = step
         note_version(self.workflow.metadata.get(ORIGINAL_CWLVERSION))
         yield from jobs
@@ -114,6 +145,7 @@ def object_from_state(state: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         step, state.step = state.step, None
         if inputs is not None and "scatter" in step.tool:
             require_lists(step.tool, inputs)
+            require_room(step.tool, inputs, state.most)
     return inputs
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
+from wes_bridge.data.beneath import opened, regular_file, top_of
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.federation.placement import Progress
-from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.execution_broker import UNENFORCED, Session
 from wes_bridge.model.states import State, task_state
 from wes_bridge.model.step_plan import StepOutcome, StepPlan, Times
 from wes_bridge.model.units import format_instant, signal_of
 from wes_bridge.store.runs import TaskRow
 
 _STREAMS = ("stdout", "stderr")
+_TAIL = 2000
+"""Bytes at the end of a stream that are looked at for its last line."""
 
 
 def begin_anew(task: TaskRow) -> None:
@@ -36,7 +42,10 @@ def show_progress(task: TaskRow, progress: Progress) -> None:
     placement, session = progress.placement, progress.session
     task.node, task.session_url = placement.shown_node, placement.session_url
     task.placement = placement.to_json()
-    task.system_logs = [placement.without_image] if placement.without_image else []
+    lacking = _unenforced(session) if session is not None else []
+    if lacking:
+        task.placement["unenforced"] = lacking
+    task.system_logs = [*([placement.without_image] if placement.without_image else []), *lacking]
     if placement.attempt > 1 and placement.plan is not None:
         _set_streams(task, placement.plan)
     if session is None:
@@ -79,7 +88,7 @@ def show_end(
         return None
     ran = outcome.exit_code is not None or outcome.by_command
     task.state = State.EXECUTOR_ERROR if ran else State.SYSTEM_ERROR
-    problem = outcome.problem or _exit_words(outcome, task, status, reason)
+    problem = outcome.problem or _exit_words(outcome, status, reason, lambda: _tail(task, out.parent))
     task.system_logs = [problem, *task.system_logs]
     return problem
 
@@ -88,6 +97,18 @@ def without_image(task: TaskRow) -> str | None:
     """That the step ran without the image its tool hints at, and why; None where it did not."""
     words = (task.placement or {}).get("without_image")
     return words if isinstance(words, str) else None
+
+
+def remarks(task: TaskRow) -> set[str]:
+    """Lines of its log that are no problems: what it ran without."""
+    words = without_image(task)
+    return {*([words] if words else []), *((task.placement or {}).get("unenforced") or [])}
+
+
+def _unenforced(session: Session) -> list[str]:
+    """What its node does not enforce, in the node's words."""
+    told = (session.meta.messages if session.meta else None) or []
+    return list(dict.fromkeys(message.text() for message in told if message.kind == UNENFORCED))
 
 
 def _set_times(task: TaskRow, times: Times) -> None:
@@ -114,14 +135,14 @@ def _stream_url(session: Session, name: str) -> str | None:
     return stream.locations[0] if stream and stream.locations else None
 
 
-def _exit_words(outcome: StepOutcome, task: TaskRow, status: str, reason: str | None) -> str:
+def _exit_words(outcome: StepOutcome, status: str, reason: str | None, tail: Callable[[], str]) -> str:
     code = outcome.exit_code
     if code is None:
         return "the command ended without an exit code"
     if reason is not None:
         return f"the command ended well, but its outputs cannot be collected: {reason}"
     temporary = ", which the tool calls a temporary failure" if status == "temporaryFail" else ""
-    return f"the command ended with exit code {code}{_signal(code)}{temporary}{_tail(task)}"
+    return f"the command ended with exit code {code}{_signal(code)}{temporary}{tail()}"
 
 
 def _signal(code: int) -> str:
@@ -129,10 +150,18 @@ def _signal(code: int) -> str:
     return f": signal {name}" if name else ""
 
 
-def _tail(task: TaskRow) -> str:
-    """The last words of its standard error, for people who read only the first message."""
+def _tail(task: TaskRow, folder: Path) -> str:
+    """The last words of its standard error, for people who read only the first message; the command may have
+    put a link in its place, which is not followed below the task's folder."""
     try:
-        lines = url_path(task.stderr or "").read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
+        relative = url_path(task.stderr or "").relative_to(folder)
+        with opened(top_of(folder)) as top:
+            file = regular_file(top, str(relative))
+        if file is None:
+            return ""
+        with opened(file):
+            text = os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL))
     except (OSError, ValueError):
         return ""
+    lines = text.decode(errors="replace").strip().splitlines()
     return f": {lines[-1][:300]}" if lines else ""

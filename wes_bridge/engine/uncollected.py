@@ -15,6 +15,7 @@ from schema_salad.exceptions import ValidationException
 
 from wes_bridge.data.workspace import file_url
 from wes_bridge.engine.errors import unexpected
+from wes_bridge.engine.output_object import OUTPUT_OBJECT
 
 _SHOWN = 10
 """Names of what the command left behind that are told."""
@@ -30,7 +31,6 @@ _OUTSIDE = re.compile(
 )
 _MANY = "Multiple matches for output item that is a single file."
 _ABOUT_FILES = ("no file matches", _MANY, "Missing required secondary file", "Does not exist or is not a")
-OUTPUT_OBJECT = "cwl.output.json"
 
 
 def why_not_collected(error: Exception, folder: Path, root: str) -> str:
@@ -63,6 +63,8 @@ def _outside(path: str, root: str) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{OUTPUT_OBJECT}, which the command wrote, is not JSON: {error}"
+    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+        return f"{OUTPUT_OBJECT}, which the command wrote, holds a number with too many digits: {error}"
     if isinstance(error, UnicodeDecodeError):
         return f"a file whose text is asked for is not UTF-8: {error}"
     if not _is_told(error):

@@ -32,6 +32,7 @@ from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine import javascript, loading_apart, runlog, speedups
+from wes_bridge.engine.deaths import AtWork, note_deaths
 from wes_bridge.engine.forks import Nursery
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
@@ -41,10 +42,12 @@ from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
+from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
@@ -60,6 +63,8 @@ _POLL = 1.0
 """Seconds between looks at the database when nobody calls and a call from elsewhere could not be heard."""
 _AT_ONCE = 16
 """Runs claimed at a time: who is busy with them comes back later than others, so a bag of runs is shared."""
+_AT_WORK = "at-work"
+"""Folder in the state folder; see :mod:`wes_bridge.engine.deaths`."""
 _GOODBYE = 3.0
 """Seconds a worker that stops waits for the database to take its leases back."""
 _THREADS = 4
@@ -110,9 +115,13 @@ class Worker:
             self._database, patience=math.inf, after=functools.partial(teller.tell, Channel.CHANGES)
         )
         await self._nursery.open()
+        notes = self._config.state_dir.absolute() / _AT_WORK
+        note_deaths(notes, Workspace(self._config.workspace_dir))
+        at_work = AtWork(notes, self._name)
         watching = asyncio.create_task(self._watch_nursery())
+        strangers = Strangers(self._config)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
-            async with http_session() as http:
+            async with http_session(strangers.resolver()) as http, http_session() as issuers:
                 engine = self._config.engine
                 brokers = [
                     make_broker(broker, http, broker.credentials, engine.default_image)
@@ -126,7 +135,7 @@ class Worker:
                     engine.lost_after,
                     default_duration=engine.default_duration,
                 )
-                directory = Directory(brokers, self._config.listings, http, federation.use)
+                directory = Directory(brokers, self._config.listings, http, federation.use, strangers)
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),
@@ -137,7 +146,8 @@ class Worker:
                     threads=threads,
                     nursery=self._nursery,
                     safe=Safe(self._config.delegation.key, self._config.state_dir),
-                    tokens=_tokens(self._config, http, self._database, writer),
+                    tokens=_tokens(self._config, issuers, self._database, writer),
+                    at_work=at_work,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
@@ -157,6 +167,7 @@ class Worker:
                     await asyncio.wait({delivering})
                     await directory.stop()
                     await self._leave(writer)
+                    at_work.close()
                     await federation.close()
                     await asyncio.gather(asyncio.to_thread(listener.close), asyncio.to_thread(teller.close))
         writer.close()
@@ -289,7 +300,10 @@ class Worker:
         """Renew the leases, and tell how the brokers are."""
         lease = self._config.engine.lease
 
+        notes = self._config.state_dir.absolute() / _AT_WORK
+
         async def beat() -> None:
+            await asyncio.to_thread(note_deaths, notes, services.workspace)
             held, reports = list(self._runs), services.federation.reports()
             if await services.writer(functools.partial(self._write_beat, lease, held, reports)):
                 self._look_again()
@@ -429,6 +443,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     tell_once()
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()

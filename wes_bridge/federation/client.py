@@ -46,13 +46,16 @@ NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
 UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
-def http_session() -> aiohttp.ClientSession:
+def http_session(resolver: OwnThreads | None = None) -> aiohttp.ClientSession:
     """The connections of one process to all brokers: pooled, kept alive, as many as there are sessions.
 
     aiohttp rather than httpx: httpx's pool looks at every connection for each request, which with hundreds
     of held polls took most of the engine's time.
+
+    Args:
+        resolver: finds the brokers; default: as the system does, wherever they are.
     """
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=OwnThreads())
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=resolver or OwnThreads())
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
 
 

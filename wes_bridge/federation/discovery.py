@@ -17,6 +17,8 @@ from wes_bridge.config import BrokerTraits, ListingConfig
 from wes_bridge.federation.brokers import dialect_of, make_broker, profile_of
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.listing import MAX_LISTING, Listing, ListingError, parse_listing
+from wes_bridge.federation.strangers import Strangers
+from wes_bridge.fetching.errors import RefusedError
 from wes_bridge.lasting import LastingOfEach
 
 _logger = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Directory:
         listings: where to look.
         http: shared by all brokers of a process.
         on_change: given all brokers, whenever they changed.
+        strangers: says which listed brokers may be asked; None: all.
     """
 
     def __init__(
@@ -39,11 +42,14 @@ class Directory:
         listings: list[ListingConfig],
         http: aiohttp.ClientSession,
         on_change: Callable[[list[Broker]], None],
+        strangers: Strangers | None = None,
     ) -> None:
         self._fixed = fixed
         self._listings = listings
         self._http = http
         self._on_change = on_change
+        self._strangers = strangers
+        self._refused = LastingOfEach(_logger, "the listed broker {} is not asked")
         self._found: list[dict[str, Broker]] = [{} for _ in listings]
         self._unread = LastingOfEach(_logger, "the listing {} is of no use; brokers stay as they were")
         self._passed_over = LastingOfEach(_logger, "a listed broker is passed over: {} is another one's name")
@@ -82,6 +88,8 @@ class Directory:
         config = self._listings[index]
         known, made = self._found[index], {}
         for traits in listing.brokers:
+            if not self._may_ask(traits, config):
+                continue
             old = known.get(traits.name)
             if old is not None and old.url == str(traits.url).rstrip("/"):
                 old.profile, old.dialect = profile_of(traits), dialect_of(traits)
@@ -91,6 +99,15 @@ class Directory:
             trusted = any(fnmatch.fnmatchcase(host, pattern) for pattern in config.trusted_hosts)
             made[traits.name] = make_broker(traits, self._http, config.credentials if trusted else None)
         return made
+
+    def _may_ask(self, traits: BrokerTraits, config: ListingConfig) -> bool:
+        if self._strangers is not None:
+            try:
+                self._strangers.check(traits, config)
+            except RefusedError as error:
+                self._refused.seen(traits.name, error)
+                return False
+        return True
 
     def _all(self) -> list[Broker]:
         brokers = {broker.name: broker for broker in self._fixed}

@@ -21,6 +21,7 @@ _SPLIT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(?:#.*)?", re.
 _USERINFO = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%-]*")
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_PORT = re.compile(r":[0-9]{1,5}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SAFE = "!$%&'()*+,/:;=?@[]~"
 """What stands in the path and query of a URL for itself, beside letters and digits."""
@@ -84,6 +85,14 @@ class WebUrl:
         return found
 
 
+def is_below(url: WebUrl, prefix: WebUrl) -> bool:
+    """Whether a URL begins with another, hosts compared as a whole; one that goes up again does not."""
+    if url.origin != prefix.origin or not url.target.startswith(prefix.target):
+        return False
+    path = unquote(url.target.partition("?")[0])
+    return prefix.target == "/" or ".." not in path.split("/")
+
+
 def parse_url(text: str) -> WebUrl:
     """Read an http(s) URL.
 
@@ -128,10 +137,9 @@ def _host_and_port(place: str, default: int) -> tuple[str, int]:
         host, rest = _name(host), colon + port
     if not rest or rest == ":":
         return host, default
-    digits = rest[1:]
-    if rest[0] != ":" or not digits.isascii() or not digits.isdigit() or not 0 < int(digits[:6]) < 65536:
+    if not _PORT.fullmatch(rest) or not 0 < int(rest[1:]) < 65536:
         raise UrlError(f"{_short(rest)} after the URL's host is no port")
-    return host, int(digits[:6])
+    return host, int(rest[1:])
 
 
 def _name(host: str) -> str:

@@ -132,6 +132,7 @@ def status(node: Node) -> dict[str, Any]:
         "quota": {name: quota[place] for name, place in counted.items()},
         "used": {name: used[place] for name, place in counted.items()},
         "sessions": {"running": node.queue.running, "accepted": node.runner.active},
+        **({} if node.gaps is None else {"unenforced": {gap.what: gap.text for gap in node.gaps}}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 
 from starlette.requests import Request
@@ -19,8 +18,8 @@ from wes_bridge.node.node import LiveOfferSet, Node
 from wes_bridge.node.phases import may_move
 from wes_bridge.surface import http
 
-_FINDS = 4
-"""Times a stream's file is looked for: it has at most three places in its life."""
+_FINDS = 2
+"""Times a stream's file is looked for: it may be moved on meanwhile."""
 
 ENDING_WAIT = 5.0
 """Seconds the answer to a cancellation waits for the end: longer than a command has before it is killed."""
@@ -44,7 +43,9 @@ class Api(Admin):
         offerset = await self._node.offer(wanted, owner_key(principal_of(request)))
         base = self._base(request)
         headers = {"Location": f"{base}/offersets/{offerset.uuid}"}
-        return http.answer(request, offerset.encode(base), 303, headers)
+        body = offerset.encode(base)
+        self._node.make_room(offerset, len(body))
+        return http.answer(request, body, 303, headers)
 
     async def run_directly(self, request: Request) -> Response:
         """``POST /direct``: 303 to the accepted session; 400 with a FAILED session that says why not."""
@@ -103,10 +104,12 @@ class Api(Admin):
             raise BadRequestError(f"no stream {name!r}; there are stdout and stderr", 404)
         if live.phase is Phase.OFFERED or not (live.phase.is_final or may_move(live.phase, Phase.FAILED)):
             raise BadRequestError(f"session {live.uuid} has not been accepted", 404)
+        file = None
         for _ in range(_FINDS):
-            with contextlib.suppress(FileNotFoundError):  # it is moved when the command ends
-                return await http.file_answer(request, await self._node.stream(live, name))
-        return await http.file_answer(request, None)
+            file = await self._node.stream(live, name)
+            if file is not None:
+                break
+        return await http.file_answer(request, file)
 
     async def get_health(self, request: Request) -> Response:
         """``GET /health``: a small status."""

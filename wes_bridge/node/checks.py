@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Iterable
 from datetime import timedelta
-from urllib.parse import unquote
 
 from wes_bridge.model.execution_broker import (
     SIMPLE_DATA,
@@ -23,9 +20,8 @@ from wes_bridge.node import messages
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.layout import clean_path, clean_relative
 from wes_bridge.node.messages import message
-from wes_bridge.node.staging.file import file_path
 from wes_bridge.node.staging.plan import resources, volume_path
-from wes_bridge.node.staging.schemes import Schemes, scheme_of
+from wes_bridge.node.staging.schemes import Schemes
 
 LONGEST = timedelta(days=36525)
 """No session takes longer; a hundred years from now is still a date."""
@@ -91,13 +87,12 @@ def _check_words(executable: Executable) -> None:
             raise BadRequestError(f"not a name for an environment variable: {name!r}")
 
 
-def check_request(request: ExecutionRequest, prefixes: list[str], schemes: Schemes) -> list[Message]:
+def check_request(request: ExecutionRequest, schemes: Schemes) -> list[Message]:
     """Check what no platform of this node could do.
 
     Args:
         request: the request, its kinds and values already checked.
-        prefixes: URLs that data may start with (``NodeConfig.data``).
-        schemes: what can be staged and stored.
+        schemes: what can be staged and stored, and which URLs may be used.
 
     Returns:
         Messages; those of level ERROR are reasons for a NO.
@@ -111,15 +106,15 @@ def check_request(request: ExecutionRequest, prefixes: list[str], schemes: Schem
     if executable.network is not None and executable.network.ports:
         found.append(message(messages.NOT_SUPPORTED, "this node does not publish ports"))
     for data in request.data or []:
-        found += _check_data(data, prefixes, schemes)
-    found += _check_streams(executable, prefixes, schemes)
+        found += _check_data(data, schemes)
+    found += _check_streams(executable, schemes)
     found += _check_names(request)
     found += _check_volumes(request)
     found += _check_storage(request)
     return found
 
 
-def _check_data(data: Data, prefixes: list[str], schemes: Schemes) -> list[Message]:
+def _check_data(data: Data, schemes: Schemes) -> list[Message]:
     name = _name(data)
     if data.kind != SIMPLE_DATA:
         return [message(messages.UNKNOWN_TYPE, "data of kind {kind} cannot be staged", kind=data.kind)]
@@ -128,19 +123,19 @@ def _check_data(data: Data, prefixes: list[str], schemes: Schemes) -> list[Messa
         return []
     if not location:
         return [message(messages.MISSING_VALUE, "data resource {name} has no location", name=name)]
-    reason = _why_not(location, data.access == "WRITE", prefixes, schemes)
+    reason = _why_not(location, data.access == "WRITE", schemes)
     if reason is None:
         return []
     text = "data resource {name}: {reason}: {location}"
     return [message(messages.UNKNOWN_URL, text, name=name, reason=reason, location=location[:200])]
 
 
-def _check_streams(executable: Executable, prefixes: list[str], schemes: Schemes) -> list[Message]:
+def _check_streams(executable: Executable, schemes: Schemes) -> list[Message]:
     streams = executable.streams or Streams()
     found = []
     for name, stream in (("stdout", streams.stdout), ("stderr", streams.stderr)):
         location = stream.destination if stream else None
-        reason = _why_not(location, True, prefixes, schemes) if location else None
+        reason = _why_not(location, True, schemes) if location else None
         if reason is not None:
             text = "{name} cannot be kept at {location}: {reason}"
             values = {"name": name, "location": location, "reason": reason}
@@ -148,11 +143,11 @@ def _check_streams(executable: Executable, prefixes: list[str], schemes: Schemes
     return found
 
 
-def _why_not(location: str, write: bool, prefixes: list[str], schemes: Schemes) -> str | None:
+def _why_not(location: str, write: bool, schemes: Schemes) -> str | None:
     """Why data cannot be staged from (or written to) a URL; None when it can."""
     scheme = schemes.get(location)
-    if scheme is None or not any(_starts(location, prefix) for prefix in prefixes):
-        return f"this node takes only {', '.join(prefixes)}"
+    if scheme is None or not schemes.allowed.names(location):
+        return f"this node takes only {schemes.allowed}"
     if write and not scheme.can_store:
         return "cannot write to this"
     try:
@@ -160,24 +155,6 @@ def _why_not(location: str, write: bool, prefixes: list[str], schemes: Schemes) 
     except ValueError as error:
         return str(error)[:300]
     return None
-
-
-def _starts(location: str, prefix: str) -> bool:
-    """Whether a URL starts with a configured prefix; file paths are compared with ``..`` taken out."""
-    if scheme_of(location) == "file" and scheme_of(prefix) == "file":
-        try:
-            path = str(file_path(location))
-        except ValueError:
-            return False
-        allowed = _folder(prefix)
-        return path == allowed or path.startswith(allowed.rstrip("/") + "/")
-    head = len(scheme_of(prefix))
-    return location[:head].lower() == prefix[:head] and location[head:].startswith(prefix[head:])
-
-
-@functools.lru_cache
-def _folder(prefix: str) -> str:
-    return os.path.normpath(unquote(prefix.partition("://")[2]))
 
 
 def _check_names(request: ExecutionRequest) -> list[Message]:

@@ -134,6 +134,10 @@ class RootMap:
             return Path(f"{self.real}/{_OUTSIDE}{path}")
         return Path(self.real) / PurePosixPath(path).relative_to(self.root)
 
+    def below(self, path: str) -> str:
+        """The same, relative to the session's folder; empty for that folder itself."""
+        return str(self.host(path))[len(self.real) + 1 :]
+
     def session_path(self, here: Path) -> str:
         """The reverse of :meth:`host`, for a path in the session's folder."""
         relative = PurePosixPath(here).relative_to(self.real)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from wes_bridge.model.execution_broker import UNENFORCED as UNENFORCED_KIND
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.units import utcnow
+from wes_bridge.redaction import redacted
 
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR", "OTHER"]
 
@@ -41,7 +43,7 @@ LOST = "urn:wes-bridge:process-lost"
 CANCELLING = "urn:wes-bridge:cancelling"
 STOPPED = "urn:wes-bridge:stopped-by-client"
 ILLEGAL_UPDATE = "urn:wes-bridge:illegal-update"
-UNENFORCED = "urn:wes-bridge:unenforced"
+UNENFORCED = UNENFORCED_KIND
 UNUSED = "urn:wes-bridge:unused"
 ENGINE_FAILED = "urn:wes-bridge:engine-failed"
 COMMAND_NOT_FOUND = "urn:wes-bridge:command-not-found"
@@ -58,7 +60,7 @@ def message(kind: str, template: str, level: Level = "ERROR", /, **values: objec
         level: its level.
         **values: the values; their text is kept.
     """
-    texts = {name: str(value) for name, value in values.items()}
+    texts = {name: redacted(str(value)) for name, value in values.items()}
     text = template
     for name, value in texts.items():
         text = text.replace("{" + name + "}", value)

@@ -17,9 +17,11 @@ from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import psutil
 
+from wes_bridge.auth.rates import sessions_limit
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import (
     ENUM_UPDATE,
@@ -30,9 +32,10 @@ from wes_bridge.model.execution_broker import (
     Session,
     Update,
 )
+from wes_bridge.model.gaps import Gap
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import GIB, utcnow
-from wes_bridge.node import messages
+from wes_bridge.node import enforced, messages
 from wes_bridge.node.booking import is_booked, reservations
 from wes_bridge.node.capacity import Capacity, Queue
 from wes_bridge.node.checks import check_request, check_values
@@ -46,10 +49,11 @@ from wes_bridge.node.offers import OfferMaker, check_limits
 from wes_bridge.node.phases import client_may_move
 from wes_bridge.node.platforms import load_platforms
 from wes_bridge.node.platforms.base import Platform
+from wes_bridge.node.room import Room
 from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
 from wes_bridge.node.staging.plan import make_tree
-from wes_bridge.node.staging.release import stream_file
+from wes_bridge.node.staging.release import open_stream, stream_path
 from wes_bridge.private_files import private_folder
 from wes_bridge.store import node_sessions as store
 from wes_bridge.store.database import Database
@@ -62,6 +66,10 @@ REMEMBER = 20.0
 """Seconds that what has ended stays in memory; after that it is read from the database."""
 PURGE_EVERY = 600.0
 """Seconds between looks for sessions to forget."""
+KEEP_UNTAKEN = 3600.0
+"""Seconds that offers which nobody took, and answers that were NO, are remembered at most."""
+MOST_UNTAKEN = 20_000
+"""How many of them."""
 
 
 class LiveOfferSet:
@@ -134,6 +142,17 @@ def _accepted_rows(
     return rows[0], offers
 
 
+def owner_of(one: LiveSession | LiveOfferSet) -> str:
+    """Whose it is."""
+    owner: str = getattr(one, "owner", "")
+    return owner
+
+
+def person_of(owner: str) -> str:
+    """The user for whom the owner of a session asks."""
+    return unquote(owner.rpartition(" for ")[2])
+
+
 class Node:
     """An ExecutionBroker node.
 
@@ -156,9 +175,11 @@ class Node:
         self.door = Door()
         self.schemes = default_schemes(config)
         self.closing = False
+        self.gaps: list[Gap] | None = None
         self._platforms: dict[str, Platform] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._sets: dict[str, LiveOfferSet] = {}
+        self._room = Room(config.open_offers)
         self._expiring: deque[tuple[float, str]] = deque()  # by UUID: most sets are gone long before
         self._ended: deque[tuple[float, LiveSession]] = deque()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -180,6 +201,8 @@ class Node:
             await platform.open()
             for kind in platform.kinds:
                 self._platforms.setdefault(kind, platform)
+        for platform in set(self._platforms.values()):
+            enforced.check(self.config, await platform.gaps() if self.config.serves_others else ())
         await loop.run_in_executor(None, self.door.load, self.database)
         self.runner = Runner(
             self._folder,
@@ -188,9 +211,11 @@ class Node:
             self.schemes,
             reservations=self.reservations,
             ended=self._on_ended,
+            most_rewritten=self.config.max_rewrite,
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
+        self._spawn(self._find_gaps())
         self._spawn(self._purge_now_and_then())
 
     async def stop(self) -> None:
@@ -209,6 +234,17 @@ class Node:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.writer.close)
         self.database.close()
+
+    async def _find_gaps(self) -> None:
+        """Find out what is not enforced here, and say so once."""
+        found = enforced.of_the_user()
+        for platform in set(self._platforms.values()):
+            found += await platform.gaps()
+        self.gaps = found
+        for gap in found:
+            log.warning("not enforced by node %s: %s", self.config.name, gap.text)
+        with contextlib.suppress(OSError):
+            await self.runner.in_thread(lambda: enforced.write(self.state, found))
 
     def release_waiters(self) -> None:
         """Answer all long polls now: the node is going down."""
@@ -297,7 +333,7 @@ class Node:
         return [message(messages.UNKNOWN_TYPE, text, kind=kind, what=NAMES[kind], reason=reason)]
 
     async def _checked(self, request: ExecutionRequest) -> list[Message]:
-        found = check_request(request, self.config.data, self.schemes)
+        found = check_request(request, self.schemes)
         found += check_limits(request, self.capacity) + self._check_storage(request)
         platform = self._platforms.get(request.executable.kind) if request.executable else None
         found += await platform.check(request) if platform is not None else []
@@ -331,6 +367,25 @@ class Node:
             self._sets[str(uuid)] = offerset
             self._forget_later(None, offerset)
         return offerset
+
+    def make_room(self, offerset: LiveOfferSet, size: int) -> None:
+        """Know of a set of offers that takes so many bytes; where it gets crowded others are taken back."""
+        if offerset.offers:
+            for crowded in self._room.add(offerset.uuid, owner_of(offerset), size):
+                self._take_back(crowded)
+
+    def _take_back(self, uuid: str) -> None:
+        """Expire a set of offers before its time, and forget it: there are too many."""
+        offerset = self._sets.pop(uuid, None)
+        was_written = self._unwritten.pop(uuid, None) is None
+        now = time.time()
+        uuids = [live.uuid for live in offerset.offers] if offerset else []
+        for live in offerset.offers if offerset else ():
+            if live.phase is Phase.OFFERED:
+                live.move(Phase.EXPIRED)
+            self._sessions.pop(live.uuid, None)
+        if was_written:
+            self.writer.soon(lambda connection: store.set_phase(connection, uuids, Phase.EXPIRED, now))
 
     def _write_offers(self, uuid: str) -> None:
         """Store an offer set that was not accepted at once (an accepted one was stored then)."""
@@ -368,17 +423,17 @@ class Node:
         ]
         return LiveOfferSet(OfferSet.model_validate_json(stored[0].body), offers, stored[0].owner)
 
-    async def stream(self, live: LiveSession, name: str) -> Path | None:
-        """The file that holds a session's stream; None when nothing was written yet."""
-        folder = self.runner.folder(live.uuid)
+    async def stream(self, live: LiveSession, name: str) -> int | None:
+        """A descriptor of the file that holds a session's stream; None when nothing was written yet."""
+        folder, allowed = self.runner.folder(live.uuid), self.schemes.allowed
 
-        def find() -> Path | None:
-            plain = folder.root / name
-            if plain.is_file():
+        def find() -> int | None:
+            plain = open_stream(live.session, folder, None, name, allowed)
+            if plain is not None or stream_path(live.session, name) is None:
                 return plain
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(NodeError, OSError, ValueError):
                 tree = make_tree(live.session, folder.fs, self.schemes)
-                return stream_file(live.session, folder, tree, name)
+                return open_stream(live.session, folder, tree, name, allowed)
             return None
 
         return await self.runner.in_thread(find)
@@ -450,10 +505,11 @@ class Node:
         siblings = [other for other in others if other is not live and other.phase is Phase.OFFERED]
         before = itertools.takewhile(lambda other: other is not live, others)
         first = all(other.phase is not Phase.OFFERED for other in before)
-        refused = self.door.refusal() or self.reservations.take(live, first)
+        refused = self.door.refusal() or self._too_many_sessions(live) or self.reservations.take(live, first)
         if refused is not None:
             await self._withdraw(live, refused)
             return
+        self._room.remove(live.offerset)
         expires = live.session.expires
         unwritten = self._unwritten.pop(live.offerset, None)
         now = time.time()
@@ -484,6 +540,18 @@ class Node:
         for sibling in siblings:
             self._forget_later(sibling, None)
         self.runner.begin(live)
+
+    def _too_many_sessions(self, offer: LiveSession) -> Message | None:
+        """Why its owner may accept no more; None when they may."""
+        person = person_of(owner_of(offer))
+        limit = sessions_limit(self.config.limits, person)
+        if limit is None:
+            return None
+        having = sum(1 for live in self.runner.sessions if person_of(owner_of(live)) == person)
+        if having < limit.value:
+            return None
+        text = "you have {count} sessions here that have not ended, and no more are allowed ({setting})"
+        return message(messages.RESOURCE_LIMIT, text, count=having, setting=limit.setting)
 
     async def _withdraw(self, offer: LiveSession, reason: Message) -> None:
         """An offer that cannot be kept any more."""
@@ -535,6 +603,8 @@ class Node:
         self._forget_later(live, None)
 
     def _forget_later(self, live: LiveSession | None, offerset: LiveOfferSet | None) -> None:
+        if live is not None and live.phase in (Phase.EXPIRED, Phase.REJECTED):
+            self._give_back(live.offerset)
         if live is None and offerset is not None:
             asyncio.get_running_loop().call_later(REMEMBER, self._sets.pop, offerset.uuid, None)
         if live is None:
@@ -542,6 +612,12 @@ class Node:
         self._ended.append((asyncio.get_running_loop().time() + REMEMBER, live))
         if len(self._ended) == 1:
             self._timer("forget", REMEMBER, self._forget_due)
+
+    def _give_back(self, uuid: str) -> None:
+        """A set has an offer less: it takes no room when none is left."""
+        offerset = self._sets.get(uuid)
+        if offerset is None or all(live.phase is not Phase.OFFERED for live in offerset.offers):
+            self._room.remove(uuid)
 
     def _forget_due(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -568,7 +644,7 @@ class Node:
     async def _purge_now_and_then(self) -> None:
         trouble = Trouble(log, "cannot purge sessions; trying again")
         while True:
-            gone: list[str] = []
+            gone = 0
             try:
                 gone = await self._purge()
             except Exception as error:  # such as a disk that is full: all the more it is tried again
@@ -577,14 +653,18 @@ class Node:
                 trouble.over()
             await asyncio.sleep(1.0 if gone else min(PURGE_EVERY, self.config.keep_sessions))
 
-    async def _purge(self) -> list[str]:
+    async def _purge(self) -> int:
         """Forget sessions that ended long ago, and remove what they left."""
         before = time.time() - timedelta(seconds=self.config.keep_sessions).total_seconds()
+        refused = time.time() - min(KEEP_UNTAKEN, self.config.keep_sessions)
+        untaken: int = await self.writer(
+            functools.partial(store.purge_untaken, before=refused, most=MOST_UNTAKEN)
+        )
         gone: list[str] = await self.writer(functools.partial(store.purge, before=before))
         for uuid in gone:
             remove = functools.partial(shutil.rmtree, self._folder / uuid, ignore_errors=True)
             await self.runner.in_thread(remove)
-        return gone
+        return len(gone) + untaken
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

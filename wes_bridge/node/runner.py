@@ -46,9 +46,10 @@ from wes_bridge.node.platforms.processes import Started, ended, started
 from wes_bridge.node.platforms.watch import MemoryWatch
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
-from wes_bridge.node.staging.release import keep_streams, release, share_streams
+from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 from wes_bridge.node.tidying import Tidying
+from wes_bridge.small_files import read_small
 from wes_bridge.store.outage import Trouble
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ CANCEL_GRACE = 2.0
 LIMIT_GRACE = 0.5
 """The same for one that went over a limit."""
 
+_LONGEST_STOP = 65_536
+"""Bytes of the note why a command was ended."""
 _T = TypeVar("_T")
 Ended = Callable[[LiveSession], Awaitable[None]]
 
@@ -108,6 +111,7 @@ class Runner:
         schemes: staging.
         reservations: when they may run.
         ended: called when a session has reached its final phase.
+        most_rewritten: bytes of a file that paths are written into.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class Runner:
         *,
         reservations: Reservations,
         ended: Ended,
+        most_rewritten: int = MOST_REWRITTEN,
     ) -> None:
         self._folder = folder
         self._queue = queue
@@ -126,6 +131,7 @@ class Runner:
         self._schemes = schemes
         self._reservations = reservations
         self._ended = ended
+        self._most_rewritten = most_rewritten
         threads = min(_MOST_THREADS, _FILE_THREADS + queue.capacity.sessions)
         self._files = ThreadPoolExecutor(threads, "wb-files")
         self._watch = MemoryWatch()
@@ -415,7 +421,7 @@ class Runner:
         run.folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         job = self._job(run)
         place(job.tree, self._schemes, run.platform.links, run.halt)
-        share_streams(run.live.session, run.folder, final=False)
+        share_streams(run.live.session, run.folder, self._schemes.allowed, final=False)
         return job
 
     def _job(self, run: _Run) -> Job:
@@ -423,7 +429,8 @@ class Runner:
             tree = make_tree(run.live.session, run.folder.fs, self._schemes)
         except BadRequestError as error:
             raise PlatformError(str(error)) from error
-        return Job(run.live.uuid, run.live.session, run.folder, tree)
+        owner = getattr(run.live, "owner", "")  # sessions have one where callers are told apart
+        return Job(run.live.uuid, run.live.session, run.folder, tree, owner)
 
     def _set_running(self, run: _Run, job: Job, since: Started) -> None:
         live = run.live
@@ -512,9 +519,9 @@ class Runner:
 
     def _release(self, run: _Run, job: Job) -> None:
         """Transfer the outputs. Blocks; what goes wrong is noted in ``run``."""
-        share_streams(job.session, run.folder, final=True)
+        share_streams(job.session, run.folder, self._schemes.allowed, final=True)
         try:
-            release(job.tree, job.session, self._schemes, run.platform.links)
+            release(job.tree, job.session, self._schemes, run.platform.links, self._most_rewritten)
             run.released = True
         except ReleaseError as error:
             run.release_error = error
@@ -554,7 +561,7 @@ def _finished(run: _Run) -> datetime:
 
 def _read_stop(folder: SessionFolder) -> Message | None:
     try:
-        return Message.model_validate_json(folder.stop.read_text())
+        return Message.model_validate_json(read_small(folder.stop, _LONGEST_STOP, follow=False))
     except (OSError, ValueError):
         return None
 

@@ -30,4 +30,5 @@ class NodeApp(BrokerApp):
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        super().__init__("node", node, Api(node), load_document("execution-broker.yaml"))
+        document = load_document("execution-broker.yaml")
+        super().__init__("node", node, Api(node), document, node.config.limits)

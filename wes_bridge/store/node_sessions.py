@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Float,
     Index,
@@ -115,6 +116,10 @@ _STOP = update(sessions).where(sessions.c.uuid == bindparam("key")).values(stop=
 # ---- writes ----------------------------------------------------------------------------------------
 
 
+_AT_ONCE = 500
+"""UUIDs in one statement: SQLite takes some thousand values."""
+
+
 def add_offerset(connection: Connection, row: OfferSetRow, offers: Sequence[SessionRow]) -> None:
     """Store an offer set and its offers."""
     connection.execute(_INSERT_SET, asdict(row))
@@ -171,6 +176,36 @@ def purge(connection: Connection, before: float, limit: int = 500) -> list[str]:
     if empty:
         connection.execute(delete(offersets).where(offersets.c.uuid.in_(empty)))
     return gone
+
+
+def purge_untaken(connection: Connection, before: float, most: int, limit: int = 5000) -> int:
+    """Forget offers that nobody took, and sets without any, older than a moment or more than so many.
+
+    Returns:
+        How many were forgotten, at most ``limit`` of each.
+    """
+    untaken = sessions.c.phase.in_([Phase.EXPIRED.value, Phase.REJECTED.value])
+    gone = _purge_oldest(connection, sessions, untaken, sessions.c.ended < before, most, limit)
+    empty = ~select(sessions.c.offerset).where(sessions.c.offerset == offersets.c.uuid).exists()
+    return gone + _purge_oldest(connection, offersets, empty, offersets.c.created < before, most, limit)
+
+
+def _purge_oldest(  # noqa: PLR0917
+    connection: Connection,
+    table: Table,
+    which: ColumnElement[bool],
+    old: ColumnElement[bool],
+    most: int,
+    limit: int,
+) -> int:
+    """Delete rows that are old, or the oldest of more than ``most``; how many."""
+    number = connection.execute(select(func.count()).select_from(table).where(which)).scalar_one()
+    query = select(table.c.uuid).where(which).order_by(table.c.created)
+    query = query.limit(min(limit, number - most)) if number > most else query.where(old).limit(limit)
+    gone = list(connection.execute(query).scalars())
+    for start in range(0, len(gone), _AT_ONCE):
+        connection.execute(delete(table).where(table.c.uuid.in_(gone[start : start + _AT_ONCE])))
+    return len(gone)
 
 
 # ---- reads -----------------------------------------------------------------------------------------

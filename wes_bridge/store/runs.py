@@ -140,6 +140,18 @@ def create_rerun(connection: Connection, run: NewRun, of: str, base: str) -> boo
     return True
 
 
+def count_going_on(connection: Connection, owner: str) -> int:
+    """How many runs of an owner have not ended."""
+    query = select(func.count()).where(runs.c.owner == owner, runs.c.state.in_(_GOING_ON))
+    return int(connection.execute(query).scalar_one())
+
+
+def ids_of(database: Database, owner: str) -> list[str]:
+    """All runs of an owner."""
+    with database.read() as connection:
+        return list(connection.execute(select(runs.c.run_id).where(runs.c.owner == owner)).scalars())
+
+
 def get_run(database: Database, run_id: str, owner: str | None = None) -> Row[Any] | None:
     """The whole row of one run; None when unknown, or not ``owner``'s (None: anyone's)."""
     return _one(database, select(runs), run_id, owner)

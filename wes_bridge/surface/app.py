@@ -15,11 +15,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from wes_bridge.auth.rates import limited
 from wes_bridge.lasting import LastingOfEach, place_of
+from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.store.database import NewerDatabaseError, cannot_open
 from wes_bridge.surface import http
 from wes_bridge.surface.asgi import AsgiApp, Handler, by_operation
 from wes_bridge.surface.errors import BadRequestError
+from wes_bridge.surface.refusing import error_body
 
 _FAILED = LastingOfEach(logging.getLogger(__name__), "requests fail: {}")
 
@@ -50,20 +53,31 @@ class BrokerApp:
         served: is started and stopped with it.
         api: has a method for each ``operationId``.
         document: our OpenAPI document.
+        limits: how often callers may ask.
 
     Attributes:
         kind: as given.
+        paths: templates of the operations' paths.
         release_waiters: call it on the loop when told to stop, so that held answers are given at once.
     """
 
-    def __init__(self, kind: str, served: Served, api: object, document: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        served: Served,
+        api: object,
+        document: dict[str, Any],
+        limits: LimitsConfig,
+    ) -> None:
         self.kind = kind
+        self.paths = list(document["paths"])
         self.release_waiters = served.release_waiters
         self._failed = f"the {kind} failed; its log says more"
         self._routes = _routes(document, api)
         self._others: asyncio.Future[AsgiApp] | None = None
         self._make_others = functools.partial(_make_others, document, api, self._failed)
         self._served = served
+        self._answer = limited(self._answered, limits, functools.partial(error_body, 429))
 
     async def __call__(
         self,
@@ -75,6 +89,14 @@ class BrokerApp:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        await self._answer(scope, receive, send)
+
+    async def _answered(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
         offered = self._offered(scope["path"]) if scope["type"] == "http" else {}
         if not offered:
             await (await self._other_paths())(scope, receive, send)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from wes_bridge.auth.door import Place, guarded
+from wes_bridge.auth.door import Served, guarded
+from wes_bridge.auth.methods import MethodError
 from wes_bridge.config import AggregatorConfig, NodeConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.redaction import redact_logs
 from wes_bridge.store.outage import tell_once
 from wes_bridge.surface.app import BrokerApp
 from wes_bridge.surface.audit import audited
@@ -51,11 +53,10 @@ class Start(Generic[_Config]):
 
     def answer(self, app: BrokerApp, on_ready: Callable[[str], None] = lambda _url: None) -> int:
         """Serve until told to stop; see :func:`wes_bridge.surface.process.serve`."""
-        public = str(self.config.public_url) if self.config.public_url else None
         try:
-            door = guarded(app, self.config.authentication, Place(self.state, self.config.host, public))
+            door = guarded(self.config, Served(app, self.state, self.config.name, routes=app.paths))
             door = audited(door, self.config.audit, self.state, f"{app.kind} {self.config.name}")
-        except OSError as error:
+        except (OSError, MethodError) as error:
             print(f"error: the {app.kind} cannot see who calls: {error}", file=sys.stderr)  # noqa: T201
             return 1
         return serve(
@@ -63,6 +64,7 @@ class Start(Generic[_Config]):
             (self.config.host, self.config.port),
             f"{app.kind} {self.config.name}",
             app.release_waiters,
+            tls=self.config.tls,
             log_level=self.options.log_level,
             on_ready=on_ready,
             one_cpu=self.config.one_cpu,
@@ -84,12 +86,15 @@ def settle(
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    redact_logs()
     tell_once()
     text = options.config_json
     config = model.model_validate_json(Path(text[1:]).read_text() if text.startswith("@") else text)
     state = options.state_dir or config.state_dir
     if state is None:
         parser.error(f"where should {kept} be kept? give --state-dir or state_dir in the configuration")
+    if config.stands_open:
+        parser.error(config.stands_open)
     if options.exit_with_parent:
         exit_with_parent()
     allow_many()

@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -19,16 +18,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from wes_bridge.redaction import redacted
 from wes_bridge.surface.errors import BadRequestError
+from wes_bridge.surface.reading import check_values, yaml_as_json
 
 JSON = "application/json"
 YAML = "application/yaml"
 _YAML_NAMES = frozenset({YAML, "application/x-yaml", "text/yaml", "text/x-yaml"})
 LONGEST_WAIT = 300.0
 """Seconds a long poll is held at most."""
+LONGEST_YAML = 4 * 1024**2
+"""Bytes of a body in YAML: people write it."""
+_LONGEST_YAML_ANSWER = 8 * 1024
+"""Bytes of JSON that are written as people write YAML; what is longer goes as it is, since JSON is YAML."""
 _WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d+(?:\.\d+)?)")
 _CHUNK = 256 * 1024
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -52,16 +56,11 @@ async def read_model(request: Request, model: type[_Model], limit: int) -> _Mode
     Raises:
         BadRequestError: 413 too large, 415 another media type, 400 not understood; the text says where.
     """
-    kind, body = await _typed_body(request, limit)
+    body = await _json_body(request, limit)
     try:
-        if kind in _YAML_NAMES:
-            return model.model_validate(_load_yaml(body))
         return model.model_validate_json(body)
     except ValidationError as error:
         raise BadRequestError(_explain(error)) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        text = str(error) or "it is nested too deeply"
-        raise BadRequestError(f"the body is not valid YAML: {text}") from error
 
 
 async def read_object(request: Request, model: type[BaseModel], limit: int) -> dict[str, Any]:
@@ -69,14 +68,13 @@ async def read_object(request: Request, model: type[BaseModel], limit: int) -> d
 
     For who passes it on. Arguments and errors as of :func:`read_model`.
     """
-    kind, body = await _typed_body(request, limit)
-    form = "YAML" if kind in _YAML_NAMES else "JSON"
+    body = await _json_body(request, limit)
     try:
-        data = _load_yaml(body) if kind in _YAML_NAMES else from_json(body, allow_inf_nan=False)
+        data = from_json(body, allow_inf_nan=False)
         json.dumps(data, allow_nan=False)
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+    except (RecursionError, ValueError, TypeError) as error:
         text = str(error) or "it is nested too deeply"
-        raise BadRequestError(f"the body is not valid {form}: {text}") from error
+        raise BadRequestError(f"the body is not valid JSON: {text}") from error
     try:
         model.model_validate(data)
     except ValidationError as error:
@@ -85,15 +83,18 @@ async def read_object(request: Request, model: type[BaseModel], limit: int) -> d
     return checked
 
 
-async def _typed_body(request: Request, limit: int) -> tuple[str, bytes]:
-    """The body, which is not empty, and its media type, which is one of ours."""
+async def _json_body(request: Request, limit: int) -> bytes:
+    """The body, which is not empty, and of one of our media types, as JSON of not too many values."""
     kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json") and kind not in _YAML_NAMES:
         raise BadRequestError(_not_read(kind), 415)
-    body = await read_body(request, limit)
+    body = await read_body(request, min(limit, LONGEST_YAML) if kind in _YAML_NAMES else limit)
     if not body.strip():
         raise BadRequestError("the request has no body")
-    return kind, body
+    if kind in _YAML_NAMES:
+        return await yaml_as_json(body)
+    await check_values("the body", body)
+    return body
 
 
 def _not_read(kind: str) -> str:
@@ -122,26 +123,6 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _load_yaml(body: bytes) -> Any:
-    for event in yaml.parse(body, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("YAML aliases are not accepted")
-    loader = _PlainLoader(body)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
-class _PlainLoader(_Loader):  # type: ignore[misc]
-    """YAML with JSON's types only: what looks like a date stays text."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-    }
-
-
 def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
@@ -156,8 +137,10 @@ def answer(
 ) -> Response:
     """Send JSON text, as YAML when the client likes that better."""
     if _prefers_yaml(header(request, b"accept") or ""):
-        text = yaml.dump(json.loads(body), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        return Response(text, status, headers, YAML)
+        if len(body) <= _LONGEST_YAML_ANSWER:
+            text = yaml.dump(json.loads(body), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            return Response(text, status, headers, YAML)
+        return Response(body, status, headers, YAML)
     return Response(body, status, headers, JSON)
 
 
@@ -183,7 +166,7 @@ def _first_is_yaml(accept: str) -> bool:
 
 def error_body(text: str) -> bytes:
     """The body of an error."""
-    return json.dumps({"message": text}).encode()
+    return json.dumps({"message": redacted(text)}).encode()
 
 
 def wait_preference(request: Request) -> float:
@@ -212,13 +195,13 @@ def base_url(request: Request, public: str | None) -> str:
     return f"{request.scope['scheme']}://{header(request, b'host') or 'localhost'}"
 
 
-async def file_answer(request: Request, path: Path | None) -> Response:
+async def file_answer(request: Request, file: int | None) -> Response:
     """Send a file, or the part of it a ``Range`` asks for, as long as it is now; it may be growing.
 
-    Raises:
-        FileNotFoundError: it was moved away since ``path`` was found.
+    Args:
+        request: to answer.
+        file: its descriptor, which is closed; None for an empty one.
     """
-    file = await run_in_threadpool(os.open, path, os.O_RDONLY) if path else None
     try:
         response = await _file_answer(request, file)
     except BaseException:

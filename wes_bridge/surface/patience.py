@@ -17,6 +17,8 @@ class Patience:
         headers: header lines of a request.
         head: bytes of them and of the request line.
         target: bytes of the address that is asked for, query included.
+        parts: parts of its path.
+        parameters: of its query.
         first: seconds until the first byte of a new connection.
         head_time: seconds from the first byte of a request to the end of its headers.
         body_time: seconds in which ``body_least`` bytes of a body must come; the last ones may be fewer.
@@ -30,6 +32,8 @@ class Patience:
     headers: int = 100
     head: int = 64 * 1024
     target: int = 16 * 1024
+    parts: int = 256
+    parameters: int = 100
     first: float = 30.0
     head_time: float = 20.0
     body_time: float = 30.0

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import ipaddress
+import logging
+import math
 import resource
 from collections import Counter
 from typing import Any, ClassVar, cast
@@ -21,11 +23,22 @@ from wes_bridge.auth.peers import Connection
 from wes_bridge.surface.one_write import Gathering
 from wes_bridge.surface.patience import Patience
 from wes_bridge.surface.refusing import RefusedError, raw_answer
+from wes_bridge.surface.strangers import Strangers
 
 _SPARE_FILES = 256
 """Descriptors that connections leave to everything else."""
 _LINE = 4
 """Bytes of a header line beside its name and value."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line is for the log: strangers must not be able to fill it."""
+    return record.levelno > logging.WARNING or not record.getMessage().startswith(
+        ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
+    )
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class _Awaited(enum.Enum):
@@ -41,6 +54,7 @@ class PatientProtocol(HttpToolsProtocol):
     """For ``uvicorn.Config(http=...)``."""
 
     patience = Patience()
+    strangers = Strangers()
     _addresses: ClassVar[Counter[str]] = Counter()
     """Connections by address: one server is one process."""
 
@@ -66,6 +80,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._address = _counted(self.client[0] if self.client else "")
         if self._address is not None:
             self._addresses[self._address] += 1
+            self.app = self.strangers.counting(self.app, self._address)
         refused = self._crowd()
         if refused is not None:
             self._refuse(refused)
@@ -136,6 +151,12 @@ class PatientProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.patience.queued:
             text = f"more than {self.patience.queued} requests were sent ahead of an answer"
             raise self._stop(RefusedError(400, text))
+        refused = self._many_parts()
+        if refused is not None:
+            raise self._stop(refused)
+        if self._address is not None and (wait := self.strangers.wait(self._address, self.headers)):
+            text = f"too many wrong credentials came from your address; wait {math.ceil(wait)} s"
+            raise self._stop(RefusedError(429, text, math.ceil(wait)))
         super().on_headers_complete()
         self._awaited = _Awaited.BODY
 
@@ -170,11 +191,23 @@ class PatientProtocol(HttpToolsProtocol):
         """Why one more connection is too many; None when it is not."""
         most = min(self.patience.connections, _room())
         if len(self.connections) > most:
-            return RefusedError(503, f"this server has {most} connections already; try again in a moment")
+            return RefusedError(503, f"this server has {most} connections already; try again in a moment", 5)
         if self._address is not None and self._addresses[self._address] > self.patience.per_address:
             return RefusedError(
-                503, f"your address has {self.patience.per_address} connections already; close some of them"
+                503,
+                f"your address has {self.patience.per_address} connections already; close some of them",
+                5,
             )
+        return None
+
+    def _many_parts(self) -> RefusedError | None:
+        """Why the address is too much for what looks at its parts one by one; None when it is not."""
+        path, _, query = self.url.partition(b"?")
+        if path.count(b"/") + path.lower().count(b"%2f") > self.patience.parts:
+            return RefusedError(400, f"the path has more than the {self.patience.parts} parts that are taken")
+        if query.count(b"&") >= self.patience.parameters:
+            most = self.patience.parameters
+            return RefusedError(400, f"the query has more than the {most} parameters that are taken")
         return None
 
     def _long_head(self) -> RefusedError:

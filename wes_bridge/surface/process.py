@@ -17,10 +17,12 @@ from types import FrameType
 
 import uvicorn
 
+from wes_bridge.model.access import TlsConfig
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.surface.asgi import AsgiApp
 from wes_bridge.surface.patient import PatientProtocol
 from wes_bridge.surface.safe_headers import SafeHeaders
+from wes_bridge.surface.tls import TlsError, encrypt, keep_certificate
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,6 +33,7 @@ def serve(
     title: str,
     release_waiters: Callable[[], None],
     *,
+    tls: TlsConfig | None = None,
     log_level: str = "warning",
     on_ready: Callable[[str], None] = lambda _url: None,
     one_cpu: bool = True,
@@ -44,6 +47,7 @@ def serve(
         address: host and port; port 0 is any free one.
         title: what it is called, as in ``node jbo``.
         release_waiters: called on the loop when told to stop, so that held answers are given at once.
+        tls: with which certificate it encrypts; None: it does not.
         log_level: of the server.
         on_ready: called with the URL at which it answers on this machine, before it says so.
         one_cpu: whether its threads are kept on one CPU while it is busy.
@@ -71,7 +75,14 @@ def serve(
         timeout_keep_alive=75,
         backlog=2048,
     )
+    if tls is not None:
+        try:
+            encrypt(config, tls)
+        except TlsError as error:
+            print(f"error: tls: {error}", file=sys.stderr)  # noqa: T201
+            return 1
     server = _Server(config, title, release_waiters, on_ready, one_cpu)
+    server.tls = tls
     with contextlib.suppress(KeyboardInterrupt):
         server.run([listener])
     return 0 if server.started else 1
@@ -94,25 +105,29 @@ class _Server(uvicorn.Server):
         self._release_waiters = release_waiters
         self._one_cpu = one_cpu
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._together: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.tls: TlsConfig | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell the world."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and sockets:
+            scheme = "https" if self.config.is_ssl else "http"
             if self._one_cpu:
-                self._together = asyncio.create_task(keep_together())
+                self._tasks.append(asyncio.create_task(keep_together()))
+            if self.tls is not None and self.config.ssl is not None:
+                self._tasks.append(asyncio.create_task(keep_certificate(self.config.ssl, self.tls)))
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, shown)  # noqa: S104
-            self._on_ready(f"http://{near}:{port}")
-            print(f"wes-bridge {self._title} is ready at http://{shown}:{port}", flush=True)  # noqa: T201
+            self._on_ready(f"{scheme}://{near}:{port}")
+            print(f"wes-bridge {self._title} is ready at {scheme}://{shown}:{port}", flush=True)  # noqa: T201
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop, and count having been told to as a good end."""
-        if self._together is not None:
-            self._together.cancel()
+        for task in self._tasks:
+            task.cancel()
         await super().shutdown(sockets)
         self._captured_signals.clear()
 

@@ -10,10 +10,17 @@ from http import HTTPStatus
 
 
 class RefusedError(Exception):
-    """A request that is not read to its end; the text is for the person who sent it."""
+    """A request that is not read to its end.
 
-    def __init__(self, status: int, text: str) -> None:
+    Attributes:
+        status: of the answer.
+        text: for the person who sent it.
+        wait: seconds after which it may be sent again, where that helps.
+    """
+
+    def __init__(self, status: int, text: str, wait: int | None = None) -> None:
         super().__init__(text)
+        self.wait = wait
         self.status = status
         self.text = text
 
@@ -31,6 +38,6 @@ def raw_answer(refused: RefusedError) -> bytes:
         "content-type: application/json",
         f"content-length: {len(body)}",
         "connection: close",
-        *(["retry-after: 5"] if refused.status == 503 else []),
+        *([f"retry-after: {refused.wait}"] if refused.wait is not None else []),
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

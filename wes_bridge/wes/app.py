@@ -14,8 +14,10 @@ from connexion.middleware.server_error import ServerErrorMiddleware
 from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from starlette.types import ASGIApp
 
+from wes_bridge.auth.rates import limited
 from wes_bridge.config import ServiceConfig
 from wes_bridge.store.database import Database
+from wes_bridge.surface.refusing import error_body
 from wes_bridge.surface.safe_headers import SafeHeaders
 from wes_bridge.wes.authorise import AuthoriseHandlers, Handover
 from wes_bridge.wes.binding import CheckedMiddleware, DirectApp, Handler, bound_resolver
@@ -77,8 +79,13 @@ def create_app(
     app.add_url_rule("/health", "health", HealthHandlers(service).get)
     app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
     app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
-    asgi: ASGIApp = SafeHeaders(app)
+    asgi: ASGIApp = SafeHeaders(limited(app, config.limits, partial(error_body, 429)))
     return asgi
+
+
+def routes() -> list[str]:
+    """Templates of the API's paths."""
+    return [BASE_PATH + path for path in load_document()["paths"]]
 
 
 async def _end_streams(service: Service, closing: asyncio.Event | None) -> None:

@@ -10,12 +10,16 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from wes_bridge.data.attachments import BadAttachmentError, Incoming, TooManyAttachmentsError
-from wes_bridge.wes.errors import BadRequestError, TooLargeError
+from wes_bridge.surface import errors as broker
+from wes_bridge.surface.reading import check_values
+from wes_bridge.wes.errors import BadRequestError, BusyError, TooLargeError
 from wes_bridge.wes.multipart import MAX_FIELDS, FormParser, disposition
 from wes_bridge.wes.threads import Threads
 
 _TYPES = "multipart/form-data, application/json or application/x-www-form-urlencoded"
 _GATHER = 512 * 1024
+QUICK = 64 * 1024
+"""Bytes that are read at once; more are read in a thread."""
 
 
 async def read_fields(
@@ -39,8 +43,11 @@ async def read_fields(
     kind = header.partition(";")[0].strip().lower()
     try:
         if kind == "multipart/form-data":
-            return await _multipart(request, header, incoming, max_body, threads)
-        document = await _whole(request, min(max_body, MAX_FIELDS)) if kind in _WHOLE else b""
+            fields = await _multipart(request, header, incoming, max_body, threads)
+            for name, text in fields.items():
+                await _check_values(name, text.encode())
+            return fields
+        document = await _whole(request, min(max_body, _LONGEST.get(kind, 0))) if kind in _WHOLE else b""
     except BadAttachmentError as error:
         raise BadRequestError(str(error)) from error
     except TooManyAttachmentsError as error:
@@ -49,7 +56,11 @@ async def read_fields(
         raise BadRequestError(f"Content-Type is {kind or 'not given'!r}; send {_TYPES}")
     if not document:
         raise BadRequestError(f"the request has no body; send the run as {_TYPES}")
-    return _WHOLE[kind](document)
+    if kind == "application/json":
+        await _check_values("the body", document)
+    if len(document) <= QUICK:
+        return _WHOLE[kind](document)
+    return await threads.files(_WHOLE[kind], document)
 
 
 async def read_object(request: Request) -> Mapping[str, Any]:
@@ -65,10 +76,25 @@ async def read_object(request: Request) -> Mapping[str, Any]:
         return {}
     if kind != "application/json":
         raise BadRequestError(f"Content-Type is {kind or 'not given'!r}; send application/json")
+    await _check_values("the body", document)
     value = parse_json("the body", document)
     if not isinstance(value, dict):
         raise BadRequestError("the body must be a JSON object")
     return value
+
+
+async def _check_values(what: str, document: bytes) -> None:
+    """Check that not too many objects would be made of a JSON text.
+
+    Raises:
+        TooLargeError: they would.
+        BusyError: others' are looked at already.
+    """
+    try:
+        await check_values(what, document)
+    except broker.BadRequestError as error:
+        kind = BusyError if error.status == BusyError.status else TooLargeError
+        raise kind(str(error)) from error
 
 
 def _refuse_early(request: Request, max_body: int) -> None:
@@ -135,6 +161,8 @@ def _urlencoded(document: bytes) -> Mapping[str, Any]:
     return fields
 
 
+_LONGEST = {"application/json": MAX_FIELDS, "application/x-www-form-urlencoded": 2 * 1024**2}
+"""Bytes; of a form, each may be written as three, and is looked at in Python."""
 _WHOLE = {"application/json": _json, "application/x-www-form-urlencoded": _urlencoded}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from wes_bridge.lasting import LastingOfEach, place_of
+from wes_bridge.redaction import redacted
 from wes_bridge.store.outage import OUTAGE, is_passing
 from wes_bridge.store.writer import DoubtfulError, NotWrittenError
 
@@ -88,6 +90,15 @@ class TooLargeError(ApiError):
     """413: more than the service takes."""
 
     status = 413
+
+
+class TooManyError(ApiError):
+    """429: more than one user may have; says when to try again."""
+
+    status = 429
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message, {"Retry-After": str(math.ceil(wait))})
 
 
 class NoSuchRangeError(ApiError):
@@ -163,6 +174,7 @@ def error_answers(
 
     async def on_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
         status, message, headers = describe(error)
+        message = redacted(message)
         if status == 405:
             path = request.scope["path"]
             allow = next((names for pattern, names in methods if pattern.match(path)), "GET, HEAD")

@@ -21,6 +21,8 @@ ATTACHMENT = "workflow_attachment"
 MAX_FIELDS = 64 * 1024**2
 """Bytes that all fields other than attachments may have together."""
 _MAX_FIELD_COUNT = 100
+_MAX_EMPTY = 100
+"""Parts by which a browser says that nothing was chosen."""
 _MAX_HEADER = 16 * 1024
 _EXECUTABLE = EXECUTABLE.lower().encode()
 _PARAMETER = re.compile(r';\s*([\w!#$%&\'*+.^`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;]*)')
@@ -47,6 +49,7 @@ class FormParser:
         self._incoming = incoming
         self._in_file = False
         self._no_file = False
+        self._empty = 0
         self._ended = False
         self._name = ""
         self._value = bytearray()
@@ -136,6 +139,9 @@ class FormParser:
     def _begin_file(self, name: str | None) -> None:
         self._no_file = name == ""  # how a browser says that nothing was chosen
         if self._no_file:
+            self._empty += 1
+            if self._empty > _MAX_EMPTY:
+                raise TooLargeError(f"{ATTACHMENT}: more than {_MAX_EMPTY} parts have an empty file name")
             return
         if name is None:
             raise BadRequestError(f"{ATTACHMENT}: a part has no file name in its Content-Disposition")

@@ -27,7 +27,7 @@ from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
 from wes_bridge.wes.errors import ApiError, BadRequestError
 from wes_bridge.wes.service import Service, json_response
-from wes_bridge.wes.submission import Rules, Submission, check
+from wes_bridge.wes.submission import Rules, Submission, checked
 
 _LOG = logging.getLogger(__name__)
 _PLANNER = command("wes_bridge.engine.plan.main")
@@ -55,13 +55,14 @@ class PlanHandlers:
     async def post(self, request: Request) -> Response:
         """PlanRun."""
         service = self._service
-        principal = principal_of(request)
+        user = principal_of(request)
+        service.allowances.check_rate(user)
         run_id = uuid.uuid4().hex
         incoming = Incoming(service.workspace, run_id, service.config.max_attachments)
         try:
             fields = await read_fields(request, incoming, service.config.max_body, service.threads)
-            submission = check(fields, set(incoming.names).__contains__, self._rules)
-            result = await self._planned(submission, run_id, incoming, principal)
+            submission = await checked(fields, set(incoming.names).__contains__, self._rules, service.threads)
+            result = await self._planned(submission, run_id, incoming, user)
         finally:
             await service.threads.files(incoming.discard)
         if "plan" not in result:

@@ -11,6 +11,7 @@ from wes_bridge.data.public_outputs import public_outputs
 from wes_bridge.model.states import State
 from wes_bridge.model.units import format_second
 from wes_bridge.model.wes import Log, RunLog, RunRequest, RunSummary, TaskLog
+from wes_bridge.redaction import redacted_json
 from wes_bridge.wes.links import Links
 
 
@@ -37,7 +38,7 @@ def run_log(row: Row[Any], links: Links) -> dict[str, Any]:
         stdout=links.stream(row.run_id, "stdout"),
         stderr=links.stream(row.run_id, "stderr"),
         exit_code=row.exit_code,
-        system_logs=row.system_logs or [],
+        system_logs=redacted_json(row.system_logs or []),
     )
     whole = RunLog(
         run_id=row.run_id,
@@ -56,17 +57,17 @@ def task_log(row: Row[Any], links: Links) -> dict[str, Any]:
     log = TaskLog(
         id=row.task_id,
         name=row.name,
-        cmd=row.cmd,
+        cmd=redacted_json(row.cmd),
         start_time=_instant(row.start_time),
         end_time=_instant(row.end_time),
         stdout=links.task_stream(row.run_id, row.task_id, "stdout"),
         stderr=links.task_stream(row.run_id, row.task_id, "stderr"),
         exit_code=row.exit_code,
-        system_logs=row.system_logs or [],
+        system_logs=redacted_json(row.system_logs or []),
         state=State(row.state),
         node=row.node,
         session_url=row.session_url,
-        placement=row.placement,
+        placement=redacted_json(row.placement),
     )
     return log.model_dump(mode="json", exclude_none=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.auth.identity import caller, principal_of
+from wes_bridge.auth.identity import principal_of
 from wes_bridge.auth.safe import Safe, SafeError
 from wes_bridge.engine.rerun import prepare
 from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, settled
@@ -84,6 +84,8 @@ class RerunHandlers:
     async def post(self, request: Request) -> Response:
         """RerunRun."""
         service = self._service
+        user = principal_of(request)
+        service.allowances.check_rate(user)
         row = await service.run_of(request, changing=True)
         body = _read(await read_object(request))
         if not State(row.state).is_final:
@@ -96,11 +98,18 @@ class RerunHandlers:
         declared = await service.threads.files(folder.declared_inputs)
         changed = _changed(old, body, service.config.engine.containers, declared)
         parameters: dict[str, str] = changed["workflow_engine_parameters"]
-        groups = shared_with(parameters, principal_of(request), service.config.sharing)
+        groups = shared_with(parameters, user, service.config.sharing)
         new = runs.NewRun(uuid.uuid4().hex, row.owner, changed, row.tags, row.workflow_name, groups)
-        is_own = caller(request) == row.owner  # an administrator acts for nobody
+        is_own = user.name == row.owner  # an administrator acts for nobody
         tokens = await self._handover.taken(request, new.run_id) if is_own else None
-        await self._store(old, new, body.steps, service.links(request).base, tokens)
+        base = service.links(request).base
+        sealed = await service.threads.files(self._carried_secrets, row.run_id, new.run_id)
+
+        def create(connection: Connection) -> bool:
+            service.allowances.check_runs(connection, user)
+            return _create(connection, new, row.run_id, base, tokens, sealed)
+
+        await self._store(old, new, body.steps, create)
         service.wake()
         note_made(request.scope, new.run_id)
         return json_response({"run_id": new.run_id})
@@ -117,7 +126,11 @@ class RerunHandlers:
             raise ApiError(str(error)) from error
 
     async def _store(
-        self, old: _Old, new: runs.NewRun, steps: list[str], base: str, tokens: Store | None
+        self,
+        old: _Old,
+        new: runs.NewRun,
+        steps: list[str],
+        create: Callable[[Connection], bool],
     ) -> None:
         """Files first, then the row: a worker never finds half of it. Failures leave nothing, doubts all."""
         service, old_id = self._service, old.row.run_id
@@ -128,10 +141,7 @@ class RerunHandlers:
         folder = service.workspace.run(new.run_id).root
         try:
             await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
-            sealed = await service.threads.files(self._carried_secrets, old_id, new.run_id)
-            if not await service.writer(
-                lambda connection: _create(connection, new, old_id, base, tokens, sealed)
-            ):
+            if not await service.writer(create):
                 raise NotFoundError(f"run {old_id} was deleted just now")
         except DoubtfulError as error:
             raise in_doubt(new.run_id) from error

@@ -18,6 +18,9 @@ from wes_bridge.wes.service import Service, json_response, viewer_of
 EVERYBODY = "*"
 """Query parameter ``owner``: all runs that the caller may see."""
 
+_MOST_FILTERS = 16
+"""Of a kind; the database looks at each run once more for each."""
+
 
 class RunHandlers:
     """Operations on runs that exist."""
@@ -76,9 +79,12 @@ def run_filter(request: Request) -> listing.RunFilter:
     """The filter that the query parameters of a listing ask for.
 
     Raises:
-        BadRequestError: an unknown state, or a tag without a key.
+        BadRequestError: an unknown state, a tag without a key, or too many of either.
     """
     query = request.query_params
+    for name in ("state", "tag"):
+        if sum(1 + text.count(",") * (name == "state") for text in query.getlist(name)) > _MOST_FILTERS:
+            raise BadRequestError(f"more than {_MOST_FILTERS} filters by {name}; ask for fewer at once")
     owner, viewer = _whose(request, query.get("owner"))
     return listing.RunFilter(
         owner=owner,

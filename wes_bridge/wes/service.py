@@ -27,6 +27,7 @@ from wes_bridge.store.lookup import StateLookup
 from wes_bridge.store.notices import Channel, Teller
 from wes_bridge.store.sharing import Viewer, find_run
 from wes_bridge.store.writer import Writer
+from wes_bridge.wes.allowances import Allowances
 from wes_bridge.wes.errors import ForbiddenError, NotFoundError
 from wes_bridge.wes.links import Links
 from wes_bridge.wes.threads import PATIENCE, Threads
@@ -72,6 +73,7 @@ class Service:
         self.watcher = Watcher(Changes(database), self.threads.sql)
         self.totals = Totals(database)
         self._state = StateLookup(database)
+        self.allowances = Allowances(config.limits, database, self.workspace, self.threads)
         self._http: httpx.AsyncClient | None = None
 
     @property

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from importlib import metadata
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.auth.identity import principal_of
+from wes_bridge.auth.page import INSTRUCTIONS
+from wes_bridge.auth.principal import NOBODY
 from wes_bridge.client_host import EVENTS_TAG, SHARED_FILES_TAG, host_id
 from wes_bridge.config import ServiceConfig
 from wes_bridge.model.containers import PARAMETER as CONTAINERS
+from wes_bridge.model.gaps import FILE, GAPS
 from wes_bridge.model.preferences import PREFIX, Preferences
 from wes_bridge.model.run_options import SHARE_WITH, SKIP_SCHEMAS
 from wes_bridge.model.states import State
 from wes_bridge.model.webhooks import SECRET, STATES, URL
 from wes_bridge.wes.brokers import BrokerHandlers
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS, WES_VERSION, engine_versions, protocols
+from wes_bridge.wes.document import BASE_PATH
 from wes_bridge.wes.service import Service, json_response
 
 
@@ -33,16 +39,36 @@ class ServiceInfoHandlers:
     async def get(self, request: Request) -> Response:
         """GetServiceInfo."""
         principal = principal_of(request)
-        whose = None if principal.is_admin else principal.name
-        counts = await self._service.threads.sql(self._service.totals.by_state, whose)
+        counts: dict[State, int] = {}
+        brokers: object = []
+        if principal is not NOBODY:  # strangers learn what it can do, and not what it does
+            whose = None if principal.is_admin else principal.name
+            counts = await self._service.threads.sql(self._service.totals.by_state, whose)
+            brokers = await self._brokers.health(for_admin=principal.is_admin)
         info = self._fixed | {
-            "brokers": await self._brokers.health(for_admin=principal.is_admin) if principal.roles else [],
+            "brokers": brokers,
             "system_state_counts": {state.value: counts.get(state, 0) for state in State},
         }
+        lacking = await self._service.threads.files(_unenforced, self._service.config)
+        if lacking:
+            info["unenforced"] = lacking
         root = self._service.links(request).base
-        info.setdefault("auth_instructions_url", f"{root}/ui/")
+        has_users = self._service.config.authentication.has_users
+        page = INSTRUCTIONS if has_users else f"{BASE_PATH}/ui/"
+        info.setdefault("auth_instructions_url", root.removesuffix(BASE_PATH) + page)
         info.setdefault("documentationUrl", f"{root}/ui/")
         return json_response(info)
+
+
+def _unenforced(config: ServiceConfig) -> dict[str, list[str]]:
+    """What embedded nodes do not enforce, in their own words; they leave it in their folders."""
+    found: dict[str, list[str]] = {}
+    for node in config.nodes:
+        with contextlib.suppress(OSError, ValidationError):
+            gaps = GAPS.validate_json((node.state_dir / FILE).read_bytes()) if node.state_dir else []
+            if gaps:
+                found[node.name] = [gap.text for gap in gaps]
+    return found
 
 
 def _fixed_part(service: Service) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from wes_bridge.model.preferences import PreferencesError, run_preferences
 from wes_bridge.model.run_options import RERUN, OptionsError, run_options
 from wes_bridge.model.webhooks import WebhookError, WebhookRequest, hide_secret, read_webhook
 from wes_bridge.redaction import redacted
-from wes_bridge.wes.body import parse_json
+from wes_bridge.wes.body import QUICK, parse_json
 from wes_bridge.wes.capabilities import LANGUAGE, VERSIONS
 from wes_bridge.wes.errors import BadRequestError
+from wes_bridge.wes.threads import Threads
 
 _REQUIRED = ("workflow_type", "workflow_type_version", "workflow_url")
 FIELDS = (
@@ -110,6 +111,15 @@ def check(fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rul
     _check_url(url, attached, rules.files)
     unknown = tuple(name for name in given if name not in FIELDS)
     return Submission(request, tags, workflow_name(url), webhook, unknown)
+
+
+async def checked(
+    fields: Mapping[str, Any], attached: Callable[[str], bool], rules: Rules, threads: Threads
+) -> Submission:
+    """As :func:`check`, in a thread where it may take long."""
+    if sum(len(text) for text in fields.values() if isinstance(text, str)) <= QUICK:
+        return check(fields, attached, rules)
+    return await threads.files(check, fields, attached, rules)
 
 
 def _text(field: str, given: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -24,10 +25,10 @@ from wes_bridge.surface.audit import note_made
 from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_fields
 from wes_bridge.wes.capabilities import engine_versions
-from wes_bridge.wes.errors import in_doubt
+from wes_bridge.wes.errors import TooLargeError, in_doubt
 from wes_bridge.wes.service import Service, json_response
 from wes_bridge.wes.sharing import shared_with
-from wes_bridge.wes.submission import FIELDS, Rules, Submission, check
+from wes_bridge.wes.submission import FIELDS, Rules, Submission, checked
 
 
 class SubmitHandlers:
@@ -48,6 +49,7 @@ class SubmitHandlers:
         fails, nothing stays; unless it cannot be known whether the run was stored, which the caller is told.
         """
         owner = caller(request)
+        self._service.allowances.check_rate(principal_of(request))
         run_id = uuid.uuid4().hex
         incoming = Incoming(self._service.workspace, run_id, self._service.config.max_attachments)
         try:
@@ -63,21 +65,39 @@ class SubmitHandlers:
 
     async def _store(self, request: Request, run_id: str, owner: str, incoming: Incoming) -> None:
         service = self._service
-        fields = await read_fields(request, incoming, service.config.max_body, service.threads)
+        user, allowances = principal_of(request), service.allowances
+        left = await allowances.attachments_left(user)
+        fields = await self._fields(request, incoming, left)
         names = set(incoming.names)
-        submission = check(fields, names.__contains__, self._rules)
+        submission = await checked(fields, names.__contains__, self._rules, service.threads)
         if names:
             await service.threads.files(incoming.publish)
+            allowances.added(user, incoming.size)
         parameters: dict[str, str] = submission.request["workflow_engine_parameters"]
-        groups = shared_with(parameters, principal_of(request), service.config.sharing)
+        groups = shared_with(parameters, user, service.config.sharing)
         run = runs.NewRun(
             run_id, owner, submission.request, submission.tags, submission.workflow_name, groups
         )
         webhook = self._webhook(submission, service.links(request).base)
         tokens = await self._handover.taken(request, run_id)
-        await service.writer(lambda connection: _create(connection, run, webhook, tokens))
+
+        def store(connection: Connection) -> None:
+            allowances.check_runs(connection, user)
+            _create(connection, run, webhook, tokens)
+
+        await service.writer(store)
         if submission.unknown:
             await service.threads.files(_warn_of, service.workspace.run(run_id), submission.unknown)
+
+    async def _fields(self, request: Request, incoming: Incoming, left: int | None) -> Mapping[str, Any]:
+        """The submission's fields; no more comes of it than its user may still keep."""
+        config, threads = self._service.config, self._service.threads
+        if left is None or left >= config.max_body:
+            return await read_fields(request, incoming, config.max_body, threads)
+        try:
+            return await read_fields(request, incoming, left, threads)
+        except TooLargeError as error:
+            raise self._service.allowances.no_room(principal_of(request)) from error
 
     def _webhook(self, submission: Submission, base: str) -> Webhook | None:
         asked = submission.webhook

@@ -36,7 +36,7 @@ def node(context: click.Context, /, config: Path | None, **given: Any) -> None:
     \b
     Examples:
       wes-bridge node --port 8081
-      wes-bridge node --name jbo --host 0.0.0.0 --port 8081 --state /var/lib/jbo --data file:///shared/
+      wes-bridge node --name jbo --port 8081 --state /var/lib/jbo --data file:///shared/
       wes-bridge node --config node.yaml
 
     Settings are flags, environment variables (WES_BRIDGE_NODE_PORT=8081) or lines of the file

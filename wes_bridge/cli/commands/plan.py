@@ -11,10 +11,12 @@ from typing import Any
 import click
 import yaml
 
-from wes_bridge.bundle import Bundle, BundleError, make_bundle
-from wes_bridge.cli import exit_codes, flow, plan_view
+from wes_bridge.bundle import BundleError
+from wes_bridge.cli import exit_codes, plan_view
+from wes_bridge.cli.access import credentials, token_option
 from wes_bridge.cli.flags import containers_option, engine_parameters, settled
 from wes_bridge.cli.remote import json_option, put_json, put_table
+from wes_bridge.cli.uploading import packer, upload_from_option
 from wes_bridge.client import WESClient, WESError
 from wes_bridge.model.run_plan import UNSUPPORTED, PlanError, RunPlan
 
@@ -22,6 +24,7 @@ from wes_bridge.model.run_plan import UNSUPPORTED, PlanError, RunPlan
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("workflow")
 @click.argument("inputs", nargs=-1, type=click.UNPROCESSED)
+@token_option
 @click.option("--wes", envvar="WES_BRIDGE_URL", metavar="URL", help="The service; or set WES_BRIDGE_URL.")
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Without --wes: ask this configuration's brokers."
@@ -31,6 +34,7 @@ from wes_bridge.model.run_plan import UNSUPPORTED, PlanError, RunPlan
 )
 @containers_option
 @click.option("--upload", is_flag=True, help="With --wes: upload files even if the service could read them.")
+@upload_from_option
 @click.option(
     "--requests",
     type=click.Path(path_type=Path, file_okay=False),
@@ -96,9 +100,7 @@ def _check_usage(given: dict[str, Any]) -> None:
 
 
 def _plan(workflow: str, job: str | None, words: list[str], given: dict[str, Any]) -> RunPlan:
-    def pack(shared: bool) -> Bundle:
-        return make_bundle(workflow, job, arguments=words, shared=shared)
-
+    pack = packer(workflow, job, words, given["upload_from"])
     parameters = engine_parameters(given)
     if not given["wes"]:
         from wes_bridge.cli.configure import service_config  # noqa: PLC0415
@@ -106,7 +108,7 @@ def _plan(workflow: str, job: str | None, words: list[str], given: dict[str, Any
 
         packed = pack(True)
         return plan_here(packed, parameters, settled(service_config, given["config"], {}))
-    with WESClient(given["wes"], upload=given["upload"], **flow.credentials()) as client:
+    with WESClient(given["wes"], upload=given["upload"], **credentials(given["wes"])) as client:
         try:
             answer = client.plan_packed(pack, engine_parameters=parameters)
         except WESError as error:

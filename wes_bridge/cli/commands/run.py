@@ -10,12 +10,14 @@ from typing import Any
 
 import click
 
-from wes_bridge.bundle import Bundle, BundleError, make_bundle
+from wes_bridge.bundle import BundleError
 from wes_bridge.cli import exit_codes, flow, steps
+from wes_bridge.cli.access import credentials, token_option
 from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService
 from wes_bridge.cli.flags import containers_option, engine_parameters, pairs
 from wes_bridge.cli.progress import Progress
 from wes_bridge.cli.remote import json_option, put_json, rich_table
+from wes_bridge.cli.uploading import packer, upload_from_option
 from wes_bridge.client import WESClient, WESError
 
 
@@ -23,11 +25,13 @@ from wes_bridge.client import WESClient, WESError
 @click.argument("workflow")
 @click.argument("inputs", nargs=-1, type=click.UNPROCESSED)
 @click.option("--wes", envvar="WES_BRIDGE_URL", metavar="URL", help="The service; or set WES_BRIDGE_URL.")
+@token_option
 @click.option(
     "--outdir", type=click.Path(path_type=Path, file_okay=False), default=".", help="For the outputs."
 )
 @click.option("--state", type=click.Path(path_type=Path), help="Keep the private service's state here.")
 @click.option("--upload", is_flag=True, help="Upload files even if the service could read them here.")
+@upload_from_option
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Keep with the run; repeatable.")
 @click.option(
     "--engine", "engine", multiple=True, metavar="KEY=VALUE", help="An engine parameter; repeatable."
@@ -77,7 +81,7 @@ def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
 def _service(given: dict[str, Any]) -> Iterator[Any]:
     """Gives a function that returns the service's URL and our credentials there."""
     if given["wes"]:
-        yield lambda: (given["wes"], flow.credentials())
+        yield lambda: (given["wes"], credentials(given["wes"]))
         return
     with EmbeddedService(given["state"]) as service:
         if not given["quiet"]:
@@ -86,15 +90,13 @@ def _service(given: dict[str, Any]) -> Iterator[Any]:
 
 
 def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]) -> int:
-    def pack(shared: bool) -> Bundle:
-        return make_bundle(workflow, job, arguments=words, shared=shared)
-
+    pack = packer(workflow, job, words, given["upload_from"])
     tags, engine = dict(pairs(given["tags"], "--tag")), engine_parameters(given)
     with _service(given) as place:
         if not given["wes"]:
             pack(True)  # mistakes are told without waiting for the service
-        url, credentials = place()
-        with WESClient(url, upload=given["upload"], **credentials) as client:
+        url, known = place()
+        with WESClient(url, upload=given["upload"], **known) as client:
             run_id = client.submit_packed(pack, tags=tags, engine_parameters=engine)
             if given["detach"]:
                 click.echo(run_id)

@@ -32,7 +32,9 @@ from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
+from wes_bridge.federation.strangers import Strangers
 from wes_bridge.model.run_plan import PlanError, RunPlan
+from wes_bridge.redaction import redact_logs
 
 _KILL_AFTER = 5.0
 """Seconds after its time that a planner ends itself, should nobody have killed it."""
@@ -77,10 +79,11 @@ async def make_plan(job: Job) -> Result:
     """Plan with the configuration's brokers and those of its listings. All offers are given back."""
     engine = job.config.engine
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as threads:
-        async with http_session() as http:
+        strangers = Strangers(job.config)
+        async with http_session(strangers.resolver()) as http, http_session() as issuers:
             token = job.token.get_secret_value()
             tokens = (
-                Handful(handed_over(token, ""), Exchangers(job.config.delegation, http)) if token else None
+                Handful(handed_over(token, ""), Exchangers(job.config.delegation, issuers)) if token else None
             )
             act_for(job.owner, tokens)
             brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
@@ -91,7 +94,7 @@ async def make_plan(job: Job) -> Result:
                 engine.offer_grace,
                 default_duration=engine.default_duration,
             )
-            directory = Directory(brokers, job.config.listings, http, federation.use)
+            directory = Directory(brokers, job.config.listings, http, federation.use, strangers)
             await directory.start()
             try:
                 planner = RunPlanner(job.config, federation, threads)
@@ -117,6 +120,7 @@ def main() -> None:
     logging.basicConfig(
         level=job.config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    redact_logs()
     result = asyncio.run(make_plan(job))
     sys.stdout.write(result.model_dump_json(exclude_none=True))
     sys.stdout.flush()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wes_bridge.model.execution_broker import ExecutionRequest, Message, Session
+from wes_bridge.model.gaps import Gap
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.platforms.processes import Roots
 from wes_bridge.node.staging.plan import Tree
@@ -24,12 +25,14 @@ class Job:
         session: the session; platforms read it and may add messages.
         folder: its folder.
         tree: its file system.
+        owner: whose it is; empty when nobody is told from others.
     """
 
     uuid: str
     session: Session
     folder: SessionFolder
     tree: Tree
+    owner: str = ""
 
 
 class Platform(Protocol):
@@ -55,6 +58,9 @@ class Platform(Protocol):
         Clients may then ask for another kind, so it is not for what is only out of order: :meth:`check` says
         that.
         """
+
+    async def gaps(self) -> list[Gap]:
+        """What it cannot enforce here. May wait a little until it is known."""
 
     async def check(self, request: ExecutionRequest) -> list[Message]:
         """What speaks against running ``request``: messages of level ERROR refuse it, others inform."""

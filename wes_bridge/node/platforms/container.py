@@ -11,19 +11,20 @@ import shutil
 from pathlib import Path
 
 from wes_bridge.config import NodeConfig
+from wes_bridge.data.beneath import opened, parent_beneath, top_of
 from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Compute, ExecutionRequest, Message, Session
 from wes_bridge.model.units import GIB
 from wes_bridge.node import messages
 from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.messages import message
-from wes_bridge.node.platforms import processes
+from wes_bridge.node.platforms import container_env, processes
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
 from wes_bridge.node.platforms.images import Images, last_line, run
 from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER, Roots
-from wes_bridge.node.staging.file import copy
+from wes_bridge.node.staging.file import copy_into
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
 
 LABEL = "wes-bridge.session"
@@ -55,6 +56,7 @@ class ContainerPlatform(Kept):
         self._tells_when_started = False
         self._works: bool | None = None
         self._why_not = ""
+        self._isolates = config.step_network != "machine"
 
     async def unavailable(self) -> str | None:
         """Whether there is an engine. One that does not work is one, and says so by :meth:`check`: a command
@@ -106,14 +108,16 @@ class ContainerPlatform(Kept):
             words.append("--interactive")
         if executable.network is not None and executable.network.access is False:
             words += ["--network", "none"]
+        elif self._isolates:
+            words += ["--network", "private" if self._is_podman else "bridge"]
         words += ["--workdir", job.tree.workdir]
         for mount in _mounts(job.tree):
             words += mount
-        for name, value in (executable.environment or {}).items():
-            words += ["--env", f"{name}={value}"]
+        environment = container_env.told(executable.environment or {})
+        words += environment.write(job.folder.root / "environment")
         if executable.entrypoint:
             words += ["--entrypoint", executable.entrypoint]
-        env = {**os.environ, MARKER: job.uuid}
+        env = {**os.environ, **environment.own, MARKER: job.uuid}
         words += [image, *(executable.command or [])]
         return Launch(self._engine, words, env, job.folder.root, stdin, out, err)
 
@@ -132,6 +136,7 @@ class ContainerPlatform(Kept):
             PlatformError: it could not be made or started; in the engine's words.
         """
         code = await super().wait(job)
+        (job.folder.root / "environment").unlink(missing_ok=True)
         if code in AMBIGUOUS:
             started = await self._was_started(job)
             reason = engines_failure(self.streams(job)[2], started)
@@ -242,9 +247,10 @@ def _quoted(field: str) -> str:
 def _copy_in(tree: Tree, entry: Entry) -> None:
     if entry.writable or tree.paths.root is None:
         _refuse(entry.path)
-    target = tree.paths.host(entry.path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    copy(entry.source, target)
+    with opened(top_of(tree.paths.real)) as top:
+        folder, name = parent_beneath(top, tree.paths.below(entry.path), make=True)
+    with opened(folder):
+        copy_into(entry.source, folder, name)
 
 
 def _refuse(path: str) -> list[str]:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from wes_bridge.node.platforms.images import last_line
+from wes_bridge.small_files import read_end
 
 AMBIGUOUS = frozenset({125, 126, 127})
 """Exit codes that an engine has of its own."""
@@ -47,8 +48,6 @@ def engines_failure(stderr: Path, started: bool | None) -> str | None:
 
 def _end_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            return file.read().decode(errors="replace")
+        return read_end(path, _TAIL).decode(errors="replace")
     except OSError:
         return ""

@@ -16,6 +16,10 @@ gives a restarted service new ones. A connection is one question, a line of JSON
 - ``{"enclose": RECORD, ..., "sandbox": ...}``: as ``start``, in a sandbox. An ``encloser`` makes it, which is
   started for the first. Answered ``running PID FIRST``, FIRST being process 1 of the sandbox, or
   ``failed ERRNO REASON``; ERRNO is 0 when there is no sandbox.
+- Both may have a ``network``, ``{"owner": ..., "name": ..., "path": ..., "resolver": ...}``: the command
+  then runs in the network of that owner, which ``networks`` makes for the first and which stays for a while.
+  Where it cannot be made, the answer is ``failed 0 REASON``. ``resolver`` is null, or a file and the one that
+  it stands for inside.
 - ``{"follow": RECORD}``: answered ``running PID``, or by the end of the connection when it does not run.
 
 When the command ends the connection says ``ended CODE`` and is closed. The record is made before the command
@@ -28,6 +32,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
+import gc
 import hmac
 import json
 import os
@@ -45,6 +51,12 @@ if TYPE_CHECKING:  # without importing typing, which takes as long as the rest
 
 LINGER = 1000
 """Milliseconds that the keeper stays without anything to do."""
+UNUSED = 20.0
+"""Seconds that a network stays without anything that runs in it."""
+_ASIDE = 16
+"""Descriptors from here on are none of a command's."""
+_CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 1 << 12, 1 << 14, 1 << 19
+"""``unshare(2)`` and ``mount(2)``."""
 PATIENCE = 5.0
 """Seconds a question may take to arrive."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -62,6 +74,8 @@ _PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What keeps a command from being started that is not the command's fault."""
 _TOLD = 20
 """Strangers that are told of in our log."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Door:
@@ -108,22 +122,32 @@ def _surroundings(process: str) -> tuple[int, ...]:
         return ()
 
 
-class Enclosed:
-    """A question for the encloser.
+class Question:
+    """What was asked, and is begun when it can be.
 
     Args:
         connection: who asked.
         ask: the question.
         line: the same, as it came.
-        files: its descriptors, which are closed once they were sent.
+        files: its descriptors, closed once the command has them.
+        network: what it is to run in; None for the machine's, or none.
     """
 
-    def __init__(self, connection: socket.socket, ask: dict[str, Any], line: bytes, files: list[int]) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        ask: dict[str, Any],
+        line: bytes,
+        files: list[int],
+        network: Network | None = None,
+    ) -> None:
         self.connection = connection
         self.followers = [connection]
-        self.record = str(ask["enclose"])
+        self.ask = ask
+        self.record = str(ask.get("enclose") or ask.get("start"))
         self.line = line
         self.files = files
+        self.network = network
         self.answer = ""
 
     def close(self) -> None:
@@ -139,26 +163,122 @@ class Enclosed:
         self.close()
 
 
+class Network:
+    """A network that ``networks`` keeps, with all that runs in it.
+
+    Args:
+        how: as in a question.
+
+    Attributes:
+        socket: it says there whether it is ready, and ends when that is closed.
+        waiting: questions, until it is.
+        users: commands that run in it, or are about to.
+        unused_since: by the clock that nobody sets, when there are none.
+    """
+
+    def __init__(self, how: dict[str, Any]) -> None:
+        self.socket, its = socket.socketpair()
+        argv = [_program("networks.py"), str(how["name"]), str(how["path"])]
+        with its:
+            os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", *argv],
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, its.fileno(), 0)],
+                setsid=True,
+            )
+        self.owner = str(how["owner"])
+        self.waiting = deque[Question]()
+        self.users = 0
+        self.unused_since = time.monotonic()
+        self._resolver: list[str] | None = how.get("resolver")
+        self._namespaces: list[int] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether commands can be started in it."""
+        return bool(self._namespaces)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self.socket.fileno() < 0
+
+    def hear(self) -> str | None:
+        """What it says: why it is of no use, None when it is ready."""
+        try:
+            text, files, _, _ = socket.recv_fds(self.socket, 4096, 2)
+        except OSError as error:
+            return str(error.strerror)
+        for file in files:
+            os.set_inheritable(file, False)
+        self._namespaces = files
+        return None if files else text.decode(errors="replace").removeprefix("failed ") or "it has ended"
+
+    def enter(self) -> None:
+        """Be in it, with what will be started: for a process that starts nothing else.
+
+        Raises:
+            OSError: it has gone.
+        """
+        for file in self._namespaces:  # that of users first: its rights are needed for the other
+            _checked(_libc.setns(file, 0))
+        if self._resolver is not None:
+            source, target = (os.fsencode(path) for path in self._resolver)
+            _checked(_libc.unshare(_CLONE_NEWNS))
+            _checked(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
+            _checked(_libc.mount(source, target, None, _MS_BIND, None))
+
+    def left(self) -> None:
+        """A command that ran in it has ended."""
+        self.users -= 1
+        self.unused_since = time.monotonic()
+
+    def close(self) -> None:
+        """Let it end."""
+        self.socket.close()
+        for file in self._namespaces:
+            os.close(file)
+        self._namespaces = []
+
+
+def _checked(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _program(name: str) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+
+
 class Encloser:
-    """The encloser of the commands that have network, or of those that have none.
+    """The encloser of the commands that have a network, the machine's or one of ours, or of those without.
 
     It is asked one question at a time, and the others wait here: a file system that does not answer holds up
     sandboxes only.
     """
 
-    def __init__(self, *, network: bool) -> None:
+    def __init__(self, where: Network | bool) -> None:
         self.socket, its = socket.socketpair()
-        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "encloser.py")
-        argv = [sys.executable, "-I", "-S", program, "yes" if network else "no"]
-        actions = [(os.POSIX_SPAWN_DUP2, its.fileno(), 0)]
+        argv = [sys.executable, "-I", "-S", _program("encloser.py"), "yes" if where else "no"]
         with its:
-            os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
-        self.asked: Enclosed | None = None
-        self.waiting = deque[Enclosed]()
-        self.running: dict[bytes, Enclosed] = {}
+            if isinstance(where, Network):
+                _fork_in(where, argv[0], argv, dict(os.environ), [its.fileno()], restored=())
+            else:
+                actions = [(os.POSIX_SPAWN_DUP2, its.fileno(), 0)]
+                os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
+        self.asked: Question | None = None
+        self.waiting = deque[Question]()
+        self.running: dict[bytes, Question] = {}
         self._heard = b""
 
-    def ask(self, question: Enclosed) -> None:
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything that it has to do."""
+        return bool(self.running or self.asked or self.waiting)
+
+    def ask(self, question: Question) -> None:
         """Ask as soon as it has answered what was asked before."""
         self.waiting.append(question)
         self.go_on()
@@ -209,8 +329,9 @@ class Keeper:
         self._woken = woken
         self._holders: dict[int, socket.socket] = {}
         self._pids: dict[str, int] = {}
-        self._running: dict[int, tuple[str, list[socket.socket]]] = {}
-        self._enclosers: dict[bool, Encloser] = {}
+        self._running: dict[int, Question] = {}
+        self._enclosers: dict[Network | bool, Encloser] = {}
+        self._networks: dict[str, Network] = {}
         self._poll = select.poll()
 
     def run(self) -> None:
@@ -220,9 +341,11 @@ class Keeper:
         poll.register(self._woken, select.POLLIN)
         while True:
             idle = not self._running and not self._holders and not self._is_enclosing()
-            events = poll.poll(LINGER if idle else None)
+            events = poll.poll(LINGER if idle else self._networks_linger())
             if idle and not events:
                 return
+            if not events:
+                self._end_networks()
             for file, _ in events:
                 if file == self._woken:
                     os.read(file, 4096)
@@ -256,11 +379,13 @@ class Keeper:
             if not self._door.knows(ask):
                 return None
             line = line.replace(self._door.secret, b"", 1)  # the encloser need not know it
-            if "start" in ask:
-                self._start(connection, ask, files)
-            elif "enclose" in ask:
-                self._enclose(Enclosed(connection, ask, line, files), network=bool(ask["sandbox"]["network"]))
+            if "start" in ask or "enclose" in ask:
+                question = Question(connection, ask, line, files)
                 files = []
+                if ask.get("network") is not None:
+                    self._await_network(question, ask["network"])
+                else:
+                    self._begin(question)
             elif "follow" in ask:
                 self._follow(connection, ask["follow"])
             elif "hold" in ask:
@@ -271,60 +396,135 @@ class Keeper:
                 os.close(file)
         return None
 
-    def _is_enclosing(self) -> bool:
-        return any(encloser.running or encloser.asked for encloser in self._enclosers.values())
+    def _begin(self, question: Question) -> None:
+        if "enclose" in question.ask:
+            self._enclose(question)
+        else:
+            self._start(question)
 
-    def _enclose(self, question: Enclosed, *, network: bool) -> None:
-        encloser = self._enclosers.get(network)
-        if encloser is None:
+    def _await_network(self, question: Question, how: dict[str, Any]) -> None:
+        """Begin as soon as there is the network that it is to run in."""
+        network = self._networks.get(str(how["owner"]))
+        if network is None:
             try:
-                encloser = Encloser(network=network)
+                network = Network(how)
             except OSError as error:
                 question.refuse(f"failed {error.errno} {error.strerror}")
                 return
-            self._enclosers[network] = encloser
+            self._networks[network.owner] = network
+            self._poll.register(network.socket, select.POLLIN)
+        question.network = network
+        network.users += 1
+        if network.is_ready:
+            self._begin(question)
+        else:
+            network.waiting.append(question)
+
+    def _hear_network(self, network: Network) -> None:
+        """It is ready, or of no use."""
+        reason = network.hear() if not network.is_ready else "it has ended"
+        waiting, network.waiting = network.waiting, deque()
+        if reason is not None:
+            self._end_network(network)
+        for question in waiting:
+            if reason is not None or _is_gone(question.connection):
+                network.left()
+                question.refuse(f"failed 0 there is no network for it: {reason}")
+            else:
+                self._begin(question)
+
+    def _end_network(self, network: Network) -> None:
+        """End it: what runs there has no network any more, and what comes next gets another."""
+        del self._networks[network.owner]
+        self._poll.unregister(network.socket)
+        network.close()
+        self._end_encloser(network)
+
+    def _end_encloser(self, where: Network | bool) -> None:
+        """End the encloser of a network that has ended, once it has nothing to do."""
+        encloser = self._enclosers.get(where)
+        if encloser is None or encloser.is_busy or isinstance(where, bool) or not where.is_closed:
+            return
+        self._poll.unregister(encloser.socket)
+        del self._enclosers[where]
+        encloser.socket.close()
+
+    def _networks_linger(self) -> int | None:
+        """Milliseconds until a network has been unused for long; None when all are used."""
+        since = [network.unused_since for network in self._networks.values() if not network.users]
+        return max(0, round((min(since) + UNUSED - time.monotonic()) * 1000)) + 1 if since else None
+
+    def _end_networks(self) -> None:
+        for network in list(self._networks.values()):
+            if not network.users and time.monotonic() - network.unused_since >= UNUSED:
+                self._end_network(network)
+
+    def _is_enclosing(self) -> bool:
+        return any(one.is_busy for one in self._enclosers.values()) or any(
+            network.waiting for network in self._networks.values()
+        )
+
+    def _enclose(self, question: Question) -> None:
+        where = question.network or bool(question.ask["sandbox"]["network"])
+        encloser = self._enclosers.get(where)
+        if encloser is None:
+            try:
+                encloser = Encloser(where)
+            except OSError as error:
+                _leave_network(question)
+                question.refuse(f"failed {error.errno} {error.strerror}")
+                return
+            self._enclosers[where] = encloser
             self._poll.register(encloser.socket, select.POLLIN)
         encloser.ask(question)
 
     def _hear(self, file: int) -> None:
-        """Listen to the encloser with that socket."""
-        network, encloser = next(
-            (item for item in self._enclosers.items() if item[1].socket.fileno() == file), (False, None)
-        )
-        if encloser is None:
-            return
+        """Listen to the encloser, or to the network, with that socket."""
+        for network in self._networks.values():
+            if network.socket.fileno() == file:
+                self._hear_network(network)
+                return
+        for where, encloser in self._enclosers.items():
+            if encloser.socket.fileno() == file:
+                self._hear_encloser(where, encloser)
+                return
+
+    def _hear_encloser(self, where: Network | bool, encloser: Encloser) -> None:
         try:
             said = encloser.hear()
         except OSError:
-            del self._enclosers[network]
-            self._poll.unregister(file)
+            del self._enclosers[where]
+            self._poll.unregister(encloser.socket)
             self._lose(encloser)
             return
         for words in said:
             if words[0] == b"ended":
-                ended = encloser.running.pop(words[1])
-                _note_end(ended.record, ended.followers, int(words[2]))
+                _note_end(encloser.running.pop(words[1]), int(words[2]))
             elif encloser.asked is not None:
                 question, encloser.asked = encloser.asked, None
                 _note_answer(encloser, question, words)
         encloser.go_on()
+        self._end_encloser(where)
 
     @staticmethod
     def _lose(encloser: Encloser) -> None:
         """An encloser was killed, and all in its sandboxes: nobody will know how they ended."""
         encloser.socket.close()
         for question in encloser.running.values():
+            _leave_network(question)
             for connection in question.followers:
                 connection.close()
         for question in encloser.waiting:  # nothing was begun
+            _leave_network(question)
             question.refuse("failed 0 the process that makes them was killed")
         if encloser.asked is not None:  # perhaps
+            _leave_network(encloser.asked)
             encloser.asked.connection.close()
 
     def _follow(self, connection: socket.socket, record: str) -> None:
         pid = self._pids.get(record)
         if pid is not None:
-            self._running[pid][1].append(connection)
+            self._running[pid].followers.append(connection)
             _tell(connection, f"running {pid}")
         for encloser in self._enclosers.values():
             for question in encloser.running.values():
@@ -332,19 +532,22 @@ class Keeper:
                     question.followers.append(connection)
                     _tell(connection, question.answer)
 
-    def _start(self, connection: socket.socket, ask: dict[str, Any], files: list[int]) -> None:
-        record = ask["start"]
+    def _start(self, question: Question) -> None:
         try:
-            pid = _spawn(ask, files)
+            pid = _spawn(question)
         except OSError as error:
-            _tell(connection, f"failed {error.errno}")
+            _leave_network(question)
+            question.refuse(f"failed {error.errno}")
             return
         except ValueError:  # a NUL in a word, or "=" in a variable's name
-            _tell(connection, f"failed {errno.EINVAL}")
+            _leave_network(question)
+            question.refuse(f"failed {errno.EINVAL}")
             return
-        self._pids[record] = pid
-        self._running[pid] = (record, [connection])
-        _tell(connection, f"running {pid}")
+        question.close()
+        question.line = b""
+        self._pids[question.record] = pid
+        self._running[pid] = question
+        _tell(question.connection, f"running {pid}")
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):  # there are none left
@@ -359,14 +562,21 @@ class Keeper:
                 self._ended(pid, code if code >= 0 else 128 - code)
 
     def _ended(self, pid: int, code: int) -> None:
-        record, connections = self._running.pop(pid)
-        del self._pids[record]
-        _note_end(record, connections, code)
+        question = self._running.pop(pid)
+        del self._pids[question.record]
+        _note_end(question, code)
 
 
-def _note_answer(encloser: Encloser, question: Enclosed, words: list[bytes]) -> None:
+def _leave_network(question: Question) -> None:
+    """It runs no more, or will never."""
+    if question.network is not None:
+        question.network.left()
+
+
+def _note_answer(encloser: Encloser, question: Question, words: list[bytes]) -> None:
     """An encloser has answered."""
     if words[0] == b"failed":
+        _leave_network(question)
         with contextlib.suppress(OSError):  # nothing was begun
             os.unlink(question.record)
         question.refuse(b" ".join(words).decode())
@@ -377,10 +587,11 @@ def _note_answer(encloser: Encloser, question: Enclosed, words: list[bytes]) -> 
     _tell(question.connection, question.answer)
 
 
-def _note_end(record: str, connections: list[socket.socket], code: int) -> None:
+def _note_end(question: Question, code: int) -> None:
     """A command has ended."""
-    _append(record, b"%d\n" % code)
-    for connection in connections:
+    _leave_network(question)
+    _append(question.record, b"%d\n" % code)
+    for connection in question.followers:
         _tell(connection, f"ended {code}")
         connection.close()
 
@@ -433,12 +644,13 @@ def _tell(connection: socket.socket, text: str) -> None:
         connection.sendall(f"{text}\n".encode())
 
 
-def _spawn(ask: dict[str, Any], files: list[int]) -> int:
+def _spawn(question: Question) -> int:
     """Start a command in a session of its own, and note that.
 
     Raises:
         OSError: there is a record already, or no process can be made.
     """
+    ask, files = question.ask, question.files
     if len(files) < 3:
         raise OSError(errno.EMFILE, "descriptors were lost")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
@@ -448,7 +660,7 @@ def _spawn(ask: dict[str, Any], files: list[int]) -> int:
         os.chdir(ask["cwd"])
         if allowed:
             os.sched_setaffinity(0, ask["cpus"])
-        pid = _posix_spawn(ask["program"], ask["argv"], ask["env"], files)
+        pid = _run(ask["program"], ask["argv"], ask["env"], files, question.network)
         os.write(record, _beginning(pid))
         return pid
     finally:
@@ -463,18 +675,62 @@ def _beginning(pid: int) -> bytes:
     return f"{pid} {time.time():.3f} {time.monotonic():.3f}\n".encode()
 
 
-def _posix_spawn(program: str, argv: list[str], env: dict[str, str], files: list[int]) -> int:
-    actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate(files)]
+def _run(program: str, argv: list[str], env: dict[str, str], files: list[int], where: Network | None) -> int:
     try:
+        if where is not None:
+            return _fork_in(where, program, argv, env, files)
+        actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate(files)]
         return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=_RESTORED)
     except OSError as error:
         if error.errno in _PASSING or program == "/bin/sh":
             raise
         if error.errno == errno.ENOEXEC:  # a script that does not say of what
-            return _posix_spawn("/bin/sh", ["sh", program, *argv[1:]], env, files)
+            return _run("/bin/sh", ["sh", program, *argv[1:]], env, files, where)
         code = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
         script = f'echo "$0: $1" >&2; exit {code}'
-        return _posix_spawn("/bin/sh", ["sh", "-c", script, program, str(error.strerror)], {}, files)
+        return _run("/bin/sh", ["sh", "-c", script, program, str(error.strerror)], {}, files, where)
+
+
+def _fork_in(
+    network: Network,
+    program: str,
+    argv: list[str],
+    env: dict[str, str],
+    files: list[int],
+    *,
+    restored: tuple[signal.Signals, ...] = _RESTORED,
+) -> int:
+    """As ``posix_spawn``, by a process that enters a network first: there is one thread.
+
+    Raises:
+        OSError: as that does.
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        number = errno.EINVAL
+        try:
+            tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
+            os.setsid()
+            network.enter()
+            aside = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _ASIDE) for file in files]
+            for place, file in enumerate(aside):
+                os.dup2(file, place)
+            for one in restored:
+                signal.signal(one, signal.SIG_DFL)
+            os.execve(program, argv, env)  # noqa: S606 - as posix_spawn does
+        except OSError as error:
+            number = error.errno or number
+        finally:
+            os.write(tell, str(number).encode())
+            os._exit(1)
+    os.close(tell)
+    said = os.read(told, 16)
+    os.close(told)
+    if said:
+        os.waitpid(pid, 0)
+        raise OSError(int(said), os.strerror(int(said)))
+    return pid
 
 
 def _adopt_orphans() -> None:
@@ -484,7 +740,7 @@ def _adopt_orphans() -> None:
     would be kept until no process can be made any more.
     """
     with contextlib.suppress(OSError, AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def main() -> None:
@@ -499,6 +755,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    gc.freeze()  # what is there is not looked at again: neither here, nor in a process that enters a network
     Keeper(listener, woken, Door(secret)).run()
 
 

@@ -177,6 +177,7 @@ class Keeping:
         cwd: Path,
         cpus: frozenset[int] | None = None,
         sandbox: Mapping[str, object] | None = None,
+        network: Mapping[str, object] | None = None,
     ) -> Command:
         """Start a command.
 
@@ -188,11 +189,12 @@ class Keeping:
             program: path of what is run.
             cwd: where it starts.
             cpus: processors it may use; None for all.
-            sandbox: what is around it (``encloser``); None for nothing.
+            sandbox: what is around it (``enclosing``); None for nothing.
+            network: which it is to run in (``networks``); None for the machine's, or what ``sandbox`` says.
 
         Raises:
             OSError: it cannot be started.
-            NoSandboxError: there is no sandbox for it.
+            NoSandboxError: there is no sandbox, or no network, for it.
         """
         ask = {
             "start" if sandbox is None else "enclose": str(record),  # else an old keeper started it without
@@ -202,6 +204,7 @@ class Keeping:
             "program": program,
             "cwd": str(cwd),
             "cpus": sorted(cpus) if cpus else None,
+            "network": network,
         }
         command = self._asked(ask, files)
         if command is None and not record.exists():  # it was killed, or has never been: nothing has begun

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from wes_bridge.data import beneath
+from wes_bridge.data.beneath import real_path
 from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.gaps import Gap
 from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder, clean_path
 from wes_bridge.node.platforms import processes
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.keeping import Command, Keeping, NoSandboxError
 from wes_bridge.node.staging.release import stream_path
+
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Launch:
         cwd: where it starts.
         stdin, stdout, stderr: its streams; ``/dev/null`` when stdin is None.
         cpus: processors it may use; None for all.
-        sandbox: what the keeper puts around it (``encloser``); None for nothing.
+        sandbox: what the keeper puts around it (``enclosing``); None for nothing.
         options: words that the program reads at descriptor 3, each ended by a NUL; None when it reads none.
             Other users of the machine cannot see them, as they can see ``argv``.
     """
@@ -66,6 +73,10 @@ class Kept(ABC):
     def launch(self, job: Job) -> Launch:
         """How to start the command of ``job``. Runs in a thread."""
 
+    def network(self, job: Job) -> Mapping[str, object] | None:
+        """The network that the command of ``job`` is to run in; None when :meth:`launch` has seen to that."""
+        return None
+
     async def open(self) -> None:
         """Have a keeper.
 
@@ -73,6 +84,10 @@ class Kept(ABC):
             OSError: none can be had.
         """
         await asyncio.get_running_loop().run_in_executor(None, self._keeper.open)
+
+    async def gaps(self) -> list[Gap]:
+        """None, unless a platform knows of some."""
+        return []
 
     async def prepare(self, session: Session) -> None:  # noqa: B027 - most have nothing to do
         """Nothing to get ready."""
@@ -84,9 +99,10 @@ class Kept(ABC):
             NotBegunError: there is no sandbox for it.
             PlatformError: it cannot be started.
         """
+        network = self.network(job)
         launch = self.launch(job)
         try:
-            self._commands[job.uuid] = _start(self._keeper, job.folder, launch)
+            self._commands[job.uuid] = _start(self._keeper, job.folder, launch, network)
         except NoSandboxError as error:
             self._unpin(job.uuid)
             raise NotBegunError(f"the sandbox cannot be made: {error}") from error
@@ -157,10 +173,9 @@ class Kept(ABC):
 
     def streams(self, job: Job) -> tuple[Path | None, Path, Path]:
         """The files standard input, output and error are connected to."""
-        tree = job.tree
         executable = job.session.executable
         stdin = executable.streams.stdin if executable and executable.streams else None
-        source = tree.resolve(clean_path(stdin.path, "streams.stdin.path")) if stdin and stdin.path else None
+        source = _input(job, clean_path(stdin.path, "streams.stdin.path")) if stdin and stdin.path else None
         out, err = (self._stream(job, name) for name in ("stdout", "stderr"))
         return source, out, err
 
@@ -168,12 +183,7 @@ class Kept(ABC):
         relative = stream_path(job.session, name)
         if relative is None:
             return job.folder.root / name
-        path = job.tree.paths.host(f"{job.tree.workdir}/{relative}")
-        if "/" in relative:  # the working directory itself is there
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink():
-            path.unlink()
-        return path
+        return job.tree.paths.host(f"{job.tree.workdir}/{relative}")
 
     def cpus(self, job: Job) -> frozenset[int] | None:
         """The least used processors, when the offer limits their number."""
@@ -194,13 +204,48 @@ class Kept(ABC):
                 self._on_cpu[cpu] -= 1
 
 
-def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
-    write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    opened = [os.open(launch.stdin or os.devnull, os.O_RDONLY)]
+def _input(job: Job, path: str) -> Path:
+    """The real path of standard input. A link is followed within what the session was given, no further.
+
+    Raises:
+        PlatformError: there is none, or a link leads elsewhere.
+    """
+    top, place = job.tree.given(path) or job.folder.root, job.tree.resolve(path)
+    real = real_path(place)
+    if not Path(real).is_relative_to(real_path(top)):
+        raise PlatformError(f"cannot read standard input: a link leads from {path} out of what was staged")
+    return Path(real)
+
+
+def _open_input(path: Path) -> int:
+    """Standard input, by its real path: no link is followed any more."""
+    with beneath.opened(beneath.top_of("/")) as top:
+        found = beneath.open_beneath(top, str(path)[1:])
+    os.set_blocking(found, True)
+    return found
+
+
+def _open_output(folder: SessionFolder, path: Path) -> int:
+    """A stream's file, emptied; no link is followed to it, and one in its place gives way."""
+    with beneath.opened(beneath.top_of(folder.root)) as root:
+        there, name = beneath.parent_beneath(root, str(path.relative_to(folder.root)), make=True)
+    with beneath.opened(there):
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISLNK(os.lstat(name, dir_fd=there).st_mode):
+                os.unlink(name, dir_fd=there)
+        found = beneath.open_beneath(there, name, _WRITE, 0o644)
+    os.set_blocking(found, True)
+    return found
+
+
+def _start(
+    keeper: Keeping, folder: SessionFolder, launch: Launch, network: Mapping[str, object] | None
+) -> Command:
+    opened = [_open_input(launch.stdin) if launch.stdin else os.open(os.devnull, os.O_RDONLY)]
     try:
-        opened.append(os.open(launch.stdout, write | os.O_TRUNC, 0o644))
+        opened.append(_open_output(folder, launch.stdout))
         if launch.stderr != launch.stdout:
-            opened.append(os.open(launch.stderr, write | os.O_TRUNC, 0o644))
+            opened.append(_open_output(folder, launch.stderr))
         streams = (opened[0], opened[1], opened[-1])
         opened += [_written(launch.options)] if launch.options is not None else []
         return keeper.start(
@@ -212,6 +257,7 @@ def _start(keeper: Keeping, folder: SessionFolder, launch: Launch) -> Command:
             cwd=launch.cwd,
             cpus=launch.cpus,
             sandbox=launch.sandbox,
+            network=network,
         )
     finally:
         for file in opened:

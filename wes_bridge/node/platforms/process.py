@@ -9,20 +9,24 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from wes_bridge.config import NodeConfig
-from wes_bridge.model.execution_broker import PROCESS, ExecutionRequest, Message
+from wes_bridge.model.execution_broker import PROCESS, ExecutionRequest, Message, Network
+from wes_bridge.model.gaps import Gap
 from wes_bridge.node import messages
 from wes_bridge.node.errors import CommandNotFoundError, CommandNotShownError, NotBegunError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
 from wes_bridge.node.platforms import sandbox
 from wes_bridge.node.platforms.base import Job
+from wes_bridge.node.platforms.isolating import Networks
 from wes_bridge.node.platforms.keeping import NoSandboxError
 from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER
 from wes_bridge.node.staging.plan import volume_path
 
+_LOOPBACK = "commands that use the network reach this machine's loopback interface: {reason}"
 _TRIED_FOR = 10.0
 """Seconds that the first command in a sandbox may take."""
 _FOUND_FOR = 5.0
@@ -50,24 +54,36 @@ class ProcessPlatform(Kept):
         self._view = sandbox.View([], [], state)
         self._no_sandbox = "the sandbox is switched off"
         self._shows_too_little = False
+        self._networks = Networks(self._keeper, state, config.step_network)
 
     async def open(self) -> None:
         """Find out once which sandbox works."""
         await super().open()
         if self._config.sandbox != "none":
             await asyncio.get_running_loop().run_in_executor(None, self._find_sandbox)
+        if self._is_enforced:
+            self._networks.try_soon()
+
+    async def close(self) -> None:
+        """As of all that is kept."""
+        await self._networks.close()
+        await super().close()
 
     def _find_sandbox(self) -> None:
+        """The node's own is tried first, since it costs least; bubblewrap's where that cannot be made."""
         self._view = sandbox.View.of(self._config.sandbox_shows, self._state)
         shows = self._view.folders
-        if self._config.sandbox == "own":
+        why = ""
+        if self._config.sandbox != "bwrap":
             reason = self._try_enclosing(shows)
             self._encloses = reason is None
             self._shows_too_little = reason is not None and self._try_enclosing(["/"]) is None
-            self._no_sandbox = f"no sandbox of the node's own: {reason}"
-        else:
-            self._bwrap, self._no_sandbox = sandbox.bubblewrap(tuple(shows))
+            why = "" if reason is None else f"no sandbox of the node's own: {reason}"
+            self._no_sandbox = why
+        if not self._encloses and not self._shows_too_little and self._config.sandbox != "own":
+            self._bwrap, reason = sandbox.bubblewrap(tuple(shows))
             self._shows_too_little = self._bwrap is None and sandbox.bubblewrap()[0] is not None
+            self._no_sandbox = f"{why}; {reason}" if why else reason
         if self._shows_too_little:
             self._no_sandbox = (
                 f"the setting sandbox_shows shows too little ({', '.join(self._view.shows) or 'nothing'}):"
@@ -77,7 +93,7 @@ class ProcessPlatform(Kept):
     def _try_enclosing(self, shows: list[str]) -> str | None:
         """Why the keeper makes no sandboxes; None when it does."""
         record = self._state / f"sandbox-{os.getpid()}"
-        around = {"shows": shows, "hides": [str(self._state)], "binds": [], "network": False}
+        around = {"shows": shows, "hides": [str(self._state)], "binds": [], "stdin": None, "network": False}
         null = os.open(os.devnull, os.O_RDWR)
         try:
             command = self._keeper.start(
@@ -111,6 +127,37 @@ class ProcessPlatform(Kept):
             return self._no_sandbox
         return None
 
+    async def gaps(self) -> list[Gap]:
+        """Without a sandbox, all of it; else that commands with a network reach the machine's loopback."""
+        if not self._is_enforced:
+            if await self.unavailable() is not None:  # nothing runs
+                return []
+            text = f"plain processes run without a sandbox: {self._no_sandbox}"
+            return [
+                Gap(what="sandbox", text=text),
+                Gap(what="no_network", text=f"they are not kept from using the network: {self._no_sandbox}"),
+            ]
+        reason = await self._networks.settled()
+        if reason is None or self._config.step_network == "isolated":
+            return []
+        return [Gap(what="loopback", text=_LOOPBACK.format(reason=reason))]
+
+    async def _unenforced(self, network: Network | None) -> list[Message]:
+        """The same, of one request."""
+        no_network = network is not None and network.access is False
+        found = []
+        for gap in await self.gaps():
+            if gap.what == "sandbox":
+                text, reason = "the command runs without a sandbox: {reason}", self._no_sandbox
+            elif gap.what == "no_network" and no_network:
+                text, reason = "the command is not kept from using the network: {reason}", self._no_sandbox
+            elif gap.what == "loopback" and not no_network:
+                text, reason = "{reason}", gap.text
+            else:
+                continue
+            found.append(messages.message(messages.UNENFORCED, text, "INFO", reason=reason))
+        return found
+
     async def check(self, request: ExecutionRequest) -> list[Message]:
         """A process has no file system of its own: all paths must lie below ``executable.root``."""
         executable = request.executable
@@ -122,17 +169,20 @@ class ProcessPlatform(Kept):
         if executable.entrypoint:
             found.append(messages.message(messages.NOT_SUPPORTED, "a process has no entrypoint"))
         found += _check_paths(request)
-        no_network = executable.network is not None and executable.network.access is False
-        if no_network and not self._is_enforced:
-            found.append(
-                messages.message(
-                    messages.UNENFORCED,
-                    "the command is not kept from using the network: {reason}",
-                    "INFO",
-                    reason=self._no_sandbox,
-                )
-            )
-        return found
+        network = executable.network
+        if self._config.step_network == "isolated" and (network is None or network.access is not False):
+            reason = await self._networks.settled() if self._is_enforced else self._no_sandbox
+            if reason is not None:
+                text = "no network can be had that keeps the machine's loopback interface apart: {reason}"
+                found.append(messages.message(messages.NOT_SUPPORTED, text, reason=reason))
+        return found + await self._unenforced(network)
+
+    def network(self, job: Job) -> Mapping[str, object] | None:
+        """One of its owner's, unless the command has none, or no sandbox that keeps it there."""
+        network = job.session.executable.network if job.session.executable else None
+        if not self._is_enforced or (network is not None and network.access is False):
+            return None
+        return self._networks.of(job.owner)
 
     def launch(self, job: Job) -> Launch:
         """Translate paths, check that the command exists, and put the sandbox around it."""
@@ -146,18 +196,20 @@ class ProcessPlatform(Kept):
         cwd = paths.host(job.tree.workdir)
         program = _find_command(argv[0], cwd, env["PATH"])
         network = executable.network is None or executable.network.access is not False
-        if self._is_enforced and not sandbox.is_seen(self._view, job, Path(cwd, program)):
-            raise CommandNotShownError(str(Path(cwd, program)))
         streams = self.streams(job)
-        if self._encloses:
-            around = sandbox.enclosure(self._view, job, network=network)
-            return Launch(program, argv, env, cwd, *streams, cpus=self.cpus(job), sandbox=around)
         marker = {MARKER: job.uuid}
-        if self._bwrap is None:
+        if not self._is_enforced:
             return Launch(program, argv, {**env, **marker}, cwd, *streams, cpus=self.cpus(job))
-        options = sandbox.options(self._view, job, env, network=network)
-        argv = sandbox.command_line(self._bwrap, argv)
-        return Launch(self._bwrap, argv, marker, cwd, *streams, cpus=self.cpus(job), options=options)
+        binds = sandbox.binds_of(self._view, job)
+        if not sandbox.is_seen(self._view, binds, Path(cwd, program)):
+            raise CommandNotShownError(str(Path(cwd, program)))
+        if self._bwrap is None:
+            around = sandbox.enclosure(self._view, binds, streams[0], network=network)
+            return Launch(program, argv, env, cwd, None, *streams[1:], cpus=self.cpus(job), sandbox=around)
+        options = sandbox.options(self._view, binds, env, cwd, network=network)
+        argv = sandbox.command_line(self._bwrap, argv, streams[0])
+        outside = (None, *streams[1:])
+        return Launch(self._bwrap, argv, marker, cwd, *outside, cpus=self.cpus(job), options=options)
 
     def ends_within(self, job: Job, seconds: float) -> bool:
         """Wait a little for the command.

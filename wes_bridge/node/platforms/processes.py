@@ -17,7 +17,10 @@ from pathlib import Path
 
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.platforms.keeping import Command
+from wes_bridge.small_files import read_small
 
+_LONGEST_RECORD = 4096
+"""Bytes of the keeper's record of a command."""
 MARKER = "WES_BRIDGE_SESSION"
 """Environment variable by which processes that left the tree are found."""
 
@@ -27,10 +30,14 @@ def was_started(folder: SessionFolder) -> bool:
     return folder.command.exists()
 
 
+def _record(folder: SessionFolder) -> str:
+    return read_small(folder.command, _LONGEST_RECORD, follow=False).decode()
+
+
 def read_exit(folder: SessionFolder) -> int | None:
     """The command's exit code; None when it has not ended, or ended without anybody noting it."""
     try:
-        return int(folder.command.read_text().split("\n")[1])
+        return int(_record(folder).split("\n")[1])
     except (OSError, ValueError, IndexError):
         return None
 
@@ -68,7 +75,7 @@ def started(folder: SessionFolder) -> Started:
     """When the command was started; now if that was not noted."""
     now = Started.now()
     try:
-        at, *count = folder.command.read_text().split("\n")[0].split()[1:]
+        at, *count = _record(folder).split("\n")[0].split()[1:]
         return Started(float(at), float(count[0]) if count else now.count - now.at + float(at))
     except (OSError, ValueError):
         return now
@@ -109,7 +116,7 @@ def _signal_command(pid: int, number: int) -> bool:
 def _kill_all(pid: int | None, uuid: str) -> bool:
     """One round of SIGKILL; whether anything was found to kill."""
     tree = [pid, *descendants(pid)] if pid is not None else []
-    living = [process for process in {*tree, *marked(uuid)} if _state(process) not in ("Z", "X", "")]
+    living = [process for process in {*tree, *marked(uuid)} if _lives(process)]
     for process in living:
         _kill(process, signal.SIGKILL)
     return bool(living)
@@ -175,6 +182,17 @@ def memory_of(roots: Roots) -> int:
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _lives(pid: int) -> bool:
+    """Whether it does anything. Where only its first thread has ended, the whole process seems to have."""
+    state = _state(pid)
+    if state != "Z":
+        return state not in ("X", "")
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208 - names only
+    except OSError:
+        return False
 
 
 def _state(pid: int) -> str:

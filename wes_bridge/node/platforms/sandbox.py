@@ -1,6 +1,6 @@
 """The sandbox around a plain process: what the command can see, write and reach.
 
-It is made by bubblewrap, or, with ``sandbox: own``, by the node's keeper itself (``encloser``).
+It is made by bubblewrap, or, with ``sandbox: own``, by the node's keeper itself (``enclosing``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"
 _BASE = ("--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
 _MACHINE = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 """By these the machine is told what to do; root's user may, also without rights."""
+_ROOTS = (
+    *("/proc/acpi", "/proc/asound", "/proc/driver", "/proc/dynamic_debug", "/proc/latency_stats"),
+    *("/proc/mtrr", "/proc/pressure", "/proc/scsi", "/proc/tty"),
+)
+"""What else of ``/proc`` root may write to."""
 _OPTIONS = 3
 """The descriptor at which bubblewrap reads its options."""
 
@@ -106,7 +111,9 @@ class View:
         return shown.is_below(path, self.folders)
 
 
-def options(view: View, job: Job, env: Mapping[str, str], *, network: bool) -> list[str]:
+def options(
+    view: View, binds: list[tuple[str, bool]], env: Mapping[str, str], cwd: Path, *, network: bool
+) -> list[str]:
     """What bubblewrap is told at a descriptor: other users of the machine can read a command line.
 
     What can be seen is read-only except the session's file system and what was asked for READWRITE in place;
@@ -115,8 +122,9 @@ def options(view: View, job: Job, env: Mapping[str, str], *, network: bool) -> l
 
     Args:
         view: what can be seen of the machine.
-        job: of which session.
+        binds: what the command sees besides.
         env: the command's environment.
+        cwd: where it starts.
         network: whether there is one.
     """
     words = ["--clearenv"]
@@ -125,39 +133,56 @@ def options(view: View, job: Job, env: Mapping[str, str], *, network: bool) -> l
     words += [*_shown(view.folders), *_BASE]
     for path in _MACHINE:
         words += ["--ro-bind-try", path, path]
+    if os.geteuid() == 0:  # whose files they are
+        for path in _ROOTS:
+            words += ["--ro-bind-try", path, path]
     words += ["--tmpfs", str(view.state)]
-    for path, writable in _binds(view, job):
+    for path, writable in binds:
         words += ["--bind" if writable else "--ro-bind", path, path]
     if view.shows != ["/"]:
         words += ["--remount-ro", "/"]
     words += ["--unshare-pid", "--unshare-ipc", "--die-with-parent", *_users()]
-    words += ["--chdir", str(job.tree.paths.host(job.tree.workdir))]
+    words += ["--chdir", str(cwd)]
     return words if network else [*words, "--unshare-net"]
 
 
-def command_line(bwrap: str, argv: list[str]) -> list[str]:
-    """Bubblewrap's, which reads the rest at its descriptor."""
-    return [bwrap, "--args", str(_OPTIONS), "--", *argv]
+def command_line(bwrap: str, argv: list[str], stdin: Path | None) -> list[str]:
+    """Bubblewrap's, which reads the rest at its descriptor.
+
+    A shell in the sandbox opens what the command reads: by way of a descriptor from outside the machine's
+    file could be opened again, to write, and its mode changed.
+    """
+    if stdin is None and os.geteuid() != 0:
+        return [bwrap, "--args", str(_OPTIONS), "--", *argv]
+    script = ["/bin/sh", "-c", 'exec "$@" <"$0"', str(stdin or os.devnull)]
+    return [bwrap, "--args", str(_OPTIONS), "--", *script, *argv]
 
 
-def enclosure(view: View, job: Job, *, network: bool) -> dict[str, object]:
-    """What an ``encloser`` is to put around a command; as :func:`options`.
+def enclosure(
+    view: View, binds: list[tuple[str, bool]], stdin: Path | None, *, network: bool
+) -> dict[str, object]:
+    """What an ``enclosing`` is to put around a command; as :func:`options`.
 
     Args:
         view: what can be seen of the machine.
-        job: of which session.
+        binds: what the command sees besides.
+        stdin: what it reads.
         network: whether there is one.
     """
     return {
+        "stdin": str(stdin or os.devnull),
         "shows": view.folders,
         "hides": [str(view.state)],
-        "binds": _binds(view, job),
+        "binds": binds,
         "network": network,
     }
 
 
-def _binds(view: View, job: Job) -> list[tuple[str, bool]]:
-    """Paths that one command sees besides, and whether it may write there."""
+def binds_of(view: View, job: Job) -> list[tuple[str, bool]]:
+    """Paths that the command of a job sees besides, and whether it may write there.
+
+    They are those of the session's own files and of its data; nothing is there because a step names it.
+    """
     binds = [(str(job.folder.fs), True)]
     for entry in job.tree.ordered():
         if entry.kind is Kind.LINK and (entry.writable or not view.has(entry.source)):
@@ -165,9 +190,9 @@ def _binds(view: View, job: Job) -> list[tuple[str, bool]]:
     return binds + [(tool, False) for tool in view.uncovered]
 
 
-def is_seen(view: View, job: Job, path: Path) -> bool:
-    """Whether the command of a job sees a path; links are not followed."""
-    return view.has(path) or shown.is_below(path, [bound for bound, _ in _binds(view, job)])
+def is_seen(view: View, binds: list[tuple[str, bool]], path: Path) -> bool:
+    """Whether a command sees a path; links are not followed."""
+    return view.has(path) or shown.is_below(path, [bound for bound, _ in binds])
 
 
 def _users() -> list[str]:
@@ -198,7 +223,10 @@ def failure(stderr: Path) -> str | None:
         stderr: what bubblewrap and the command wrote; of an end with :data:`FAILED`.
     """
     try:
-        with stderr.open("rb") as file:
+        flags = (
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # the command may put anything there
+        with os.fdopen(os.open(stderr, flags), "rb") as file:
             text = file.read(_LONGEST_EXCUSE).decode(errors="replace").strip()
     except OSError:
         return None

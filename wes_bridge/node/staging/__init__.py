@@ -8,8 +8,10 @@ from wes_bridge.node.staging.schemes import Schemes
 
 def default_schemes(config: NodeConfig) -> Schemes:
     """The schemes this package has: ``file``, ``http``, ``https``, ``data``."""
+    from wes_bridge.node.staging.allowed import Allowed  # noqa: PLC0415
     from wes_bridge.node.staging.file import FileScheme  # noqa: PLC0415
     from wes_bridge.node.staging.http import HttpScheme, transfers  # noqa: PLC0415
     from wes_bridge.node.staging.literal import LiteralScheme  # noqa: PLC0415
 
-    return Schemes([FileScheme(), HttpScheme(transfers(config)), LiteralScheme()])
+    allowed = Allowed(config.data)
+    return Schemes([FileScheme(allowed), HttpScheme(transfers(config)), LiteralScheme()], allowed)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import functools
-import os
-import shutil
-import stat
 from pathlib import Path
 from threading import Event
-from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
-_NOT_RENAMED = (errno.EXDEV, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
-"""On another file system, or something is in the way that a directory can be merged into."""
+from wes_bridge.data.beneath import open_beneath, opened, top_of
+from wes_bridge.data.copying import copy_thing, move
+from wes_bridge.data.workspace import url_path
+from wes_bridge.node.staging.allowed import Allowed
 
 
 class FileScheme:
-    """Files and directories of this machine."""
+    """Files and directories of this machine.
+
+    Args:
+        allowed: those that may be used.
+    """
 
     names: tuple[str, ...] = ("file",)
     can_store = True
+
+    def __init__(self, allowed: Allowed) -> None:
+        self._allowed = allowed
 
     def local(self, location: str) -> Path | None:
         """The path of a ``file:`` URL.
@@ -32,11 +35,15 @@ class FileScheme:
 
     def fetch(self, location: str, target: Path, stop: Event) -> None:
         """Copy; used when a link will not do."""
-        copy(file_path(location), target)
+        copy(self._allowed.source(file_path(location)), target)
 
     def store(self, source: Path, location: str) -> Path | None:
         """Move ``source`` to ``location``; in one step when nothing is there yet."""
-        return move(source, file_path(location))
+        target = file_path(location)
+        folder, name = self._allowed.destination(target)
+        with opened(folder), opened(top_of(source.parent)) as here:
+            move(here, source.name, folder, name)
+        return target
 
 
 @functools.lru_cache(maxsize=4096)
@@ -46,84 +53,24 @@ def file_path(location: str) -> Path:
     Raises:
         ValueError: the URL names another host, or no absolute path.
     """
-    split = urlsplit(location.replace("?", "%3F").replace("#", "%23"))
-    path = unquote(split.path)
-    if split.netloc not in ("", "localhost"):
-        raise ValueError(f"a file URL of another host: {location}")
-    if not path.startswith("/") or "\x00" in path:
-        raise ValueError(f"not an absolute path: {location}")
-    return Path(os.path.normpath(path))
+    return url_path(location)
 
 
 def copy(source: Path, target: Path) -> None:
-    """A hard copy of a file or directory that its owner may write to, and that gives nobody more rights."""
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-        for folder, names, files in os.walk(target):
-            for name in (".", *names, *files):
-                _make_usable(os.path.join(folder, name))  # noqa: PTH118
-    else:
-        shutil.copy2(source, target)
-        _make_usable(str(target))
+    """A hard copy of a file or directory that its owner may write to, and that gives nobody more rights.
 
+    Args:
+        source: links followed already: none is followed now.
+        target: in a folder of our own.
 
-def _make_usable(path: str) -> None:
-    mode = os.lstat(path).st_mode
-    if stat.S_ISLNK(mode):
-        return
-    drop_rights(path, mode)
-    if not mode & 0o200:
-        os.chmod(path, (mode & 0o777) | 0o200)  # noqa: PTH101
-
-
-def drop_rights(path: str, mode: int) -> None:
-    """Take from a regular file what would run it with its owner's rights, or its group's (setuid, setgid)."""
-    if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-        os.chmod(path, mode & 0o777)  # noqa: PTH101
-
-
-def move(source: Path, target: Path) -> Path:
-    """Bring ``source`` to ``target``: renamed when on the same file system, else copied beside it first.
-
-    A directory moved onto a directory that has something in it is merged into it, file by file.
+    Raises:
+        OSError: there is no room, or something cannot be read.
     """
-    try:
-        _rename(source, target)
-    except OSError as error:
-        if error.errno not in _NOT_RENAMED:
-            raise
-        if source.is_dir() and not source.is_symlink() and target.is_dir() and any(target.iterdir()):
-            for child in list(source.iterdir()):
-                move(child, target / child.name)
-            source.rmdir()
-        elif error.errno == errno.EXDEV:
-            _copy_then_rename(source, target)
-        else:
-            raise
-    return target
+    with opened(top_of(target.parent)) as folder:
+        copy_into(source, folder, target.name)
 
 
-def _rename(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
-
-
-def _copy_then_rename(source: Path, target: Path) -> None:
-    part = target.with_name(f".{target.name[:200]}.{uuid4().hex[:8]}.part")
-    try:
-        if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, part, symlinks=True)
-        else:
-            shutil.copy2(source, part, follow_symlinks=False)
-        part.rename(target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        part.unlink(missing_ok=True)
-        raise
-    if source.is_dir() and not source.is_symlink():
-        shutil.rmtree(source)
-    else:
-        source.unlink()
+def copy_into(source: Path, folder: int, name: str) -> None:
+    """The same, to a folder that is open."""
+    with opened(top_of("/")) as top, opened(open_beneath(top, str(source)[1:])) as thing:
+        copy_thing(thing, folder, name, usable=True)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+from wes_bridge.data.beneath import folder_beneath, top_of
 from wes_bridge.node.errors import StagingError
-from wes_bridge.node.staging.file import copy
+from wes_bridge.node.staging.file import copy_into
+from wes_bridge.node.staging.literal import literal_bytes
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
 
 PARALLEL = 4
 """Downloads of one session at once."""
+_OPEN = 32
+"""Folders that are kept open while things are placed in them."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def place(tree: Tree, schemes: Schemes, links: bool, stop: Event) -> None:
@@ -40,9 +47,19 @@ class _Placing:
         self._schemes = schemes
         self._links = links
         self._stop = stop
-        self._made: set[Path] = set()
+        self._folders: OrderedDict[str, int] = OrderedDict()
 
     def place(self) -> None:
+        Path(self._tree.paths.real).mkdir(parents=True, exist_ok=True)
+        self._top = top_of(self._tree.paths.real)
+        try:
+            downloads = self._make_all()
+        finally:
+            for folder in (self._top, *self._folders.values()):
+                os.close(folder)
+        self._download(downloads)
+
+    def _make_all(self) -> list[tuple[Entry, Path]]:
         downloads: list[tuple[Entry, Path]] = []
         for entry in self._tree.ordered():
             if entry.kind is Kind.LINK and not self._links:
@@ -51,7 +68,7 @@ class _Placing:
             if entry.kind is Kind.FETCH and scheme_of(entry.location) != "data":
                 downloads.append((entry, target))
             self._named(entry, target, self._make)
-        self._download(downloads)
+        return downloads
 
     def _named(self, entry: Entry, target: Path, work: Callable[[Entry, Path], None]) -> None:
         """Do ``work``; what goes wrong says which resource it was."""
@@ -64,28 +81,48 @@ class _Placing:
             raise StagingError(location, entry.path, _reason(error)) from error
 
     def _make(self, entry: Entry, target: Path) -> None:
-        _make_folder(target.parent, self._made)
-        if entry.kind in (Kind.DIRECTORY, Kind.OUTPUT):
-            _make_real_folder(target, self._made)
+        folder, name = self._folder(entry.path), target.name
+        if target == Path(self._tree.paths.real):
             return
-        _clear(target, keep_directory=entry.kind is Kind.COPY and entry.source.is_dir())
+        if entry.kind in (Kind.DIRECTORY, Kind.OUTPUT):
+            _make_real_folder(folder, name)
+            return
+        _clear(folder, name, keep_directory=entry.kind is Kind.COPY and entry.source.is_dir())
         if entry.kind is Kind.LINK:
-            target.symlink_to(entry.source)
+            os.symlink(entry.source, name, dir_fd=folder)
+        elif entry.kind is Kind.SAME:
+            os.symlink(entry.source.readlink(), name, dir_fd=folder)
         elif entry.kind is Kind.COPY:
-            copy(entry.source, target)
+            copy_into(entry.source, folder, name)
         elif scheme_of(entry.location) == "data":
-            self._fetch(entry, target)
+            self._write(entry, folder, name)
+
+    def _folder(self, path: str) -> int:
+        """A descriptor of the folder that a session path is in; no link is followed to it, for the content of
+        a copied Directory, with its links, may be on the way."""
+        relative = self._tree.paths.below(path).rpartition("/")[0]
+        folder = self._folders.get(relative)
+        if folder is None:
+            folder = folder_beneath(self._top, relative, make=True)
+            self._folders[relative] = folder
+            if len(self._folders) > _OPEN:
+                os.close(self._folders.popitem(last=False)[1])
+        return folder
+
+    def _write(self, entry: Entry, folder: int, name: str) -> None:
+        content = literal_bytes(entry.location)
+        if self._links:
+            content = self._tree.paths.inward_bytes(content)
+        with os.fdopen(os.open(name, _NEW, 0o666, dir_fd=folder), "wb") as file:
+            file.write(content)
+            if not entry.writable:
+                os.fchmod(file.fileno(), 0o444)
 
     def _fetch(self, entry: Entry, target: Path) -> None:
         scheme = self._schemes.get(entry.location)
         if scheme is None:
             raise ValueError("no way to fetch this kind of URL")
         scheme.fetch(entry.location, target, self._stop)
-        if self._links and scheme_of(entry.location) == "data":
-            content = target.read_bytes()
-            changed = self._tree.paths.inward_bytes(content)
-            if changed is not content:
-                target.write_bytes(changed)
         if not entry.writable:
             target.chmod(0o444 | (target.stat().st_mode & 0o111))
 
@@ -98,34 +135,26 @@ class _Placing:
             list(pool.map(lambda item: self._named(item[0], item[1], self._fetch), downloads))
 
 
-def _make_folder(folder: Path, made: set[Path]) -> None:
-    if folder not in made:
-        folder.mkdir(parents=True, exist_ok=True)
-        made.add(folder)
-
-
-def _make_real_folder(folder: Path, made: set[Path]) -> None:
-    """The same, in place of a link that an earlier, less specific volume put there."""
-    if folder in made:
-        return
+def _make_real_folder(folder: int, name: str) -> None:
+    """Also in place of a link that an earlier, less specific volume put there."""
     try:
-        folder.mkdir()
+        os.mkdir(name, dir_fd=folder)
     except FileExistsError:
-        if folder.is_symlink():
-            folder.unlink()
-        folder.mkdir(exist_ok=True)
-    made.add(folder)
+        if stat.S_ISLNK(os.lstat(name, dir_fd=folder).st_mode):
+            os.unlink(name, dir_fd=folder)
+            os.mkdir(name, dir_fd=folder)
 
 
-def _clear(target: Path, keep_directory: bool = False) -> None:
-    """Take away what is at ``target``: an earlier, less specific volume put it there."""
-    if not os.path.lexists(target):
+def _clear(folder: int, name: str, keep_directory: bool = False) -> None:
+    """Take away what is there: an earlier, less specific volume put it there."""
+    try:
+        status = os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
         return
-    if target.is_dir() and not target.is_symlink():
-        if not keep_directory:
-            shutil.rmtree(target)
-    else:
-        target.unlink()
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(name, dir_fd=folder)
+    elif not keep_directory:
+        shutil.rmtree(name, dir_fd=folder)
 
 
 def _reason(error: Exception) -> str:

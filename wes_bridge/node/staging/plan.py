@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
+from wes_bridge.data.beneath import real_path
 from wes_bridge.model.execution_broker import Data, Session, Volume
 from wes_bridge.node.errors import StagingError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative
@@ -22,6 +23,7 @@ class Kind(Enum):
 
     LINK = "link"
     COPY = "copy"
+    SAME = "same"
     FETCH = "fetch"
     DIRECTORY = "directory"
     OUTPUT = "output"
@@ -33,10 +35,11 @@ class Entry:
 
     Attributes:
         path: session path.
-        kind: how it is made.
-        source: what a LINK or COPY is of, on this machine.
+        kind: how it is made: SAME is a link that leads where another does, and is followed by nobody here.
+        source: what a LINK or COPY is of, on this machine, links followed; for SAME, the other link.
         location: URL of what a FETCH brings.
         writable: whether the command may change it (for a LINK: the source itself).
+        within: see :attr:`top`.
     """
 
     path: str
@@ -44,6 +47,12 @@ class Entry:
     source: Path = Path()
     location: str = ""
     writable: bool = False
+    within: Path | None = None
+
+    @property
+    def top(self) -> Path:
+        """The directory that was given, of which this is a part."""
+        return self.within or self.source
 
 
 @dataclass
@@ -74,6 +83,14 @@ class Tree:
             if entry is not None and entry.kind is Kind.LINK:
                 return entry.source / path[len(parent) + 1 :]
         return self.paths.host(path)
+
+    def given(self, path: str) -> Path | None:
+        """What was given of which the thing at ``path`` is a part; None where it is the session's own."""
+        for parent in (path, *_ancestors(path)):
+            entry = self.entries.get(parent)
+            if entry is not None and entry.kind is Kind.LINK:
+                return entry.top
+        return None
 
     def has(self, path: str) -> bool:
         """Whether ``path`` is of the tree, or lies in a directory of it."""
@@ -138,7 +155,7 @@ class Tree:
             raise StagingError(str(entry.source), entry.path, str(error)) from error
         for source in children:
             path = f"{entry.path}/{source.name}"
-            child = Entry(path, Kind.LINK, source=source, writable=entry.writable)
+            child = _child(entry, path, source)
             there = self.entries.get(path)
             if there is not None and _is_directory(child) and _is_directory(there):
                 self._merge(there, child)
@@ -146,6 +163,17 @@ class Tree:
                 self._explode(child)
             else:
                 self._put(child)
+
+
+def _child(entry: Entry, path: str, source: Path) -> Entry:
+    """An entry of a linked directory. A link that leads out of the directory stays a link: it is not for us
+    to follow, and nothing of where it leads is brought to the session."""
+    if source.is_symlink():
+        real = Path(real_path(source))
+        if not real.is_relative_to(entry.top) or not real.exists():
+            return Entry(path, Kind.SAME, source=source)
+        source = real
+    return Entry(path, Kind.LINK, source=source, writable=entry.writable, within=entry.top)
 
 
 def _ancestors(path: str) -> list[str]:
@@ -247,8 +275,8 @@ def _place(tree: Tree, path: str, volume: Volume, data: Data | None, schemes: Sc
         tree.add(Entry(path, Kind.FETCH, location=location, writable=writable))
         return
     try:
-        source = source.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
+        source = schemes.allowed.source(source)
+    except (OSError, RuntimeError, ValueError) as error:
         reason = "no such file or directory" if isinstance(error, FileNotFoundError) else str(error)
         raise StagingError(location, path, reason) from error
     kind = Kind.COPY if volume.private_copy and writable else Kind.LINK

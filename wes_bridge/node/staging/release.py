@@ -8,19 +8,38 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from uuid import uuid4
 
+from wes_bridge.data.beneath import (
+    LinkInTheWayError,
+    folder_beneath,
+    kind_beneath,
+    open_beneath,
+    opened,
+    parent_beneath,
+    regular_file,
+    top_of,
+)
+from wes_bridge.data.copying import copy_thing, drop_rights
+from wes_bridge.data.special import special_kind
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.node.errors import ReleaseError
 from wes_bridge.node.layout import SessionFolder, clean_relative
-from wes_bridge.node.staging.file import copy, drop_rights, file_path
+from wes_bridge.node.staging.allowed import Allowed
+from wes_bridge.node.staging.file import copy, file_path
 from wes_bridge.node.staging.plan import Kind, Tree
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
+from wes_bridge.small_files import NotSmallError
 
+MOST_REWRITTEN = 16 * 1024**2
 OF_THE_IMAGE = "/nonexistent/file-of-the-container-image"
 """Where links lead that led to a file of a container's own."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None:
+def release(
+    tree: Tree, session: Session, schemes: Schemes, links: bool, most_rewritten: int = MOST_REWRITTEN
+) -> None:
     """Transfer all outputs of a session. Blocks; may be called again after a crash.
 
     Args:
@@ -28,66 +47,115 @@ def release(tree: Tree, session: Session, schemes: Schemes, links: bool) -> None
         session: the session.
         schemes: how to store.
         links: whether the tree was made with symbolic links (see ``place``).
+        most_rewritten: bytes of a file that paths are written into.
 
     Raises:
         ReleaseError: names the output, its destination and the reason.
     """
-    if links:
-        _rewrite_files(tree, session)
+    try:
+        top = top_of(tree.paths.real)
+    except FileNotFoundError:
+        top = None  # all was brought away before a crash
+    try:
+        if links and top is not None:
+            _rewrite_files(tree, session, top, most_rewritten)
+        for path, data in tree.outputs:
+            location = data.location or ""
+            try:
+                _release(tree, top, path, links=links, to=schemes, location=location)
+            except (OSError, ValueError, shutil.Error) as error:
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                raise ReleaseError(path, location, reason) from error
+    finally:
+        if top is not None:
+            os.close(top)
+
+
+def _release(tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes, location: str) -> None:
+    """Transfer one output; ``top`` is a descriptor of the session's folder, None when that is gone."""
+    relative = tree.paths.below(path)
+    kind = kind_beneath(top, relative) if top is not None and relative else None
+    if kind is None:
+        if _is_done(location):
+            return
+        raise FileNotFoundError(2, "the command left nothing there")
+    if kind == stat.S_IFLNK:
+        raise ValueError("the command put a link in its place")
+    if kind not in (stat.S_IFDIR, stat.S_IFREG):
+        raise ValueError(f"the command put {special_kind(kind)} in its place")
+    source = tree.paths.host(path)
+    if not links and top is not None:
+        _show_mounted(tree, top, path)
+    if kind == stat.S_IFDIR:
+        _settle_links(tree, source, links)
+        if not links or scheme_of(location) != "file":
+            _break_foreign_links(source, _sources(tree))
+    else:
+        drop_rights(str(source))
+    scheme = to.get(location)
+    if scheme is None or not scheme.can_store:
+        raise ValueError("no way to write to this kind of URL")
+    scheme.store(source, location)
+
+
+def open_stream(
+    session: Session, folder: SessionFolder, tree: Tree | None, name: str, allowed: Allowed
+) -> int | None:
+    """A descriptor, to read, of the file that holds stream ``name`` (stdout, stderr) now; None when there is
+    none yet. The command may put links anywhere, at any moment: none is followed.
+
+    Args:
+        session: whose it is.
+        folder: of the session.
+        tree: the session's file system, where that is known.
+        name: of the stream.
+        allowed: where outputs may have gone.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        with opened(top_of(folder.root)) as root:
+            inside = _stream_in(session, folder, tree, name)
+            found = regular_file(root, inside) if inside is not None else None
+            if found is None:
+                found = regular_file(root, name)
+            if found is not None:
+                return found
+        return _open_released(session, tree, name, allowed)
+    return None
+
+
+def _open_released(session: Session, tree: Tree | None, name: str, allowed: Allowed) -> int | None:
+    """The same of one that has gone with an output."""
+    relative = stream_path(session, name)
+    if relative is None or tree is None:
+        return None
+    inside = f"{tree.workdir}/{relative}"
     for path, data in tree.outputs:
-        source = tree.paths.host(path)
-        location = data.location or ""
-        try:
-            kind = _kind(source)
-            if kind is None:
-                if _is_done(location):
-                    continue
-                raise FileNotFoundError(2, "the command left nothing there")
-            if not links:
-                _show_mounted(tree, path)
-            if kind == stat.S_IFDIR or (kind == stat.S_IFLNK and source.is_dir()):
-                if kind == stat.S_IFLNK and not links:
-                    raise ValueError("the command put a link in its place")
-                _settle_links(tree, source, links)
-                if not links:
-                    _break_foreign_links(source, _sources(tree))
-            elif kind == stat.S_IFREG:
-                drop_rights(str(source), source.lstat().st_mode)
-            scheme = schemes.get(location)
-            if scheme is None or not scheme.can_store:
-                raise ValueError("no way to write to this kind of URL")
-            scheme.store(source, location)
-        except (OSError, ValueError, shutil.Error) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ReleaseError(path, location, reason) from error
-
-
-def stream_file(session: Session, folder: SessionFolder, tree: Tree, name: str) -> Path | None:
-    """The file that holds stream ``name`` (stdout, stderr) now; None when there is none yet."""
-    for path in _stream_places(session, folder, tree, name):
-        if not path.is_file() or path.is_symlink():
-            continue
-        if not path.is_relative_to(folder.root) or path.resolve().is_relative_to(folder.root):
-            return path
+        if inside.startswith(path + "/") and scheme_of(data.location or "") == "file":
+            folder, place = allowed.present(file_path(data.location or ""))
+            with opened(folder), opened(folder_beneath(folder, place)) as out:
+                return regular_file(out, inside[len(path) + 1 :])
     return None
 
 
 def keep_streams(session: Session, folder: SessionFolder, tree: Tree) -> None:
     """Bring streams out of the session's file system, which is about to be removed."""
-    for name in ("stdout", "stderr"):
-        if stream_path(session, name) is None:
-            continue  # it is in the session's folder already
-        path = stream_file(session, folder, tree, name)
-        if path is not None and path.is_relative_to(folder.fs):
-            (folder.root / name).hardlink_to(path)
+    with opened(top_of(folder.root)) as root:
+        for name in ("stdout", "stderr"):
+            inside = _stream_in(session, folder, tree, name)
+            if inside is None or kind_beneath(root, inside) != stat.S_IFREG:
+                continue  # it is in the session's folder already, or has gone with an output
+            here, there = parent_beneath(root, inside)
+            with opened(here):
+                os.link(there, name, src_dir_fd=here, dst_dir_fd=root, follow_symlinks=False)
 
 
-def share_streams(session: Session, folder: SessionFolder, *, final: bool) -> None:
+def share_streams(session: Session, folder: SessionFolder, allowed: Allowed, *, final: bool) -> None:
     """Give the streams that have a destination to it: by a hard link, so that it grows with the stream.
 
     Args:
         session: names the destinations; those that are not ``file:`` URLs are passed over.
         folder: holds the streams.
+        allowed: where they may go.
         final: whether the command has ended, and copying will do where linking does not.
     """
     streams = session.executable.streams if session.executable else None
@@ -95,19 +163,25 @@ def share_streams(session: Session, folder: SessionFolder, *, final: bool) -> No
         stream = getattr(streams, name, None) if streams else None
         if stream is None or scheme_of(stream.destination or "") != "file":
             continue
-        source, target = folder.root / name, file_path(stream.destination)
+        target = file_path(stream.destination)
         if final and os.path.lexists(target):
             continue
-        with contextlib.suppress(OSError):
-            os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-            target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            _share_stream(folder, name, target, allowed, final)
+
+
+def _share_stream(folder: SessionFolder, name: str, target: Path, allowed: Allowed, final: bool) -> None:
+    with opened(top_of(folder.root)) as root:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        there, place = allowed.destination(target)
+        with opened(there), opened(os.open(name, flags, 0o644, dir_fd=root)) as stream:
             try:
-                target.hardlink_to(source)
+                os.link(name, place, src_dir_fd=root, dst_dir_fd=there, follow_symlinks=False)
             except FileExistsError:
-                continue
+                pass
             except OSError:
                 if final:
-                    shutil.copyfile(source, target)
+                    copy_thing(stream, there, place, usable=True)
 
 
 def stream_path(session: Session, name: str) -> str | None:
@@ -117,25 +191,12 @@ def stream_path(session: Session, name: str) -> str | None:
     return clean_relative(stream.path, f"streams.{name}.path") if stream and stream.path else None
 
 
-def _stream_places(session: Session, folder: SessionFolder, tree: Tree, name: str) -> list[Path]:
-    places = [folder.root / name]
+def _stream_in(session: Session, folder: SessionFolder, tree: Tree | None, name: str) -> str | None:
+    """Where a stream is that is written to the session's file system, relative to the session's folder."""
     relative = stream_path(session, name)
-    if relative is None:
-        return places
-    inside = f"{tree.workdir}/{relative}"
-    for path, data in tree.outputs:
-        if inside.startswith(path + "/") and scheme_of(data.location or "") == "file":
-            places.insert(0, file_path(data.location or "") / inside[len(path) + 1 :])
-    places.insert(0, tree.paths.host(inside))
-    return places
-
-
-def _kind(path: Path) -> int | None:
-    """The file's type, as ``stat`` has it; None when there is nothing."""
-    try:
-        return stat.S_IFMT(path.lstat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    if relative is None or tree is None:
         return None
+    return f"{folder.fs.name}/{tree.paths.below(f'{tree.workdir}/{relative}')}"
 
 
 def _is_done(location: str) -> bool:
@@ -143,34 +204,56 @@ def _is_done(location: str) -> bool:
     return scheme_of(location) == "file" and os.path.lexists(file_path(location))
 
 
-def _rewrite_files(tree: Tree, session: Session) -> None:
+def _rewrite_files(tree: Tree, session: Session, top: int, most: int) -> None:
+    """Write the session's paths as the client knows them, in files that it reads paths from."""
     executable = session.executable
     for name in (executable.rewrite or []) if executable else []:
-        path = tree.paths.host(f"{tree.workdir}/{clean_relative(name, 'executable.rewrite')}")
-        if not path.is_file() or path.is_symlink():
-            continue
-        if path.resolve().is_relative_to(tree.paths.real):
-            content = path.read_bytes()
-            changed = tree.paths.outward(content)
-            if changed != content:
-                path.write_bytes(changed)
+        relative = tree.paths.below(f"{tree.workdir}/{clean_relative(name, 'executable.rewrite')}")
+        with contextlib.suppress(FileNotFoundError, LinkInTheWayError):
+            if kind_beneath(top, relative) == stat.S_IFREG:
+                try:
+                    _rewrite(tree, top, relative, most)
+                except NotSmallError as error:
+                    raise ReleaseError(name, "", f"{error} (the node's max_rewrite)") from error
 
 
-def _show_mounted(tree: Tree, output: str) -> None:
+def _rewrite(tree: Tree, top: int, relative: str, most: int) -> None:
+    """A new file is written: the old one may have other names, which are not the session's."""
+    folder, name = parent_beneath(top, relative)
+    with opened(folder):
+        with os.fdopen(open_beneath(folder, name), "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise NotSmallError(f"{name} is larger than {most} bytes")
+        changed = tree.paths.outward(content)
+        if changed == content:
+            return
+        new = f".{uuid4().hex}"
+        with os.fdopen(os.open(new, _NEW, 0o644, dir_fd=folder), "wb") as file:
+            file.write(changed)
+        os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _show_mounted(tree: Tree, top: int, output: str) -> None:
     """Put links where a container had mounts: the engine leaves empty files and folders there."""
     for entry in tree.ordered():
         if entry.kind is not Kind.LINK or not entry.path.startswith(output + "/"):
             continue
-        target = tree.paths.host(entry.path)
-        if target.is_symlink() or not target.exists():
-            continue
-        if target.is_dir():
-            target.rmdir()
-        elif target.stat().st_size == 0:
-            target.unlink()
-        else:
-            continue
-        target.symlink_to(entry.source)
+        with contextlib.suppress(FileNotFoundError, LinkInTheWayError):  # the command has put others there
+            folder, name = parent_beneath(top, tree.paths.below(entry.path))
+            with opened(folder):
+                _put_link(folder, name, entry.source)
+
+
+def _put_link(folder: int, name: str, source: Path) -> None:
+    status = os.lstat(name, dir_fd=folder)
+    if stat.S_ISDIR(status.st_mode):
+        os.rmdir(name, dir_fd=folder)
+    elif stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        os.unlink(name, dir_fd=folder)
+    else:
+        return
+    os.symlink(source, name, dir_fd=folder)
 
 
 def _settle_links(tree: Tree, top: Path, links: bool, folder: Path | None = None) -> None:
@@ -180,10 +263,10 @@ def _settle_links(tree: Tree, top: Path, links: bool, folder: Path | None = None
         for entry in list(entries):
             if entry.is_symlink():
                 _settle(tree, top, Path(entry.path), links)
-            elif entry.is_dir(follow_symlinks=False):
+                continue
+            drop_rights(entry.path)
+            if entry.is_dir(follow_symlinks=False):
                 _settle_links(tree, top, links, Path(entry.path))
-            else:
-                drop_rights(entry.path, entry.stat(follow_symlinks=False).st_mode)
 
 
 def _settle(tree: Tree, top: Path, link: Path, links: bool) -> None:
@@ -202,10 +285,11 @@ def _settle(tree: Tree, top: Path, link: Path, links: bool) -> None:
     if wanted == raw:
         return
     if wanted is None:
-        if not there.exists() or (not links and not there.resolve().is_relative_to(fs)):
-            return  # by way of a link that a container's command made, to somewhere on this machine
+        real = Path(os.path.realpath(there))
+        if not real.is_relative_to(os.path.realpath(fs)) or not real.exists():
+            return  # by way of a link that the command made, to somewhere else on this machine
         link.unlink()
-        copy(there.resolve(), link)
+        copy(real, link)
         return
     link.unlink()
     link.symlink_to(wanted)
@@ -248,4 +332,4 @@ def _outside(tree: Tree, there: Path, fs: Path) -> Path | None:
     if not source.exists():
         return None
     real = source.resolve()
-    return None if real.is_relative_to(fs.parent.parent) else real
+    return None if real.is_relative_to(os.path.realpath(fs.parent.parent)) else real

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from wes_bridge.node.staging.allowed import Allowed
 
 
 class Scheme(Protocol):
@@ -47,9 +50,15 @@ def scheme_of(location: str) -> str:
 
 
 class Schemes:
-    """All schemes a node knows, by name."""
+    """All schemes a node knows, by name.
 
-    def __init__(self, schemes: Iterable[Scheme]) -> None:
+    Args:
+        schemes: those.
+        allowed: which of their URLs may be used.
+    """
+
+    def __init__(self, schemes: Iterable[Scheme], allowed: Allowed) -> None:
+        self.allowed = allowed
         self._by_name = {name: scheme for scheme in schemes for name in scheme.names}
 
     def get(self, location: str) -> Scheme | None:

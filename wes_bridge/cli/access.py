@@ -1,0 +1,87 @@
+"""The credentials that commands send: what was given, else the token of a service on this machine.
+
+Must stay light: commands begin with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+_FILE = "WES_BRIDGE_TOKEN_FILE"
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+def token_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``--token-file`` option of commands that talk to a service."""
+    return click.option(
+        "--token-file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        expose_value=False,
+        callback=_note,
+        help="File with the token that the service wants; or set WES_BRIDGE_TOKEN_FILE.",
+    )(function)
+
+
+def credentials(url: str | None = None) -> dict[str, Any]:
+    """For the client: a token of a file or of WES_BRIDGE_TOKEN, or WES_BRIDGE_AUTH (``user:password``).
+
+    Args:
+        url: of the service.
+    """
+    if file := os.environ.get(_FILE):
+        try:
+            return {"token": Path(file).expanduser().read_text(encoding="utf-8").strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.ClickException(f"the token file {file} cannot be read: {error}") from None
+    if token := os.environ.get("WES_BRIDGE_TOKEN"):
+        return {"token": token}
+    user, colon, password = os.environ.get("WES_BRIDGE_AUTH", "").partition(":")
+    if colon:
+        return {"auth": (user, password)}
+    found = _local_token(url) if url else None
+    return {"token": found} if found else {}
+
+
+def _note(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        os.environ[_FILE] = value
+
+
+def _local_token(url: str) -> str | None:
+    """What opens a service of another user on this machine to who may read its state folder: root, mostly.
+
+    The folder says at which URL its service answers, and is locked as long as it does: nobody else can be
+    there.
+    """
+    if urlsplit(url).hostname not in _HERE:
+        return None
+    from wes_bridge.auth.tokens import TOKEN  # noqa: PLC0415 - few come here
+
+    folder = Path(os.environ.get("WES_BRIDGE_STATE_DIR", "wes-bridge-state"))
+    try:
+        token = folder / TOKEN
+        if token.stat().st_uid == os.getuid():
+            return None  # the service knows its own user
+        with (folder / "serve.lock").open(encoding="utf-8") as lock:
+            place = lock.read().split()[1:2]
+            if place != [url.rstrip("/")] or not _is_locked(lock.fileno()):
+                return None
+        return token.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def _is_locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,30 @@
+"""What a node does not enforce of the limits it should set to commands: words that all who tell it share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+FILE = "unenforced.json"
+"""In a node's state folder: for the service that it is embedded in."""
+
+
+class Gap(BaseModel):
+    """Something that is not enforced.
+
+    Attributes:
+        what: kind of it: ``sandbox``, commands see the machine; ``no_network``, those that should have no
+            network do; ``loopback``, those with one reach the machine's loopback interface; ``user``,
+            commands are root's; ``memory``, ``processes``, limits of those.
+        text: the same in a sentence, with the reason.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    what: Literal["sandbox", "no_network", "loopback", "user", "memory", "processes"]
+    text: str
+
+
+GAPS = TypeAdapter(list[Gap])
+"""What is in the file."""
