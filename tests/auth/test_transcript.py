@@ -1,4 +1,4 @@
-"""From sign-in to result with all parts real: two users, a service, and two nodes that take no other tokens."""
+"""From sign-in to result, all parts real: two users, a service, and two nodes that take no other tokens."""
 
 from __future__ import annotations
 
