@@ -32,6 +32,12 @@ API = "/ga4gh/wes/v1"
 TOOL = json.dumps(
     {"cwlVersion": "v1.2", "class": "CommandLineTool", "baseCommand": "true", "inputs": [], "outputs": []}
 )
+FILES: list[tuple[str, Any]] = [
+    ("workflow_type", (None, "CWL")),
+    ("workflow_type_version", (None, "v1.2")),
+    ("workflow_url", (None, "tool.cwl")),
+    ("workflow_attachment", ("tool.cwl", TOOL)),
+]
 SECRET_VARIABLE = "WES_BRIDGE_TEST_CLIENT_SECRET"
 
 
@@ -80,13 +86,7 @@ class Site:
         return requests.request(method, self.url + API + path, headers=headers, timeout=60, **options)
 
     def submit(self, tokens: dict[str, Any], **options: Any) -> str:
-        files: list[tuple[str, Any]] = [
-            ("workflow_type", (None, "CWL")),
-            ("workflow_type_version", (None, "v1.2")),
-            ("workflow_url", (None, "tool.cwl")),
-            ("workflow_attachment", ("tool.cwl", TOOL)),
-        ]
-        answer = self.ask(tokens, "POST", "/runs", files=files, **options)
+        answer = self.ask(tokens, "POST", "/runs", files=FILES, **options)
         assert answer.status_code == 200, answer.text
         run_id: str = answer.json()["run_id"]
         return run_id
@@ -256,6 +256,20 @@ def test_nobody_acts_with_anothers_refresh_token(site: Site, issuer: Provider) -
     until(lambda: site.state_of(alice, run_id) == "PAUSED")
     assert "somebody else's" in site.words(alice, run_id)
     assert {claims(text).get("sub") for text in site.bearers()} <= {"alice"}
+
+
+def test_a_plan_names_the_right_that_is_missing(site: Site, issuer: Provider) -> None:
+    issuer.control(forbid="broker-b")
+    alice = issuer.login("alice")
+    answer = site.ask(alice, "POST", "/runs/plan", files=FILES)
+    assert answer.status_code == 200, answer.text
+    assert "broker-b" in answer.text
+    assert "invalid_target" in answer.text
+    assert {
+        claims(headers["authorization"].removeprefix("Bearer "))["aud"] for headers in site.a.headers
+    } == {"broker-a"}
+    assert not site.b.headers
+    site.check_secrecy(answer.text)
 
 
 def test_a_broker_that_echoes_the_token_gets_it_into_no_log(site: Site, issuer: Provider) -> None:

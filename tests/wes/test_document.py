@@ -164,6 +164,7 @@ ADDED = {
     ("/runs/{run_id}", "delete"),
     *[("/runs/{run_id}/events", method) for method in ("get", "head")],
     ("/runs/{run_id}/rerun", "post"),
+    ("/runs/{run_id}/authorise", "post"),
     *[("/runs/{run_id}/logs/{stream}", method) for method in ("get", "head")],
     *[("/runs/{run_id}/tasks/{task_id}/{stream}", method) for method in ("get", "head")],
     *[("/runs/{run_id}/files/{path}", method) for method in ("get", "head")],

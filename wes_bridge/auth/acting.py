@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, unquote
 
@@ -36,6 +37,32 @@ class Bearers(Protocol):
         """The service does not take it."""
 
 
+@dataclass(frozen=True)
+class Reveal:
+    """Secret values: put into what is sent, and taken out of what comes back.
+
+    Attributes:
+        values: by placeholder, as they stand in a JSON string.
+        hidden: placeholders of those that can be told from other words.
+    """
+
+    values: Mapping[str, bytes]
+    hidden: frozenset[str]
+
+    def into(self, body: bytes) -> bytes:
+        """JSON with the values."""
+        for placeholder, value in self.values.items():
+            body = body.replace(placeholder.encode(), value)
+        return body
+
+    def out_of(self, content: bytes) -> bytes:
+        """JSON, or words, with the placeholders."""
+        for placeholder in self.hidden:
+            content = content.replace(self.values[placeholder], placeholder.encode())
+        return content
+
+
+_reveal: ContextVar[list[Reveal] | None] = ContextVar("wes_bridge.reveal", default=None)
 _bearers: ContextVar[Bearers | None] = ContextVar("wes_bridge.bearers", default=None)
 _acting: ContextVar[str | None] = ContextVar("wes_bridge.acting", default=None)
 
@@ -59,6 +86,28 @@ def act_for(name: str | None, bearers: Bearers | None = None) -> None:
     """Act for somebody from here on, with tokens of theirs: of a task that does nothing for others."""
     _acting.set(name)
     _bearers.set(bearers)
+    _reveal.set([])
+
+
+def reveals(found: Reveal) -> None:
+    """Say what is secret in what the current run sends; its tasks that have begun know it too."""
+    known = _reveal.get()
+    if known is not None:
+        known.append(found)
+
+
+def with_values(body: bytes) -> bytes:
+    """What is sent, with the run's secret values."""
+    for each in _reveal.get() or ():
+        body = each.into(body)
+    return body
+
+
+def without_values(content: bytes) -> bytes:
+    """What a broker said, without them."""
+    for each in _reveal.get() or ():
+        content = each.out_of(content)
+    return content
 
 
 def bearers() -> Bearers | None:

@@ -223,6 +223,39 @@ class Wallet:
             raise DeniedError("the refresh token that was handed over is somebody else's")
 
 
+class Handful:
+    """Tokens for a plan: made of what came with the request, kept in memory, never renewed.
+
+    Args:
+        held: what came.
+        exchangers: make them.
+    """
+
+    def __init__(self, held: Held, exchangers: Exchangers) -> None:
+        self._held = held
+        self._exchangers = exchangers
+        self._tokens: dict[DelegatedTo, Token] = {}
+
+    async def bearer(self, wanted: DelegatedTo, *, waits: bool = True) -> str:
+        """A token for a service; it never waits.
+
+        Raises:
+            NoTokenError: there is none.
+        """
+        del waits
+        token = self._tokens.get(wanted)
+        if token is None:
+            try:
+                token = await self._exchangers.of(self._held, wanted).exchange(self._held, wanted)
+            except (DeniedError, IssuerUnavailableError) as error:
+                raise NoTokenError(str(error)) from None
+            self._tokens[wanted] = token
+        return token.value.get_secret_value()
+
+    def forget(self, wanted: DelegatedTo) -> None:
+        """A service does not take the token: there is no other."""
+
+
 def family_of(held: Held) -> str:
     """Names the login that tokens come from, without telling them."""
     secret = held.refresh.get_secret_value() or held.access.get_secret_value()

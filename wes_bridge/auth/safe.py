@@ -7,6 +7,7 @@ new key is put before the others and the old one taken away once the runs of bef
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 
@@ -60,6 +61,20 @@ class Safe:
     def __init__(self, place: SecretPlace | None, state: Path) -> None:
         self._place = place
         self._file = state / KEY_FILE
+
+    def seal_text(self, run_id: str, text: str) -> str:
+        """Put any text away for a run; errors as of :meth:`seal`. Blocks."""
+        return self._keys(make=True).encrypt(json.dumps([run_id, text]).encode()).decode()
+
+    def open_text(self, run_id: str, sealed: str) -> str:
+        """Take out what :meth:`seal_text` put away; errors as of :meth:`open`. Blocks."""
+        try:
+            owner, text = json.loads(self._keys(make=False).decrypt(sealed.encode()))
+        except (InvalidToken, ValueError) as error:
+            raise SafeError("the run's secret inputs were encrypted with a key that is not here") from error
+        if owner != run_id:
+            raise SafeError("these secret inputs are another run's")
+        return str(text)
 
     def seal(self, run_id: str, held: Held) -> str:
         """Put tokens away for a run. Blocks.

@@ -24,13 +24,16 @@ _COMMANDS = {
     "rerun": "Do a run again, without what is done.",
     "delete": "Delete a run and its files.",
     "plan": "Tell what a run would do, where, when and at what cost, without running it.",
+    "login": "Sign in at a service with a code, in any browser.",
+    "logout": "Forget the tokens for a service.",
+    "whoami": "Tell where you are signed in, and as whom.",
     "keys": "Make, list and revoke API keys for machines.",
     "users": "Add and remove users with a name and a password, for small sites.",
     "clean": "Remove what is not to be kept any longer (for operators).",
     "validate": "Check a workflow and its inputs without running them.",
     "demo": "Watch a workflow find its way over three nodes, here and now.",
 }
-_MODULES = {"runs": "list_runs", "cancel": "change", "delete": "change"}
+_MODULES = {"runs": "list_runs", "cancel": "change", "delete": "change", "logout": "login", "whoami": "login"}
 
 
 class LazyGroup(click.Group):

@@ -14,6 +14,7 @@ from requests.auth import AuthBase
 from urllib3.util.retry import Retry
 
 from wes_bridge.client.errors import WESConnectionError, WESError
+from wes_bridge.client.kept_tokens import KeptTokens, origin_of
 
 BASE_PATH = "/ga4gh/wes/v1"
 SERVER_ERROR = 500
@@ -32,6 +33,27 @@ class BearerAuth(AuthBase):
         """Put the token in the request."""
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+class SignedInAuth(AuthBase):
+    """Sends the token of ``wes-bridge login``, which is renewed when that is due."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Put the token in the request."""
+        from wes_bridge.client.sign_in import token_for  # noqa: PLC0415 - most people are not signed in
+
+        token = token_for(self._url)
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+
+def _signed_in(url: str) -> AuthBase | None:
+    """What is sent where somebody is signed in; None where nobody is."""
+    return SignedInAuth(url) if origin_of(url) in KeptTokens().services() else None
 
 
 class Http:
@@ -57,7 +79,7 @@ class Http:
             raise WESError(f"{url}: not an http or https URL")
         self.base = url.rstrip("/")
         self._origin = _origin(self.base)
-        self._auth = BearerAuth(token) if token else auth
+        self._auth = BearerAuth(token) if token else auth or _signed_in(self.base)
         self._timeout = timeout
         retry = Retry(
             total=retries,

@@ -21,8 +21,9 @@ from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.process import Process, shortname
 from schema_salad.exceptions import ValidationException
 
-from wes_bridge.auth.acting import act_for
+from wes_bridge.auth.acting import act_for, reveals
 from wes_bridge.auth.delegation import Source, Wallet
+from wes_bridge.auth.safe import Safe, SafeError
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
@@ -38,12 +39,13 @@ from wes_bridge.engine.javascript import stop_with
 from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record, restored
 from wes_bridge.engine.js_processes import Stopper
-from wes_bridge.engine.loading import unknown_inputs
+from wes_bridge.engine.loading import LoadedRun, unknown_inputs
 from wes_bridge.engine.loading_apart import Question, ask, read, written
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.engine.secret_inputs import SecretInputs, secret_inputs
 from wes_bridge.engine.tasks import begin_anew, remarks, show_end, show_plan, show_progress, without_image
 from wes_bridge.engine.tools import step_places
 from wes_bridge.engine.walk import Finished, Walk
@@ -67,6 +69,7 @@ from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
 from wes_bridge.store.database import Database
 from wes_bridge.store.outage import is_passing
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
+from wes_bridge.store.secret_inputs import get_secrets, put_secrets
 from wes_bridge.store.task_log import TaskLog
 from wes_bridge.store.writer import Writer
 
@@ -104,6 +107,7 @@ class Services:
     nursery: Nursery
     at_work: AtWork
     reuse: Reuse
+    safe: Safe
     tokens: Source | None = None
 
 
@@ -138,6 +142,8 @@ class Run:
         if row.cancel_requested:
             self._ask_to_cancel()
         self._services = services
+        self._known_secrets: SecretInputs | None = None
+        self._secrets = SecretInputs()
         self._was_paused: bool = row.state == State.PAUSED
         self._wallet = self._made_wallet(services.tokens)
         self._folder: RunFolder = services.workspace.run(row.run_id)
@@ -370,13 +376,17 @@ class Run:
             raise InvalidWorkflowError(f"workflow_engine_parameters: {error}") from error
         self._preferences = [Preferences(policy=engine.policy), engine.choosing, wanted]
         self._wish = combine(self._preferences)
+        self._known_secrets = self._read_secrets()
         params, skip = self._request.get("workflow_params") or {}, self._options.skip_schemas
+        if self._known_secrets:
+            params = self._known_secrets.restored(params)
         question = Question(url, params, base, self._policy, self._folder.attachments, skip)
         return containers, written(question)
 
     def _begun(self, answer: bytes, containers: Containers) -> Walk:
         """The walk through what was loaded, once that has been checked."""
         loaded = read(answer, self._log)
+        self._hide_secrets(loaded)
         self._check_steps(loaded.process)
         self._check_inputs(loaded.process, self._request.get("workflow_engine_parameters") or {})
         options = {
@@ -388,6 +398,35 @@ class Run:
             "recall": self._journal.recall,
         }
         return Walk(self.run_id, loaded, self._fs, options)
+
+    def _read_secrets(self) -> SecretInputs | None:
+        """Secret inputs that an earlier worker, or the run that this one is a rerun of, has put away."""
+        sealed = get_secrets(self._services.database, self.run_id)
+        if sealed is None:
+            return None
+        try:
+            return SecretInputs.of_json(self._services.safe.open_text(self.run_id, sealed))
+        except SafeError as error:
+            raise InvalidWorkflowError(str(error)) from error
+
+    def _hide_secrets(self, loaded: LoadedRun) -> None:
+        """Blocking: from here on, what the workflow calls secret is a placeholder, also in the database."""
+        found = secret_inputs(loaded.process, loaded.job_order, self._known_secrets)
+        reveal = found.reveal()
+        if reveal is None:
+            return
+        try:
+            sealed = self._services.safe.seal_text(self.run_id, found.to_json())
+        except SafeError as error:
+            raise InvalidWorkflowError(f"the workflow's secrets cannot be kept: {error}") from error
+        found.hide(loaded.job_order)
+        self._secrets = found
+        shown = dict(self._request.get("workflow_params") or {})
+        shown |= {name: found.placeholder(name) for name in found.values if name in shown}
+        self._request = {**self._request, "workflow_params": shown}
+        with self._services.database.write() as connection:
+            put_secrets(connection, self.run_id, sealed, self._request)
+        reveals(reveal)
 
     def _check_inputs(self, process: Process, parameters: dict[str, str]) -> None:
         """Warn of inputs and parameters that mean nothing; refuse such an input of a rerun."""
@@ -569,6 +608,8 @@ class Run:
             outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
         async with self._collecting:
             collected = await self._in_thread(functools.partial(job.collect, outcome))
+            if self._secrets:
+                await self._in_thread(functools.partial(self._secrets.forget_files, plan, outcome.output_dir))
         outputs, status = collected.outputs, collected.status
         if key is not None and kept is not None and status != "success":
             await reuse.drop([key], self._in_thread)

@@ -123,7 +123,7 @@ class Worker:
         watching = asyncio.create_task(self._watch_nursery())
         strangers = Strangers(self._config)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
-            async with http_session(strangers.resolver()) as http:
+            async with http_session(strangers.resolver()) as http, http_session() as issuers:
                 engine = self._config.engine
                 brokers = [
                     make_broker(broker, http, broker.credentials, engine.default_image)
@@ -147,7 +147,8 @@ class Worker:
                     database=self._database,
                     threads=threads,
                     nursery=self._nursery,
-                    tokens=_tokens(self._config, http, self._database, writer),
+                    safe=Safe(self._config.delegation.key, self._config.state_dir),
+                    tokens=_tokens(self._config, issuers, self._database, writer),
                     at_work=at_work,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import aiohttp
@@ -143,7 +144,7 @@ class Broker:
         Raises:
             BrokerError: unreachable, too slow, or not an offer set.
         """
-        body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
+        body = acting.with_values(request.model_dump_json(by_alias=True, exclude_none=True).encode())
         await self._ready(f"{self.url}/")
         async with self._turns:
             if self.health.is_shut(asyncio.get_running_loop().time()):
@@ -269,7 +270,7 @@ class Broker:
         if self.is_own(url) and self.dialect is NATIVE:  # others would not know what to do with a name
             sent |= acting.headers()
         credentials = self._credentials if self.is_own(url) else None
-        send = partial(exchange, self._http, method, url, deadline, MAX_BODY, body=body)
+        send = partial(_exchange, self._http, method, url, deadline, MAX_BODY, body=body)
         try:
             if self._delegation is not None and self.is_own(url):
                 answered = await self._as_user(
@@ -336,6 +337,13 @@ class Broker:
             f"{said} See that the account still exists there, and may do this, and that the"
             f" 'credentials' of {self.name} in the configuration are those of the account"
         )
+
+
+async def _exchange(*arguments: Any, **more: Any) -> Answer:
+    """As :func:`exchange`; secret inputs of the run are not in what the broker said."""
+    answer = await exchange(*arguments, **more)
+    content = acting.without_values(answer.content)
+    return answer if content is answer.content else replace(answer, content=content)
 
 
 def _origin(url: str) -> str:

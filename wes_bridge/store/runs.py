@@ -37,7 +37,7 @@ from wes_bridge.model.states import FINAL_STATES, State, may_follow
 from wes_bridge.store.database import Database, one_at_a_time
 from wes_bridge.store.delegations import drop_delegation
 from wes_bridge.store.sharing import share_run
-from wes_bridge.store.tables import HEAD, delegations, run_groups, run_tags, runs, tasks
+from wes_bridge.store.tables import HEAD, delegations, run_groups, run_secrets, run_tags, runs, tasks
 from wes_bridge.store.webhooks import carry_webhook, queue_delivery
 
 _FINAL = [state.value for state in FINAL_STATES]
@@ -202,7 +202,7 @@ def state_for_update(connection: Connection, run_id: str) -> State | None:
 
 def delete_run(connection: Connection, run_id: str) -> None:
     """Forget a run and all that belongs to it."""
-    for table in (tasks, run_tags, run_groups, delegations, runs):
+    for table in (tasks, run_tags, run_groups, delegations, run_secrets, runs):
         connection.execute(delete(table).where(table.c.run_id == run_id))
 
 

@@ -101,6 +101,14 @@ delegations = Table(
 """The tokens that a run acts with, encrypted; a new version comes with each that is handed in or renewed.
 ``family`` is a digest that runs of one login share; ``busy_until`` is when a refresh is given up."""
 
+run_secrets = Table(
+    "run_secrets",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("sealed", Text, nullable=False),
+)
+"""Inputs of a run that its workflow calls secret, encrypted; ``runs.request`` has placeholders."""
+
 tasks = Table(
     "tasks",
     metadata,

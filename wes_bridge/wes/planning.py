@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.auth.identity import principal_of
+from wes_bridge.auth.principal import Principal
 from wes_bridge.data.attachments import Incoming
 from wes_bridge.model.run_plan import UNSUPPORTED
 from wes_bridge.start import command
@@ -61,7 +62,7 @@ class PlanHandlers:
         try:
             fields = await read_fields(request, incoming, service.config.max_body, service.threads)
             submission = await checked(fields, set(incoming.names).__contains__, self._rules, service.threads)
-            result = await self._planned(submission, run_id, incoming, user.name)
+            result = await self._planned(submission, run_id, incoming, user)
         finally:
             await service.threads.files(incoming.discard)
         if "plan" not in result:
@@ -70,15 +71,18 @@ class PlanHandlers:
         return json_response(result["plan"])
 
     async def _planned(
-        self, submission: Submission, run_id: str, incoming: Incoming, owner: str
+        self, submission: Submission, run_id: str, incoming: Incoming, principal: Principal
     ) -> dict[str, Any]:
         """What the planner says; see :class:`wes_bridge.engine.plan.main.Job` and ``Result``."""
         config = self._service.config
+        has_token = config.delegates and principal.token is not None
+        token = principal.token.get_secret_value() if has_token and principal.token else ""
         job = {
             "config": config.model_dump(mode="json"),
             "request": submission.request,
             "run_id": run_id,
-            "owner": owner,
+            "owner": principal.name,
+            "token": token,
             "folder": str(incoming.folder),
         }
         async with self._turns:

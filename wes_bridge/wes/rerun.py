@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.auth.identity import principal_of
+from wes_bridge.auth.safe import Safe, SafeError
 from wes_bridge.engine.rerun import prepare
 from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, settled
 from wes_bridge.model.run_options import (
@@ -29,11 +30,12 @@ from wes_bridge.model.run_options import (
 from wes_bridge.model.states import State
 from wes_bridge.store import runs
 from wes_bridge.store.runs import TaskRow
+from wes_bridge.store.secret_inputs import get_secrets, put_secrets
 from wes_bridge.store.writer import DoubtfulError
 from wes_bridge.surface.audit import note_made
 from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_object
-from wes_bridge.wes.errors import BadRequestError, ConflictError, NotFoundError, in_doubt
+from wes_bridge.wes.errors import ApiError, BadRequestError, ConflictError, NotFoundError, in_doubt
 from wes_bridge.wes.service import Service, json_response
 from wes_bridge.wes.sharing import shared_with
 
@@ -101,15 +103,27 @@ class RerunHandlers:
         is_own = user.name == row.owner  # an administrator acts for nobody
         tokens = await self._handover.taken(request, new.run_id) if is_own else None
         base = service.links(request).base
+        sealed = await service.threads.files(self._carried_secrets, row.run_id, new.run_id)
 
         def create(connection: Connection) -> bool:
             service.allowances.check_runs(connection, user)
-            return _create(connection, new, row.run_id, base, tokens)
+            return _create(connection, new, row.run_id, base, tokens, sealed)
 
         await self._store(old, new, body.steps, create)
         service.wake()
         note_made(request.scope, new.run_id)
         return json_response({"run_id": new.run_id})
+
+    def _carried_secrets(self, old_id: str, new_id: str) -> str | None:
+        """The secret inputs of the earlier run, put away for the new one. Blocks."""
+        config, sealed = self._service.config, get_secrets(self._service.database, old_id)
+        if sealed is None:
+            return None
+        safe = Safe(config.delegation.key, config.state_dir)
+        try:
+            return safe.seal_text(new_id, safe.open_text(old_id, sealed))
+        except SafeError as error:
+            raise ApiError(str(error)) from error
 
     async def _store(
         self,
@@ -136,9 +150,18 @@ class RerunHandlers:
             raise
 
 
-def _create(connection: Connection, new: runs.NewRun, old_id: str, base: str, tokens: Store | None) -> bool:
+def _create(  # noqa: PLR0917
+    connection: Connection,
+    new: runs.NewRun,
+    old_id: str,
+    base: str,
+    tokens: Store | None,
+    sealed: str | None,
+) -> bool:
     if not runs.create_rerun(connection, new, old_id, base):
         return False
+    if sealed is not None:
+        put_secrets(connection, new.run_id, sealed, None)
     if tokens is not None:
         tokens(connection)
     return True

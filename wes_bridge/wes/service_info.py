@@ -103,6 +103,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": SHARE_WITH, "type": "string", "default_value": ""},
             {"name": SKIP_SCHEMAS, "type": "string", "default_value": "off"},
         ],
+        **_sign_in(config),
         "tags": _shared_files(config)
         | {
             "software": f"wes-bridge {version}",
@@ -111,6 +112,16 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             "brokers": ",".join(broker.name for broker in config.brokers),
         },
     }
+
+
+def _sign_in(config: ServiceConfig) -> dict[str, Any]:
+    """Where ``wes-bridge login`` signs people in; left out where it does not."""
+    places = [
+        {"issuer": one.issuer, "client_id": one.login_client_id, "scope": one.login_scope}
+        for one in config.delegation.issuers
+        if one.login_client_id
+    ]
+    return {"sign_in": places} if places else {}
 
 
 def _preferences(config: ServiceConfig) -> list[dict[str, str]]:

@@ -18,9 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from wes_bridge.auth.acting import act_for
+from wes_bridge.auth.delegation import Handful
+from wes_bridge.auth.exchange import Exchangers, handed_over
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.engine import javascript, runlog, schemas, speedups
@@ -47,13 +49,15 @@ _SPARE_LIFE = 600.0
 
 
 class Job(BaseModel):
-    """What to plan: a checked ``RunRequest``, the folder that holds its attachments, and for whom."""
+    """What to plan: a checked ``RunRequest``, the folder that holds its attachments, for whom, and their
+    token, where brokers want to see such."""
 
     config: ServiceConfig
     request: dict[str, Any]
     run_id: str
     folder: Path
     owner: str | None = None
+    token: SecretStr = SecretStr("")
 
 
 class Result(BaseModel):
@@ -78,10 +82,14 @@ def prepare(version: str | None = None) -> None:
 async def make_plan(job: Job) -> Result:
     """Plan with the configuration's brokers and those of its listings. All offers are given back."""
     engine = job.config.engine
-    act_for(job.owner)
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as threads:
         strangers = Strangers(job.config)
-        async with http_session(strangers.resolver()) as http:
+        async with http_session(strangers.resolver()) as http, http_session() as issuers:
+            token = job.token.get_secret_value()
+            tokens = (
+                Handful(handed_over(token, ""), Exchangers(job.config.delegation, issuers)) if token else None
+            )
+            act_for(job.owner, tokens)
             brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
             federation = Federation(
                 brokers,

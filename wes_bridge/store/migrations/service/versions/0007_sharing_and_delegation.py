@@ -1,4 +1,4 @@
-"""Groups that may look at a run, and the tokens that a run acts with."""
+"""Groups that may look at a run, the tokens that it acts with, and its secret inputs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the two tables; runs stay whose they are."""
+    """Create the tables; runs stay whose they are."""
     op.create_table(
         "run_groups",
         sa.Column(
@@ -31,10 +31,18 @@ def upgrade() -> None:
         sa.Column("busy_until", sa.Float, nullable=False),
     )
     op.create_index("delegations_by_family", "delegations", ["family"])
+    op.create_table(
+        "run_secrets",
+        sa.Column(
+            "run_id", sa.String(64), sa.ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True
+        ),
+        sa.Column("sealed", sa.Text, nullable=False),
+    )
 
 
 def downgrade() -> None:
     """Drop them."""
+    op.drop_table("run_secrets")
     op.drop_table("delegations")
     op.drop_index("run_groups_by_name", "run_groups")
     op.drop_table("run_groups")
