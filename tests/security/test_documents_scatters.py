@@ -27,7 +27,9 @@ def flow(method: str | None, names: str, expression: str | None = None) -> dict[
         "in": {name: name for name in names},
         "out": [],
     }
-    steps: dict[str, Any] = {"wide": step | ({"scatterMethod": method} if method else {})}
+    if method:
+        step["scatterMethod"] = method
+    steps: dict[str, Any] = {"wide": step}
     inputs: dict[str, Any] = dict.fromkeys(names, "int[]")
     if expression:
         step["in"] = dict.fromkeys(names, "made/l")

@@ -16,10 +16,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import cwltool.load_tool
+import schema_salad.ref_resolver
 from cwltool.errors import GraphTargetMissingException, UnsupportedRequirement, WorkflowException
 from cwltool.process import Process, shortname
 from cwltool.update import ALLUPDATES
 from cwltool.workflow import Workflow
+from rdflib.util import guess_format
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from schema_salad.exceptions import ValidationException
 from schema_salad.sourceline import SourceLine
@@ -79,6 +81,14 @@ def fetch_document(*args: Any, **kwargs: Any) -> tuple[Any, Any, str]:
 def install() -> None:
     """Put the check of versions in place, once per process: of main documents and those of steps."""
     cwltool.load_tool.fetch_document = fetch_document
+    schema_salad.ref_resolver.guess_format = format_of_schema
+
+
+def format_of_schema(name: str) -> str | None:
+    """In which language an ontology is written, by its name: of those that refer to nothing else. JSON-LD
+    names contexts, which rdflib would fetch from wherever they are."""
+    found = guess_format(name)
+    return found if found in ("xml", "turtle", "n3", "nt") else None
 
 
 def refuse_archive(content: bytes, url: str) -> None:
