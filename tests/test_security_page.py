@@ -18,7 +18,7 @@ def test_each_attack_has_a_test_that_is_there() -> None:
 
 
 def _named(row: str) -> list[str]:
-    return re.findall(r"`([\w/]+\.py(?:::\w+)?)`", row.split(" | ")[-1])
+    return re.findall(r"`([\w/]+\.py(?:::\w+)?)`", row.rsplit(" | ", maxsplit=1)[-1])
 
 
 def _is_there(named: str) -> bool:
