@@ -235,12 +235,13 @@ class Node:
     async def _find_gaps(self) -> None:
         """Find out what is not enforced here, and say so once."""
         await asyncio.sleep(GAPS_AFTER)
-        found = enforced.of_the_user()
+        found = enforced.of_the_node(self.config)
         for platform in set(self._platforms.values()):
             found += await platform.gaps()
         self.gaps = found
         for gap in found:
-            log.warning("not enforced by node %s: %s", self.config.name, gap.text)
+            level = logging.INFO if gap.quiet else logging.WARNING
+            log.log(level, "not enforced by node %s: %s", self.config.name, gap.text)
         with contextlib.suppress(OSError):
             await self.runner.in_thread(lambda: enforced.write(self.state, found))
 
