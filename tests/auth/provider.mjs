@@ -1,12 +1,27 @@
-// A real OpenID provider (npm oidc-provider) for test_provider.py: client credentials, JWT and opaque access
-// tokens, introspection, and a change of keys on POST /test/rotate (?drop=1 forgets the old ones).
+// A real OpenID provider (npm oidc-provider) for tests, started by provider.py. It has
+// - clients alice and bob: client credentials, signed and opaque access tokens, introspection;
+// - client user-cli, which is public: device codes, refresh tokens that are good once;
+// - client wes-bridge: may exchange users' tokens for those of other audiences (RFC 8693).
+// Tests change it: POST /test/rotate makes new keys (?drop=1 forgets the old ones, ?alg= signs with another
+// algorithm), POST /test/control sets ?life= of access tokens and which audiences to ?forbid= and ?allow=, and
+// answers with the audiences for which tokens were exchanged.
 import { createRequire } from 'node:module';
 import { generateKeyPairSync } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
 import http from 'node:http';
 
 const require = createRequire(pathToFileURL(process.env.MODULES + '/'));
-const { Provider } = await import(pathToFileURL(require.resolve('oidc-provider')));
+const load = (name) => import(pathToFileURL(require.resolve(name)));
+const { Provider, errors } = await load('oidc-provider');
+const { createLocalJWKSet, jwtVerify } = await load('jose');
+
+const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+const SCOPE = 'openid offline_access wes-service other';
+const OURS = 'wes-bridge';
+
+// ---- what tests change
 
 const kinds = { RS256: ['rsa', { modulusLength: 2048 }], ES256: ['ec', { namedCurve: 'P-256' }] };
 function newKey(alg) {
@@ -17,55 +32,139 @@ function newKey(alg) {
 
 let keys = [newKey('RS256'), newKey('ES256')];
 let alg = 'RS256';
+let life = Number(process.env.TTL ?? 600);
 let issuer;
+const forbidden = new Set();
+const exchanged = [];
 
-function provider() {
-  const resource = (format) => ({
-    scope: 'wes-service other',
-    audience: 'wes-bridge',
-    accessTokenFormat: format,
-    accessTokenTTL: Number(process.env.TTL ?? 600),
-    jwt: { sign: { alg } },
+// ---- audiences
+
+function resourceServer(audience, format = 'jwt') {
+  return { audience, scope: SCOPE, accessTokenFormat: format, accessTokenTTL: life, jwt: { sign: { alg } } };
+}
+
+function knownResource(name) {
+  switch (name) {
+    case 'urn:x:jwt':
+      return resourceServer(OURS);
+    case 'urn:x:opaque':
+      return resourceServer(OURS, 'opaque');
+    case 'urn:x:other':
+      return resourceServer('other-service');
+    default:
+      throw new errors.InvalidTarget();
+  }
+}
+
+// ---- exchange: who shows a user's token for us gets one of the same user for somebody else
+
+async function userOf(token) {
+  const shown = keys.map(({ kty, n, e, crv, x, y, kid, alg }) => ({ kty, n, e, crv, x, y, kid, alg }));
+  try {
+    const { payload } = await jwtVerify(token, createLocalJWKSet({ keys: shown }), { issuer, audience: OURS });
+    return payload;
+  } catch (error) {
+    throw new errors.InvalidGrant(`the subject_token is not good: ${error.message}`);
+  }
+}
+
+async function exchange(context) {
+  const { client, params, provider } = context.oidc;
+  if (params.subject_token_type !== ACCESS_TOKEN) {
+    throw new errors.InvalidRequest(`the subject_token_type must be ${ACCESS_TOKEN}`);
+  }
+  const user = await userOf(params.subject_token);
+  const audience = params.audience ?? params.resource;
+  if (!audience || forbidden.has(audience)) {
+    throw new errors.InvalidTarget();
+  }
+  const token = new provider.AccessToken({
+    client,
+    accountId: user.sub,
+    scope: params.scope ?? user.scope,
   });
-  const resources = { 'urn:x:jwt': resource('jwt'), 'urn:x:opaque': resource('opaque') };
-  return new Provider(issuer, {
+  token.resourceServer = new provider.ResourceServer(audience, resourceServer(audience));
+  context.oidc.entity('AccessToken', token);
+  context.body = {
+    access_token: await token.save(),
+    issued_token_type: ACCESS_TOKEN,
+    token_type: 'Bearer',
+    expires_in: token.expiration,
+    scope: token.scope,
+  };
+  exchanged.push(audience);
+}
+
+// ---- the provider; a new one for new keys, which forgets who has logged in
+
+function client(name, grants, settings) {
+  return { client_id: name, grant_types: grants, redirect_uris: [], response_types: [], ...settings };
+}
+
+function newProvider() {
+  const made = new Provider(issuer, {
     jwks: { keys },
-    clients: ['alice', 'bob'].map((name) => ({
-      client_id: name,
-      client_secret: `${name}-secret`,
-      grant_types: ['client_credentials'],
-      redirect_uris: [],
-      response_types: [],
-    })),
-    scopes: ['wes-service', 'other'],
+    cookies: { keys: ['not a secret'] },
+    clients: [
+      ...['alice', 'bob'].map((name) =>
+        client(name, ['client_credentials'], { client_secret: `${name}-secret` }),
+      ),
+      client('user-cli', [DEVICE_CODE, 'refresh_token'], { token_endpoint_auth_method: 'none' }),
+      client(OURS, [TOKEN_EXCHANGE, 'refresh_token'], { client_secret: 'wbsecret' }),
+    ],
+    scopes: SCOPE.split(' '),
+    extraTokenClaims: ({ oidc }) =>
+      oidc.params.grant_type === TOKEN_EXCHANGE ? { act: { sub: oidc.client.clientId } } : undefined,
     features: {
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true }, // pages on which anybody logs in with any password
       clientCredentials: { enabled: true },
+      deviceFlow: { enabled: true },
       introspection: { enabled: true, allowedPolicy: () => true },
+      revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
-        getResourceServerInfo: (_context, name) =>
-          name === 'urn:x:other' ? { ...resource('jwt'), audience: 'other-service' } : resources[name],
+        defaultResource: () => 'urn:x:jwt',
+        useGrantedResource: () => true,
+        getResourceServerInfo: (_context, name) => knownResource(name),
       },
     },
   });
+  const single = ['subject_token', 'subject_token_type', 'requested_token_type', 'audience', 'resource', 'scope'];
+  made.registerGrantType(TOKEN_EXCHANGE, exchange, single);
+  return made;
 }
+
+// ---- the server
+
+const controls = {
+  '/test/rotate': (settings) => {
+    alg = settings.get('alg') ?? alg;
+    keys = [newKey('RS256'), newKey('ES256'), ...(settings.has('drop') ? [] : keys)];
+    answer = newProvider().callback();
+    return {};
+  },
+  '/test/control': (settings) => {
+    settings.getAll('forbid').forEach((audience) => forbidden.add(audience));
+    settings.getAll('allow').forEach((audience) => forbidden.delete(audience));
+    life = Number(settings.get('life') ?? life);
+    return { exchanges: exchanged };
+  },
+};
 
 let answer;
 const server = http.createServer((request, response) => {
   const url = new URL(request.url, issuer);
-  if (request.method === 'POST' && url.pathname === '/test/rotate') {
-    alg = url.searchParams.get('alg') ?? alg;
-    keys = [newKey('RS256'), newKey('ES256'), ...(url.searchParams.has('drop') ? [] : keys)];
-    answer = provider().callback();
-    response.end('{}');
-  } else {
+  const control = request.method === 'POST' ? controls[url.pathname] : undefined;
+  if (control === undefined) {
     answer(request, response);
+  } else {
+    response.setHeader('content-type', 'application/json');
+    response.end(JSON.stringify(control(url.searchParams)));
   }
 });
 server.listen(0, '127.0.0.1', () => {
   issuer = `http://127.0.0.1:${server.address().port}`;
-  answer = provider().callback();
+  answer = newProvider().callback();
   console.log(`ready ${issuer}`);
 });
 process.stdin.on('end', () => process.exit(0)).resume();

@@ -6,9 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-_PROGRAM = Path(__file__).parent / "oidc_provider"
-_MODULES = "WES_BRIDGE_TEST_OIDC"
-"""Names the folder in which npm has installed oidc-provider."""
+_PROGRAM = Path(__file__).with_name("provider.mjs")
+_MODULES = Path(os.environ.get("OIDC_PROVIDER") or Path(__file__).parents[2] / ".clients/oidc")
+"""Where ``npm install oidc-provider@9`` was done; ``.ci/run`` does it there."""
 CLIENT, SECRET = "wes-bridge", "wbsecret"
 LOGIN_CLIENT = "user-cli"
 
@@ -29,7 +27,6 @@ class Provider:
 
     Attributes:
         issuer: its URL.
-        asked: for which audiences tokens were asked for, in order; read with :meth:`exchanges`.
     """
 
     def __init__(self, issuer: str) -> None:
@@ -51,6 +48,24 @@ class Provider:
         """Audiences for which tokens were given."""
         found: list[str] = self.control()["exchanges"]
         return found
+
+    def token(self, name: str = "alice", resource: str = "urn:x:jwt", scope: str = "wes-service") -> str:
+        """An access token of a client for itself.
+
+        Args:
+            name: alice or bob.
+            resource: ``urn:x:jwt``, ``urn:x:opaque``: for wes-bridge; ``urn:x:other``: for somebody else.
+            scope: wes-service or other.
+        """
+        form = {"grant_type": "client_credentials", "resource": resource, "scope": scope}
+        answer = requests.post(f"{self.issuer}/token", data=form, auth=(name, f"{name}-secret"), timeout=60)
+        assert answer.status_code == 200, answer.text
+        token: str = answer.json()["access_token"]
+        return token
+
+    def rotate(self, **how: str) -> None:
+        """Change its keys; see ``provider.mjs``."""
+        assert requests.post(f"{self.issuer}/test/rotate", params=how, timeout=60).status_code == 200
 
     def login(self, user: str, scope: str = "openid offline_access wes-service") -> dict[str, Any]:
         """Log in as a user, as a person does with a device code in a browser; the tokens."""
@@ -95,31 +110,33 @@ def _form(page: str) -> dict[str, str] | None:
 
 
 @contextlib.contextmanager
-def provider(folder: Path, ttl: int = 60) -> Iterator[Provider]:
-    """Start a provider; skips the test where there is none."""
-    modules = Path(os.environ.get(_MODULES) or Path(tempfile.gettempdir()) / "oidc" / "node_modules")
-    if shutil.which("node") is None or not (modules / "oidc-provider").is_dir():
-        pytest.skip(f"npm's oidc-provider is not in {_MODULES}")
-    for program in _PROGRAM.glob("*.mjs"):
-        shutil.copy(program, folder / program.name)
-    (folder / "node_modules").symlink_to(modules)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        ["node", "op.mjs"],
-        cwd=folder,
-        env={**os.environ, "PORT": str(port), "TTL": str(ttl)},
-        stdout=subprocess.PIPE,
-        stderr=(folder / "log").open("w"),
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("up "), (folder / "log").read_text()
-        yield Provider(line.split()[1])
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+def provider(folder: Path, ttl: int = 600) -> Iterator[Provider]:
+    """Start a provider; skips the test where there is none.
+
+    Args:
+        folder: for its log.
+        ttl: seconds that its access tokens are good.
+    """
+    node = shutil.which("node")
+    if node is None or not (_MODULES / "node_modules/oidc-provider").is_dir():
+        pytest.skip(
+            "a real OpenID provider needs node, and: npm install --prefix .clients/oidc oidc-provider@9"
+        )
+    log = folder / "log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [node, str(_PROGRAM)],
+            env=os.environ | {"MODULES": str(_MODULES), "TTL": str(ttl)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    with process:
+        try:
+            assert process.stdout is not None
+            line = next((line for line in process.stdout if line.startswith("ready ")), None)
+            assert line is not None, log.read_text()
+            yield Provider(line.split()[1])
+        finally:
+            process.kill()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,62 +9,21 @@ import httpx
 import pytest
 
 from tests.auth.conftest import API, Starter
+from tests.auth.provider import Provider
+from tests.auth.provider import provider as start_provider
 from tests.service.conftest import Service
 from tests.waiting import until
 from wes_bridge.auth import issuer as issuer_module
 from wes_bridge.client import WESClient
 
 RUNS = f"{API}/runs"
-SCRIPT = Path(__file__).with_name("provider.mjs")
-MODULES = Path(os.environ.get("OIDC_PROVIDER") or Path(__file__).parents[2] / ".clients/oidc")
-"""Where ``npm install oidc-provider@9`` was done; ``.ci/run`` does it there."""
 TOOL = "{cwlVersion: v1.2, class: CommandLineTool, baseCommand: echo, inputs: [], outputs: []}"
 
 
-class Provider:
-    """The provider as a process."""
-
-    def __init__(self) -> None:
-        node = shutil.which("node")
-        if node is None or not (MODULES / "node_modules/oidc-provider").is_dir():
-            pytest.skip(
-                "a real OpenID provider needs node, and: npm install --prefix .clients/oidc oidc-provider@9"
-            )
-        self._process = subprocess.Popen(
-            [node, str(SCRIPT)],
-            env=os.environ | {"MODULES": str(MODULES)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        line = next(line for line in self._process.stdout if line.startswith("ready "))
-        self.url = line.split()[1]
-
-    def token(self, name: str = "alice", resource: str = "urn:x:jwt", scope: str = "wes-service") -> str:
-        form = {"grant_type": "client_credentials", "resource": resource, "scope": scope}
-        answer = httpx.post(f"{self.url}/token", data=form, auth=(name, f"{name}-secret"), timeout=60)
-        assert answer.status_code == 200, answer.text
-        token: str = answer.json()["access_token"]
-        return token
-
-    def rotate(self, **how: str) -> None:
-        assert httpx.post(f"{self.url}/test/rotate", params=how, timeout=60).status_code == 200
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait(30)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
 @pytest.fixture(scope="module")
-def provider() -> Iterator[Provider]:
-    made = Provider()
-    yield made
-    made.close()
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    with start_provider(tmp_path_factory.mktemp("issuer")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +33,7 @@ def site(
     secret = tmp_path_factory.mktemp("secret") / "client"
     secret.write_text("bob-secret\n")
     issuer = {
-        "issuer": provider.url,
+        "issuer": provider.issuer,
         "audience": ["wes-bridge"],
         "scopes": ["wes-service"],
         "introspection": {"client_id": "bob", "secret": {"file": str(secret)}, "cache": 0},

@@ -14,8 +14,9 @@ import pytest
 from tests.node.conftest import REPOSITORY, NodeProcess, Request, Starter, session_kinds, shell, texts
 from tests.waiting import until
 from wes_bridge.config import NodeConfig
-from wes_bridge.model.gaps import Gap
+from wes_bridge.model.gaps import GAPS, Gap
 from wes_bridge.node.enforced import UnsafeError, check
+from wes_bridge.node.platforms.groups import Groups
 
 
 @pytest.fixture
@@ -67,9 +68,11 @@ def test_a_machine_without_sandbox_says_so_everywhere(
     assert "without a sandbox" in told["sandbox"]
     assert "out of order" in told["sandbox"]
     assert "no_network" in told
+    assert "leaves behind" in told["processes"]
     session = node.completed(Request(shell("true")))
     assert "urn:wes-bridge:unenforced" in session_kinds(session)
     assert "the command runs without a sandbox" in texts(session)
+    assert "leaves behind" in texts(session)
     session = node.completed(Request(shell("true", network={"access": False})))
     assert "not kept from using the network" in texts(session)
     until((node.state / "unenforced.json").exists)
@@ -114,6 +117,37 @@ def test_with_a_sandbox_it_starts_for_others_and_tells_of_none(start_node: Start
     node = start_node(many_users=True)
     assert "sandbox" not in status(node)
     assert "without a sandbox" not in texts(node.completed(Request(shell("true"))))
+
+
+@pytest.mark.bwrap
+def test_limits_that_are_looked_at_are_told_to_who_asks_and_in_no_session(
+    start_node: Starter, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = start_node()
+    told = status(node)
+    assert "looked at" in told["memory"]
+    assert "session_gib" in told["disk"]
+    why = Groups().why
+    assert (why is None) == ("processes" not in told)
+    assert why is None or why in told["processes"]
+    said = texts(node.completed(Request(shell("true"), network={"access": False})))
+    assert not any(text in said for text in (told["memory"], told["disk"], told.get("processes", "a number")))
+    until((node.state / "unenforced.json").exists)
+    kept = {gap["what"]: gap for gap in json.loads((node.state / "unenforced.json").read_text())}
+    assert kept["memory"] == {"what": "memory", "text": told["memory"], "quiet": True}
+    log = capfd.readouterr().err
+    assert not any(
+        "WARNING" in line for line in log.splitlines() if "looked at" in line or "session_gib" in line
+    )
+
+
+def test_a_disk_with_a_limit_is_looked_at(start_node: Starter) -> None:
+    assert "looked at" in status(start_node(session_gib=1.5))["disk"]
+
+
+def test_a_file_of_before_can_be_read() -> None:
+    (gap,) = GAPS.validate_json('[{"what": "sandbox", "text": "there is none"}]')
+    assert not gap.quiet
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs nodes as root")

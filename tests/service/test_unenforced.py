@@ -28,8 +28,9 @@ def test_without_a_sandbox(start_service: Starter, tmp_path: Path, code: int) ->
     tool.write_text(TOOL % ("false", code))
     run = site.run(tool)
     (task,) = site.client.tasks(run["run_id"])
-    words = task["system_logs"][-2:]
-    assert ["without a sandbox" in words[0], "from using the network" in words[1]] == [True, True], words
+    words = task["system_logs"][-3:]
+    expected = ["runs without a sandbox", "leaves behind", "from using the network"]
+    assert [wanted in text for wanted, text in zip(expected, words, strict=True)] == [True] * 3, words
     assert task["placement"]["unenforced"] == words
     failed = [line for line in run["run_log"]["system_logs"] or [] if "sandbox" in line]
     assert failed == [], "what a run says of its end is why it ended"
@@ -38,7 +39,10 @@ def test_without_a_sandbox(start_service: Starter, tmp_path: Path, code: int) ->
     assert any(
         "without a sandbox" in text for text in requests.get(info, timeout=60).json()["unenforced"]["bare"]
     )
-    assert "without a sandbox" in site.log.read_text()
+    log = site.log.read_text()
+    for what in ("without a sandbox", "leaves behind", "session_gib"):
+        assert (what in log) == (what != "session_gib"), "what is quiet is no warning"
+        assert any(what in text for text in requests.get(info, timeout=60).json()["unenforced"]["bare"])
     narrow = [site.state, *site.state.iterdir(), *(site.state / "nodes" / "bare").iterdir()]
     wide = [path for path in narrow if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077]
     assert (wide, stat.S_IMODE(site.state.stat().st_mode)) == ([], 0o700)
@@ -52,3 +56,8 @@ def test_with_one_nothing_is_said(start_service: Starter, tmp_path: Path) -> Non
     (task,) = site.client.tasks(site.run(tool)["run_id"])
     assert task["system_logs"] == []
     assert "unenforced" not in task["placement"]
+    info = f"{site.url}/ga4gh/wes/v1/service-info"
+    until(lambda: "unenforced" in requests.get(info, timeout=60).json())
+    told = requests.get(info, timeout=60).json()["unenforced"]["good"]
+    assert [text for text in told if "session_gib" in text], "whoever asks is told what is only looked at"
+    assert [text for text in told if "memory of a command" in text]

@@ -20,7 +20,6 @@ from wes_bridge.config import FetchConfig
 from wes_bridge.data.beneath import real_path
 from wes_bridge.engine.document_checks import not_text, refuse_archive
 from wes_bridge.engine.local_files import LocalFiles
-from wes_bridge.engine.turn import LOADING
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
 from wes_bridge.fetching.errors import FetchError, RefusedError, UrlError
@@ -112,8 +111,7 @@ class GuardedFetcher(DefaultFetcher):
         if url in self.failed:
             raise ValidationException(str(self.failed[url]))
         try:
-            with LOADING.away():
-                content = fetch_http(url, self.policy)
+            content = fetch_http(url, self.policy)
             refuse_archive(content, url)
             return content.decode(errors="replace")
         except ValidationException as error:
@@ -129,8 +127,7 @@ class GuardedFetcher(DefaultFetcher):
                 if self.trusts_links:
                     return True
                 if url not in self.answered and url not in self.failed:
-                    with LOADING.away():
-                        self.answered[url] = self._answers(url)
+                    self.answered[url] = self._answers(url)
                 return self.answered.get(url, False)
             self.policy.check(url)
         except RefusedLinkError:

@@ -1,6 +1,7 @@
 """From a workflow's URL and a job order to a process ready to walk: load, check, resolve.
 
-Blocking and CPU-bound: run in threads. Loading is done by one thread at a time (see ``turn``).
+Blocking and CPU-bound, and schema-salad and cwltool keep caches of the whole process: it is done in a process
+that loads nothing else meanwhile (``loading_apart``, a planner, ``wes-bridge validate``).
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ from wes_bridge.engine.hints import check_hints
 from wes_bridge.engine.names import check_name
 from wes_bridge.engine.shared_tools import SharingContext, resolve_and_validate_document
 from wes_bridge.engine.tools import make_process
-from wes_bridge.engine.turn import LOADING
 
 _logger = logging.getLogger("cwltool")
 _REQUIREMENTS = "https://w3id.org/cwl/cwl#requirements"
@@ -91,12 +91,11 @@ def load(
         cwltool.errors.UnsupportedRequirement: valid CWL that cannot be run here.
     """
     try:
-        with LOADING:
-            schemas.preload_kept()
-            context = _context(policy, skip_schemas)
-            job_order = _resolve_params(params, base_url, context)
-            policy.files.name(job_order)
-            process = _named_load(workflow_url, job_order, context)
+        schemas.preload_kept()
+        context = _context(policy, skip_schemas)
+        job_order = _resolve_params(params, base_url, context)
+        policy.files.name(job_order)
+        process = _named_load(workflow_url, job_order, context)
         return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
     except (UnsupportedRequirement, OSError, MemoryError):
         raise
@@ -137,13 +136,12 @@ def validate(
             )
             _find_secondary_files(loaded, files)
             return []
-        with LOADING:
-            schemas.preload_kept()
-            context, url = _resolve(workflow_url, {}, _context(policy, skip_schemas))
-            found, _ = context.loader.resolve_ref(url)
-            members = _members(found) if isinstance(found, list) else []
-            for one in members or [url]:
-                make_tool(one, context).visit(check_hints)
+        schemas.preload_kept()
+        context, url = _resolve(workflow_url, {}, _context(policy, skip_schemas))
+        found, _ = context.loader.resolve_ref(url)
+        members = _members(found) if isinstance(found, list) else []
+        for one in members or [url]:
+            make_tool(one, context).visit(check_hints)
         return members
     except (UnsupportedRequirement, OSError, MemoryError):
         raise

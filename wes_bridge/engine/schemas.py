@@ -29,8 +29,6 @@ from cwltool.update import INTERNAL_VERSION
 from schema_salad.avro.schema import Names
 from schema_salad.ref_resolver import NormDict
 
-from wes_bridge.engine.turn import LOADING
-
 _logger = logging.getLogger(__name__)
 VERSIONS = ("v1.2", "v1.1", "v1.0")
 """Of CWL, the one that workflows have most likely first."""
@@ -42,13 +40,11 @@ _FOR_TYPES = "v1.0"
 def preload(version: str) -> None:
     """Have the schemas that documents of a CWL version need: read what was kept, else work them out."""
     for name in (version, INTERNAL_VERSION, _FOR_TYPES):
-        with LOADING:
-            if not _preload_kept(name) and isinstance(get_schema(name)[1], Names):
-                _keep(name, SCHEMA_CACHE[name])
-    with LOADING:
-        # to work out a schema is to read the language: then it is here, but not kept
-        if not _preload_metaschema() or not (_folder() / _METASCHEMA).exists():
-            _keep(_METASCHEMA, schema_salad.schema.get_metaschema())
+        if not _preload_kept(name) and isinstance(get_schema(name)[1], Names):
+            _keep(name, SCHEMA_CACHE[name])
+    # to work out a schema is to read the language: then it is here, but not kept
+    if not _preload_metaschema() or not (_folder() / _METASCHEMA).exists():
+        _keep(_METASCHEMA, schema_salad.schema.get_metaschema())
 
 
 def is_here(version: str) -> bool:
@@ -58,10 +54,9 @@ def is_here(version: str) -> bool:
 
 def preload_kept() -> None:
     """Have all schemas that were kept: 25 ms each, where working one out takes half a second and more."""
-    with LOADING:
-        for name in (*VERSIONS, INTERNAL_VERSION):
-            _preload_kept(name)
-        _preload_metaschema()
+    for name in (*VERSIONS, INTERNAL_VERSION):
+        _preload_kept(name)
+    _preload_metaschema()
 
 
 def _preload_kept(name: str) -> bool:

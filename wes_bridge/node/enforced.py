@@ -1,7 +1,8 @@
 """What a node cannot enforce, found out once, in words: one list for all who tell it.
 
 Platforms say what they cannot do (:meth:`wes_bridge.node.platforms.base.Platform.gaps`); the log at the
-start, ``GET /status``, service-info and the messages of sessions show the same words.
+start, ``GET /status``, service-info and the messages of sessions show the same words; of those that are
+quiet (:class:`~wes_bridge.model.gaps.Gap`) sessions have none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.gaps import FILE, GAPS, Gap
+from wes_bridge.node.platforms.limits import of_disk
 from wes_bridge.private_files import private_file
 
 
@@ -19,14 +21,15 @@ class UnsafeError(OSError):
     """The node must not start: it would run the commands of strangers without a sandbox."""
 
 
-def of_the_user() -> list[Gap]:
-    """What is not enforced since of who we are."""
+def of_the_node(config: NodeConfig) -> list[Gap]:
+    """What is not enforced on any platform: as the configuration says, and since of who we are."""
+    found = of_disk(config)
     if os.geteuid() != 0:
-        return []
+        return found
     text = (
         "the node runs as root, and so do its commands, with root's rights over files; run it as another user"
     )
-    return [Gap(what="user", text=text)]
+    return [*found, Gap(what="user", text=text)]
 
 
 def check(config: NodeConfig, gaps: Iterable[Gap]) -> None:

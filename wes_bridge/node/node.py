@@ -17,10 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import psutil
 
+from wes_bridge.auth.acting import person_of
 from wes_bridge.auth.rates import sessions_limit
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import (
@@ -146,17 +146,6 @@ def _accepted_rows(
     return rows[0], offers
 
 
-def owner_of(one: LiveSession | LiveOfferSet) -> str:
-    """Whose it is."""
-    owner: str = getattr(one, "owner", "")
-    return owner
-
-
-def person_of(owner: str) -> str:
-    """The user for whom the owner of a session asks."""
-    return unquote(owner.rpartition(" for ")[2])
-
-
 class Node:
     """An ExecutionBroker node.
 
@@ -246,12 +235,13 @@ class Node:
     async def _find_gaps(self) -> None:
         """Find out what is not enforced here, and say so once."""
         await asyncio.sleep(GAPS_AFTER)
-        found = enforced.of_the_user()
+        found = enforced.of_the_node(self.config)
         for platform in set(self._platforms.values()):
             found += await platform.gaps()
         self.gaps = found
         for gap in found:
-            log.warning("not enforced by node %s: %s", self.config.name, gap.text)
+            level = logging.INFO if gap.quiet else logging.WARNING
+            log.log(level, "not enforced by node %s: %s", self.config.name, gap.text)
         with contextlib.suppress(OSError):
             await self.runner.in_thread(lambda: enforced.write(self.state, found))
 
@@ -380,7 +370,7 @@ class Node:
     def make_room(self, offerset: LiveOfferSet, size: int) -> None:
         """Know of a set of offers that takes so many bytes; where it gets crowded others are taken back."""
         if offerset.offers:
-            for crowded in self._room.add(offerset.uuid, owner_of(offerset), size):
+            for crowded in self._room.add(offerset.uuid, offerset.owner, size):
                 self._take_back(crowded)
 
     def _take_back(self, uuid: str) -> None:
@@ -552,11 +542,11 @@ class Node:
 
     def _too_many_sessions(self, offer: LiveSession) -> Message | None:
         """Why its owner may accept no more; None when they may."""
-        person = person_of(owner_of(offer))
-        limit = sessions_limit(self.config.limits, person)
+        person = person_of(offer.owner)
+        limit = sessions_limit(self.config.limits, person or "")
         if limit is None:
             return None
-        having = sum(1 for live in self.runner.sessions if person_of(owner_of(live)) == person)
+        having = sum(1 for live in self.runner.sessions if person_of(live.owner) == person)
         if having < limit.value:
             return None
         text = "you have {count} sessions here that have not ended, and no more are allowed ({setting})"

@@ -66,6 +66,10 @@ def plan(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
 
     Without --wes it asks nodes that are started on this machine for it, or the brokers of --config.
 
+    With --wes it also tries your rights for every hop: for each broker that wants a token of yours, the
+    service asks for one and shows it to the broker. A row without an offer says which token or which right is
+    missing, and where.
+
     Exit codes: 0 every step has an offer; 1 a step has none, or the workflow or its inputs are not valid;
     2 wrong usage or configuration; 33 needs something unsupported.
     """

@@ -18,7 +18,7 @@ from wes_bridge.model.gaps import Gap
 from wes_bridge.node import messages
 from wes_bridge.node.errors import CommandNotFoundError, CommandNotShownError, NotBegunError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
-from wes_bridge.node.platforms import sandbox
+from wes_bridge.node.platforms import limits, sandbox
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.isolating import Networks
 from wes_bridge.node.platforms.keeping import NoSandboxError
@@ -121,26 +121,31 @@ class ProcessPlatform(Kept):
         return None
 
     async def gaps(self) -> list[Gap]:
-        """Without a sandbox, all of it; else that commands with a network reach the machine's loopback."""
+        """Without a sandbox, all of it; else that commands with a network reach the machine's loopback. And
+        which limits are not held."""
+        if await self.unavailable() is not None:  # nothing runs
+            return []
+        work = functools.partial(limits.of_processes, sandboxed=self._is_enforced)
+        found = await asyncio.get_running_loop().run_in_executor(None, work)
         if not self._is_enforced:
-            if await self.unavailable() is not None:  # nothing runs
-                return []
             text = f"plain processes run without a sandbox: {self._no_sandbox}"
             return [
                 Gap(what="sandbox", text=text),
                 Gap(what="no_network", text=f"they are not kept from using the network: {self._no_sandbox}"),
+                *found,
             ]
         reason = await self._networks.settled()
         if reason is None or self._config.step_network == "isolated":
-            return []
-        return [Gap(what="loopback", text=_LOOPBACK.format(reason=reason))]
+            return found
+        return [Gap(what="loopback", text=_LOOPBACK.format(reason=reason)), *found]
 
     async def _unenforced(self, network: Network | None) -> list[Message]:
-        """The same, of one request."""
+        """The same, of one request; what is quiet is left out."""
         no_network = network is not None and network.access is False
         texts: list[str] = []
         if not self._is_enforced:
             texts.append("the command runs without a sandbox: {reason}")
+            texts.append(limits.LEFT_BEHIND)
             if no_network:
                 texts.append("the command is not kept from using the network: {reason}")
             reason: str | None = self._no_sandbox
