@@ -42,6 +42,7 @@ from wes_bridge.engine.forks import (
     WallTimeError,
 )
 from wes_bridge.engine.loading import JobOrder, LoadedRun, load
+from wes_bridge.engine.local_files import Names
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.text import invalid_text
 from wes_bridge.model.units import GIB
@@ -90,9 +91,10 @@ class Question:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came of it: a process to walk, or an error; and what the run's log should say."""
+    """What came of it: a process to walk, or an error; files that job and documents name; lines for the log."""
 
     loaded: LoadedRun | None = None
+    names: Names = field(default_factory=lambda: ({}, {}))
     error: Exception | None = None
     lines: list[tuple[int, str]] = field(default_factory=list)
 
@@ -152,8 +154,8 @@ def _words(error: LimitError | CrashError, engine: EngineConfig) -> str:
     return f"{words} and was stopped; make the workflow or its inputs smaller, or ask the site to allow more"
 
 
-def read(answer: bytes, log: RunLog) -> LoadedRun:
-    """What was loaded; and tell the log what was said meanwhile.
+def read(answer: bytes, log: RunLog, policy: Policy) -> LoadedRun:
+    """What was loaded; and tell the log what was said meanwhile, and the policy which files are named.
 
     Raises:
         InvalidWorkflowError: as :func:`~wes_bridge.engine.loading.load`.
@@ -166,6 +168,7 @@ def read(answer: bytes, log: RunLog) -> LoadedRun:
     if told.error is not None:
         raise told.error
     assert told.loaded is not None
+    policy.files.take(told.names)
     return told.loaded
 
 
@@ -227,7 +230,7 @@ def _work(question: bytes) -> bytes:
     log = _Heard(asked.attachments)
     log.activate()
     try:
-        answer = _Answer(_load(asked), lines=log.lines)
+        answer = _Answer(_load(asked), asked.policy.files.names, lines=log.lines)
         return _dumped(answer)
     except MemoryError:
         raise

@@ -20,6 +20,9 @@ from schema_salad.exceptions import ValidationException
 from wes_bridge.data.beneath import held, real_path
 from wes_bridge.data.workspace import url_path
 
+Names = tuple[dict[str, str], dict[str, set[str]]]
+"""Real paths that are named, and by folder the beginnings of the names of what belongs to them."""
+
 
 class LocalFiles:
     """The files of one run.
@@ -42,6 +45,17 @@ class LocalFiles:
         """Note the Files and Directories in a job order or a document as named by it."""
         if self.only_named:
             visit_files_directories(value, self._name)
+
+    @property
+    def names(self) -> Names:
+        """What was noted as named: for a copy of this in another process."""
+        return self._named, self._roots
+
+    def take(self, names: Names) -> None:
+        """Note what a copy of this in another process has noted, where the workflow was loaded."""
+        self._named.update(names[0])
+        for folder, roots in names[1].items():
+            self._roots.setdefault(folder, set()).update(roots)
 
     def _name(self, item: Any) -> None:
         for location in (item.get("location"), item.get("path")):

@@ -385,7 +385,7 @@ class Run:
 
     def _begun(self, answer: bytes, containers: Containers) -> Walk:
         """The walk through what was loaded, once that has been checked."""
-        loaded = read(answer, self._log)
+        loaded = read(answer, self._log, self._policy)
         self._hide_secrets(loaded)
         self._check_steps(loaded.process)
         self._check_inputs(loaded.process, self._request.get("workflow_engine_parameters") or {})
