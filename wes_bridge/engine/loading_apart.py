@@ -91,7 +91,7 @@ class Question:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came of it: a process to walk, or an error; files that job and documents name; lines for the log."""
+    """What came of it: a process to walk, or an error; files that are named; lines for the log."""
 
     loaded: LoadedRun | None = None
     names: Names = field(default_factory=lambda: ({}, {}))
