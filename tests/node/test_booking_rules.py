@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -18,7 +16,6 @@ from wes_bridge.config import BookingConfig, NodeConfig
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import GIB, format_instant
-from wes_bridge.node.admin import _check_local
 from wes_bridge.node.booking import Booked
 from wes_bridge.node.capacity import Capacity, Need
 from wes_bridge.node.checks import check_values
@@ -266,26 +263,3 @@ def test_an_old_node_learns_to_take_notes(tmp_path: Path) -> None:
             store.set_note(connection, "key", value)
         assert store.get_note(database, "key") == value
     database.close()
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.8.8", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("192.0.2.1", False),
-        ("::ffff:192.0.2.1", False),
-        ("localhost.example.org", False),
-        ("", False),
-    ],
-)
-def test_who_is_local(host: str, local: bool) -> None:
-    request = SimpleNamespace(client=SimpleNamespace(host=host), headers={})
-    check: Callable[[], None] = lambda: _check_local(request)  # type: ignore[arg-type]  # noqa: E731
-    if local:
-        check()
-    else:
-        with pytest.raises(BadRequestError, match="own machine"):
-            check()
