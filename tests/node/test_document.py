@@ -25,6 +25,16 @@ def test_the_document_can_be_read_and_tried(start_node: Starter) -> None:
     assert (nothing.status_code, nothing.json()) == (404, {"message": "Not Found"})
 
 
+@pytest.mark.parametrize("name", ["execution-broker.yaml", "aggregator.yaml"])
+def test_every_operation_says_that_it_may_be_refused(name: str) -> None:
+    document = yaml.safe_load(DOCUMENT.with_name(name).read_text())
+    for path, item in document["paths"].items():
+        for method in item.keys() & {"get", "post"}:
+            wanted = {"401", "403", "408", "421", "429", "431"}
+            wanted |= {"413"} if "requestBody" in item[method] else set()
+            assert not wanted - item[method]["responses"].keys(), (path, method)
+
+
 @pytest.mark.slow
 def test_no_request_makes_the_node_fail(start_node: Starter, tmp_path: Path) -> None:
     """schemathesis: many requests made from the document, good and bad; none may end in a 5xx."""

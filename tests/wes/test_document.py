@@ -19,6 +19,8 @@ TASK = ("run_id", "task_id")
 PAGES = {"page_size": "integer", "page_token": "string"}
 LIST_CODES = {200, 400, 401, 403, 500}
 ITEM_CODES = {200, 401, 403, 404, 500}
+LIMIT_CODES = {408, 421, 429, 431}
+"""Any request may be answered so: it was too slow, for another host, one too many, too long."""
 
 # path, method -> operationId, path parameters, query parameters, schema of the 200, status codes
 OPERATIONS: dict[tuple[str, str], tuple[str, tuple[str, ...], dict[str, str], str, set[int]]] = {
@@ -233,6 +235,14 @@ def test_operation(document, path, method):
     for code, response in operation["responses"].items():
         schema = resolve(document, response)["content"]["application/json"]["schema"]
         assert type_of(schema) == (answer if code == "200" else "ErrorResponse")
+
+
+def test_every_operation_says_that_it_may_be_refused(document):
+    for (path, method), operation in operations(document).items():
+        wanted = LIMIT_CODES | {401, 403} | ({413} if "requestBody" in operation else set())
+        missing = wanted - {int(code) for code in operation["responses"]}
+        assert not missing, (path, method)
+    assert "Retry-After" in document["components"]["responses"]["TooManyRequests"]["headers"]
 
 
 def test_the_form(document):

@@ -9,6 +9,7 @@ from typing import Any
 
 from wes_bridge.bundle.errors import BundleError
 from wes_bridge.bundle.marks import Mark
+from wes_bridge.model.expansion import excess
 
 
 @dataclass
@@ -57,7 +58,7 @@ def parse_document(text: str, name: str, *, quick: bool = False) -> Document:
         quick: JSON is read by the much faster JSON parser, without marks.
 
     Raises:
-        BundleError: a syntax error or a key given twice, with its line.
+        BundleError: a syntax error or a key given twice, with its line; or too much when it is written out.
     """
     if quick and text.lstrip()[:1] in ("{", "["):
         try:
@@ -66,4 +67,7 @@ def parse_document(text: str, name: str, *, quick: bool = False) -> Document:
             pass  # not quite JSON; YAML may read it, or tell what is wrong
     from wes_bridge.bundle.yaml12 import parse  # noqa: PLC0415 - not needed where all is JSON
 
-    return Document(name, text, *parse(text, name))
+    data, marks = parse(text, name)
+    if (why := excess(data)) is not None:
+        raise BundleError(f"{name}: {why}")
+    return Document(name, text, data, marks)

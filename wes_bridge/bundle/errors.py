@@ -17,6 +17,10 @@ class BundleError(Exception):
         self.problems = list(problems)
 
 
+class TooMuchError(BundleError):
+    """A document has too many values when all that it refers to is written out: nobody reads on."""
+
+
 class OutsideError(BundleError):
     """The workflow's documents name files outside its project, which nobody said may be uploaded.
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from wes_bridge.bundle.closure import files_below, has_empty_folder
 from wes_bridge.bundle.document import Document, parse_document, read_document
-from wes_bridge.bundle.errors import BundleError
+from wes_bridge.bundle.errors import BundleError, TooMuchError
 from wes_bridge.bundle.inputs import Input
 from wes_bridge.bundle.layout import Layout
 from wes_bridge.bundle.references import find_local, is_expression, is_remote
 from wes_bridge.bundle.secondary import NOTHING, UNKNOWN, Wanted, guessed_siblings, siblings
 from wes_bridge.bundle.sendable import odd_entries
+from wes_bridge.model.expansion import MOST_VALUES, TOO_MANY
 
 STDIN = "-"
+_MOST_IMPORTS = 5_000
+"""Documents that the inputs of one run may import; one that is imported twice counts twice."""
 
 
 def read_job(source: Mapping[str, Any] | str | Path | None, folder: Path) -> tuple[Document, Path]:
@@ -59,18 +63,24 @@ class Packer:
         document: of the input object.
         base: the folder its paths are relative to.
         layout: names of uploaded files; ``None``: the service reads this machine's files itself.
+        importing: the one that imports this document.
 
     Attributes:
         files: to upload.
         problems: what is wrong, one line each.
     """
 
-    def __init__(self, document: Document, base: Path, layout: Layout | None) -> None:
+    def __init__(
+        self, document: Document, base: Path, layout: Layout | None, importing: Packer | None = None
+    ) -> None:
         self.files: dict[Path, None] = {}
         self.problems: list[str] = []
         self._document = document
         self._base = base
         self._layout = layout
+        self._importing = importing
+        self._counted: Iterator[int] = importing._counted if importing else itertools.count(1)
+        self._imports: Iterator[int] = importing._imports if importing else itertools.count(1)
 
     def pack(self, inputs: dict[str, Input] | None) -> dict[str, Any]:
         """The input object for the service.
@@ -87,6 +97,8 @@ class Packer:
         return result
 
     def _value(self, value: Any, wanted: Wanted, holder: Any, key: Any) -> Any:
+        if next(self._counted) > MOST_VALUES:  # few imports of imports make many values
+            raise TooMuchError(f"{self._document.name}: {TOO_MANY}")
         if isinstance(value, list):
             return [self._value(item, wanted, value, index) for index, item in enumerate(value)]
         if not isinstance(value, dict):
@@ -114,17 +126,33 @@ class Packer:
         path = find_local(value[directive], self._base)
         if path is None:
             return value
+        if next(self._imports) > _MOST_IMPORTS:
+            raise TooMuchError(
+                f"{self._document.name}: the inputs import more than {_MOST_IMPORTS} documents, each as"
+                " often as it is imported; write their values out"
+            )
         try:
             if directive == "$include":
                 return path.read_text(encoding="utf-8")
-            other = Packer(read_document(path), path.parent, self._layout)
+            if path in self._above():
+                raise BundleError(f"{path} imports itself")
+            other = Packer(read_document(path), path.parent, self._layout, self)
             result = other._value(other._document.data, wanted, None, None)
+        except TooMuchError:
+            raise
         except (OSError, UnicodeDecodeError, BundleError) as error:
             self.problems.append(f"{self._document.where(value, directive)}: {directive}: {error}")
             return None
         self.files.update(other.files)
         self.problems += other.problems
         return result
+
+    def _above(self) -> Iterator[Path]:
+        """The documents that are being read: this one, and those that import it."""
+        packer: Packer | None = self
+        while packer is not None:
+            yield Path(packer._document.name)
+            packer = packer._importing
 
     def _find(self, value: dict[str, Any], holder: Any, key: Any) -> Path | None:
         """The local path of a File or Directory; ``None``: it is elsewhere, or literal, or missing."""

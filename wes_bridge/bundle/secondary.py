@@ -46,7 +46,13 @@ NOTHING = Wanted()
 UNKNOWN = Wanted(unsure=True)
 
 
-def wanted_for(kind: Any, secondary: Any, version: str, schemas: Mapping[str, Any]) -> Wanted:
+def wanted_for(
+    kind: Any,
+    secondary: Any,
+    version: str,
+    schemas: Mapping[str, Any],
+    records: dict[int, dict[str, Wanted]] | None = None,
+) -> Wanted:
     """What a parameter or record field of type ``kind`` with this ``secondaryFiles`` field asks for.
 
     Args:
@@ -54,29 +60,42 @@ def wanted_for(kind: Any, secondary: Any, version: str, schemas: Mapping[str, An
         secondary: the field; ``None`` when there is none.
         version: ``cwlVersion`` of the document.
         schemas: named types of SchemaDefRequirement, by their short name.
+        records: fields of those that have been seen, which may hold each other many times.
     """
+    records = {} if records is None else records
     wanted = Wanted()
     if secondary is not None:
         wanted.add(secondary, version)
-    _add_type(wanted, kind, version, schemas, depth=0)
+    _add_type(wanted, kind, version, schemas, records, depth=0)
     return wanted
 
 
-def _add_type(wanted: Wanted, kind: Any, version: str, schemas: Mapping[str, Any], depth: int) -> None:
+def _add_type(  # noqa: PLR0917 - it calls itself
+    wanted: Wanted,
+    kind: Any,
+    version: str,
+    schemas: Mapping[str, Any],
+    records: dict[int, dict[str, Wanted]],
+    depth: int,
+) -> None:
     if depth > 20:  # a type that holds itself
         return
     if isinstance(kind, str):
         name = kind.rstrip("?").removesuffix("[]").rpartition("#")[2].rpartition("/")[2]
         if name in schemas:
-            _add_type(wanted, schemas[name], version, schemas, depth + 1)
+            _add_type(wanted, schemas[name], version, schemas, records, depth + 1)
     elif isinstance(kind, list):
         for item in kind:
-            _add_type(wanted, item, version, schemas, depth + 1)
+            _add_type(wanted, item, version, schemas, records, depth + 1)
     elif isinstance(kind, dict) and kind.get("type") == "record":
-        for name, item in named(kind.get("fields"), "name"):
-            wanted.fields[name] = wanted_for(item.get("type"), item.get("secondaryFiles"), version, schemas)
+        if id(kind) not in records:
+            fields = records[id(kind)] = {}
+            for name, item in named(kind.get("fields"), "name"):
+                asked = item.get("secondaryFiles")
+                fields[name] = wanted_for(item.get("type"), asked, version, schemas, records)
+        wanted.fields.update(records[id(kind)])
     elif isinstance(kind, dict):
-        _add_type(wanted, kind.get("items", kind.get("type")), version, schemas, depth + 1)
+        _add_type(wanted, kind.get("items", kind.get("type")), version, schemas, records, depth + 1)
 
 
 def named(items: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:

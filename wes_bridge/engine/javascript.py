@@ -15,9 +15,9 @@ from cwl_utils.errors import JavascriptException
 from cwl_utils.sandboxjs import NodeJSEngine, set_js_engine
 from cwl_utils.types import CWLOutputType
 
-from wes_bridge.engine.expansion import nested
 from wes_bridge.engine.js_processes import EvaluationError, Evaluators, Stopper
 from wes_bridge.engine.text import invalid_json
+from wes_bridge.model.expansion import nested
 
 _CONSOLE = "var console={log:function(){},error:function(){},warn:function(){},info:function(){}};"
 _NESTED = 500

@@ -28,7 +28,6 @@ from schema_salad.ref_resolver import NormDict
 from wes_bridge.config import EngineConfig, FetchConfig
 from wes_bridge.engine import schemas
 from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
-from wes_bridge.engine.expansion import refuse_expanded
 from wes_bridge.engine.fetching import Policy
 from wes_bridge.engine.files import fs_access
 from wes_bridge.engine.forks import (
@@ -45,6 +44,7 @@ from wes_bridge.engine.loading import JobOrder, LoadedRun, load
 from wes_bridge.engine.local_files import Names
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.text import invalid_text
+from wes_bridge.model.expansion import excess
 from wes_bridge.model.units import GIB
 
 _MOST_LINES = 1000
@@ -266,7 +266,8 @@ def _load(asked: Question) -> LoadedRun:
 
 def _refuse(document: Any, name: str) -> None:
     """Refuse what nobody else could hold."""
-    refuse_expanded(document, name)
+    if (why := excess(document)) is not None:
+        raise InvalidWorkflowError(f"{name}: {why}")
     wrong = invalid_text(document)
     if wrong is not None:
         raise InvalidWorkflowError(f"{name}: it has {wrong}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cwltool.errors import WorkflowException
 
-from wes_bridge.engine.expansion import nested
 from wes_bridge.engine.text import invalid_json
+from wes_bridge.model.expansion import nested
 from wes_bridge.small_files import read_small
 
 OUTPUT_OBJECT = "cwl.output.json"

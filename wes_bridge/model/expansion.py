@@ -7,10 +7,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from wes_bridge.engine.errors import InvalidWorkflowError
-
 MOST_VALUES = 5_000_000
 """Values in one document, or in the inputs of one run."""
+TOO_MANY = (
+    f"more than {MOST_VALUES} values when its aliases (*name) and imports are written out;"
+    " write what it needs without them, or give long lists in a file that a step reads"
+)
 _DEEPEST = 400
 """Levels of lists and mappings within each other; Python's stack, and so cwltool, ends soon after."""
 _BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?P<open>[\[{])|(?P<close>[\]}])')
@@ -28,21 +30,15 @@ def nested(text: str) -> int:
     return deepest
 
 
-def refuse_expanded(document: Any, name: str) -> None:
-    """Refuse what has too many values, or too many levels, when it is written out. Takes time for each value
-    that is there, however often it is referred to.
+def excess(document: Any) -> str | None:
+    """Why a document has too many values, or too many levels, when it is written out; None when it has not.
 
-    Raises:
-        InvalidWorkflowError: names the document.
+    Takes time for each value that is there, however often it is referred to.
     """
     values, levels = expanded(document)
     if values > MOST_VALUES:
-        raise InvalidWorkflowError(
-            f"{name}: more than {MOST_VALUES} values when its aliases (*name) and imports are written out;"
-            " write what it needs without them, or give long lists in a file that a step reads"
-        )
-    if levels > _DEEPEST:
-        raise InvalidWorkflowError(f"{name}: nested too deeply, in more than {_DEEPEST} levels")
+        return TOO_MANY
+    return f"nested too deeply, in more than {_DEEPEST} levels" if levels > _DEEPEST else None
 
 
 def expanded(document: Any) -> tuple[int, int]:
