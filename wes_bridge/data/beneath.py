@@ -241,6 +241,35 @@ def kind_beneath(top: int, relative: str) -> int | None:
             return None
 
 
+_LIST = os.O_RDONLY | os.O_DIRECTORY
+
+
+def folders_below(top: int) -> Iterator[tuple[int, str, list[os.DirEntry[str]]]]:
+    """Walk a folder and all below it that are no links, each before those in it.
+
+    One folder is open at a time, however deep it is. What is put in the place of a folder after it was seen
+    is not entered: the walk ends with an error.
+
+    Args:
+        top: descriptor of the folder.
+
+    Yields:
+        A descriptor that is good until the next; its path below ``top``, empty for that itself; its entries.
+
+    Raises:
+        OSError: a folder has gone, cannot be read, or is something else by now.
+    """
+    waiting = [""]
+    while waiting:
+        relative = waiting.pop()
+        with opened(open_beneath(top, relative, _LIST)) as folder:
+            with os.scandir(folder) as found:
+                entries = list(found)
+            before = relative + "/" if relative else ""
+            waiting += [before + entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            yield folder, relative, entries
+
+
 def real_path(path: str | Path) -> str:
     """A path with links followed, by the kernel: three calls, where Python makes one for each folder."""
     try:

@@ -24,9 +24,11 @@ _CAPABILITIES = "security.capability"
 _NOT_RENAMED = (errno.EXDEV, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 """On another file system, or something is in the way that a folder can be merged into."""
 _CHUNK = 1 << 20
+_DEEPEST = 200
+"""Folders in one another that are copied: two descriptors are open for each."""
 
 
-def copy_thing(source: int, folder: int, name: str, *, usable: bool) -> None:
+def copy_thing(source: int, folder: int, name: str, *, usable: bool, deep: int = 0) -> None:
     """Copy what is open, and all below it; a folder is merged with one that is there.
 
     Args:
@@ -34,6 +36,7 @@ def copy_thing(source: int, folder: int, name: str, *, usable: bool) -> None:
         folder: descriptor of the folder that the copy goes to.
         name: its name there.
         usable: whether its owner may write to the copy, whatever the permissions were.
+        deep: how many folders that are copied it is in.
 
     Raises:
         OSError: there is no room, or something cannot be read or is no file.
@@ -42,6 +45,8 @@ def copy_thing(source: int, folder: int, name: str, *, usable: bool) -> None:
     if not stat.S_ISDIR(status.st_mode):
         _copy_file(source, status, folder, name, usable)
         return
+    if deep > _DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, f"more than {_DEEPEST} folders are in one another", name)
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
     with opened(os.open(name, _FOLDER, dir_fd=folder)) as target:
@@ -53,7 +58,7 @@ def copy_thing(source: int, folder: int, name: str, *, usable: bool) -> None:
                 os.symlink(os.readlink(inner, dir_fd=source), inner, dir_fd=target)
                 continue
             with opened(os.open(inner, _READ, dir_fd=source)) as opened_inner:
-                copy_thing(opened_inner, target, inner, usable=usable)
+                copy_thing(opened_inner, target, inner, usable=usable, deep=deep + 1)
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.fchmod(target, (status.st_mode & 0o777) | (0o200 if usable else 0))
 
@@ -119,6 +124,9 @@ def drop_rights(name: str, folder: int | None = None) -> None:
     if not has_bits and not may_have:
         return
     with opened(os.open(name, _ONLY_NAMES | os.O_NOFOLLOW, dir_fd=folder)) as file:
+        status = os.fstat(file)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            return  # something else was put in its place
         here = f"/proc/self/fd/{file}"  # also of what its owner may not read
         if has_bits:
             os.chmod(here, status.st_mode & 0o777)  # noqa: PTH101

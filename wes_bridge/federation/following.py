@@ -28,6 +28,7 @@ COMMAND_LIMITS = {
     "urn:wes-bridge:time-limit",
     "urn:wes-bridge:process-limit",
     "urn:wes-bridge:disk-limit",
+    "urn:wes-bridge:output-unusable",
     BOOKING_ENDED,
     MEMORY_LIMIT,
 }

@@ -44,12 +44,17 @@ class StagingError(NodeError):
 
 
 class ReleaseError(NodeError):
-    """An output could not be brought to where it was asked for."""
+    """An output could not be brought to where it was asked for.
 
-    def __init__(self, path: str, location: str, reason: str) -> None:
+    Attributes:
+        by_command: whether that is the fault of the command, and it would fail so everywhere.
+    """
+
+    def __init__(self, path: str, location: str, reason: str, *, by_command: bool = False) -> None:
+        self.by_command = by_command
         super().__init__(
             messages.message(
-                messages.RELEASING,
+                messages.UNUSABLE if by_command else messages.RELEASING,
                 "cannot transfer {path} to {location}: {reason}",
                 path=path,
                 location=location,

@@ -597,7 +597,8 @@ def _clean(run: _Run) -> None:
     with contextlib.suppress(OSError):
         if run.job is not None:
             keep_streams(run.live.session, run.folder, run.job.tree)
-        if run.released or run.live.phase is Phase.CANCELLED:
+        spoilt = run.release_error is not None and run.release_error.by_command
+        if run.released or spoilt or run.live.phase is Phase.CANCELLED:
             shutil.rmtree(run.folder.fs, ignore_errors=True)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -10,6 +13,7 @@ from wes_bridge.data.beneath import open_beneath, opened, top_of
 from wes_bridge.data.copying import copy_thing, move
 from wes_bridge.data.workspace import url_path
 from wes_bridge.node.staging.allowed import Allowed
+from wes_bridge.node.staging.schemes import UnusableError
 
 
 class FileScheme:
@@ -37,13 +41,14 @@ class FileScheme:
         """Copy; used when a link will not do."""
         copy(self._allowed.source(file_path(location)), target)
 
-    def store(self, source: Path, location: str) -> Path | None:
-        """Move ``source`` to ``location``; in one step when nothing is there yet."""
-        target = file_path(location)
-        folder, name = self._allowed.destination(target)
-        with opened(folder), opened(top_of(source.parent)) as here:
-            move(here, source.name, folder, name)
-        return target
+    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
+        """Move it to ``location``; in one step when nothing is there yet."""
+        there, new_name = self._allowed.destination(file_path(location))
+        with opened(there):
+            move(folder, name, there, new_name)
+            if stat.S_ISLNK(os.lstat(new_name, dir_fd=there).st_mode):  # put there since it was looked at
+                os.unlink(new_name, dir_fd=there)
+                raise UnusableError("the command put a link in its place")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -6,14 +6,17 @@ configuration names, in ``fetch.private_hosts`` or as the host of a prefix in ``
 
 from __future__ import annotations
 
+import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
 from urllib.parse import quote
 
 from wes_bridge.config import NodeConfig, NodeFetchConfig
+from wes_bridge.data.beneath import folders_below, name_of, open_beneath, opened, regular_file, top_of
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
 from wes_bridge.fetching.errors import (
@@ -89,16 +92,29 @@ class HttpScheme:
             if stop.wait(self._pause * 2**attempt):
                 raise InterruptedError("stopped")
 
-    def store(self, source: Path, location: str) -> Path | None:
+    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
         """PUT a file to ``location``, or each file of a directory below ``location``."""
-        if source.is_dir():
-            base = location if location.endswith("/") else location + "/"
-            for path in sorted(source.rglob("*")):
-                if path.is_file():
-                    self._put(path, base + quote(path.relative_to(source).as_posix()))
-        else:
-            self._put(source, location)
-        return None
+        with opened(open_beneath(folder, name)) as thing:
+            if stat.S_ISDIR(os.fstat(thing).st_mode):
+                self._put_folder(thing, location if location.endswith("/") else location + "/", beside)
+            else:
+                self._put(thing, location)
+
+    def _put_folder(self, top: int, base: str, beside: Sequence[Path]) -> None:
+        """Each file; of links those that lead to another one of it, or to what is beside it."""
+        real = name_of(top)
+        within = [*beside, Path(real)] if real is not None else list(beside)
+        for folder, relative, entries in folders_below(top):
+            before = relative + "/" if relative else ""
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):
+                    continue
+                file = regular_file(folder, entry.name)
+                if file is None and entry.is_symlink():
+                    file = _linked(folder, entry.name, within)
+                if file is not None:
+                    with opened(file):
+                        self._put(file, base + quote(before + entry.name))
 
     def _download(self, location: str, target: Path, stop: Event) -> None:
         with self._fetcher.open("GET", location) as answer:
@@ -111,11 +127,11 @@ class HttpScheme:
             if (answer.header(EXECUTABLE.lower()) or "").strip().lower() == "true":
                 target.chmod(0o755)
 
-    def _put(self, path: Path, location: str) -> None:
+    def _put(self, file: int, location: str) -> None:
         for attempt in range(ATTEMPTS):
             try:
                 with self._fetcher.open(
-                    "PUT", location, content=partial(_chunks, path), length=path.stat().st_size
+                    "PUT", location, content=partial(_chunks, file), length=os.fstat(file).st_size
                 ) as answer:
                     answer.raise_for_status()
                 return
@@ -131,7 +147,22 @@ def _is_worth_retrying(error: FetchError) -> bool:
     return not isinstance(error, DeadlineError | RefusedError | TooLargeError)
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+def _linked(folder: int, name: str, within: Iterable[Path]) -> int | None:
+    """A descriptor of the file that a link leads to, when that is in one of these folders, or is one of
+    them: links on the way are followed once, to see where it is, and not when it is opened."""
+    try:
+        here = name_of(folder)
+        real = Path(os.path.realpath(Path(here or "/", os.readlink(name, dir_fd=folder)), strict=True))
+    except OSError:
+        return None
+    if here is None or not any(map(real.is_relative_to, within)):
+        return None
+    with opened(top_of("/")) as root:
+        return regular_file(root, str(real)[1:])
+
+
+def _chunks(file: int) -> Iterator[bytes]:
+    offset = 0
+    while chunk := os.pread(file, _CHUNK, offset):
+        yield chunk
+        offset += len(chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 from urllib.parse import unquote_to_bytes
@@ -23,7 +24,7 @@ class LiteralScheme:
         """Write the content to ``target``."""
         target.write_bytes(literal_bytes(location))
 
-    def store(self, source: Path, location: str) -> Path | None:
+    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
         """Refused: a literal is not a place."""
         raise ValueError("a data: URL cannot be written to")
 

@@ -26,14 +26,13 @@ from wes_bridge.model.execution_broker import Session
 from wes_bridge.node.errors import ReleaseError
 from wes_bridge.node.layout import SessionFolder, clean_relative
 from wes_bridge.node.staging.allowed import Allowed
-from wes_bridge.node.staging.file import copy, file_path
+from wes_bridge.node.staging.file import file_path
 from wes_bridge.node.staging.plan import Kind, Tree
-from wes_bridge.node.staging.schemes import Schemes, scheme_of
+from wes_bridge.node.staging.schemes import Schemes, UnusableError, scheme_of
+from wes_bridge.node.staging.settling import Settling, sources_of
 from wes_bridge.small_files import NotSmallError
 
 MOST_REWRITTEN = 16 * 1024**2
-OF_THE_IMAGE = "/nonexistent/file-of-the-container-image"
-"""Where links lead that led to a file of a container's own."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -65,37 +64,44 @@ def release(
                 _release(tree, top, path, links=links, to=schemes, location=location)
             except (OSError, ValueError, shutil.Error) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                raise ReleaseError(path, location, reason) from error
+                by_command = isinstance(error, LinkInTheWayError | UnusableError)
+                raise ReleaseError(path, location, reason, by_command=by_command) from error
     finally:
         if top is not None:
             os.close(top)
 
 
 def _release(tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes, location: str) -> None:
-    """Transfer one output; ``top`` is a descriptor of the session's folder, None when that is gone."""
+    """Transfer one output; ``top`` is a descriptor of the session's folder, None when that is gone.
+
+    Another session may hold a descriptor of that folder, and change it now: it is walked by descriptors.
+    """
     relative = tree.paths.below(path)
     kind = kind_beneath(top, relative) if top is not None and relative else None
-    if kind is None:
+    if kind is None or top is None:
         if _is_done(location):
             return
         raise FileNotFoundError(2, "the command left nothing there")
     if kind == stat.S_IFLNK:
-        raise ValueError("the command put a link in its place")
+        raise UnusableError("the command put a link in its place")
     if kind not in (stat.S_IFDIR, stat.S_IFREG):
-        raise ValueError(f"the command put {special_kind(kind)} in its place")
-    source = tree.paths.host(path)
-    if not links and top is not None:
+        raise UnusableError(f"the command put {special_kind(kind)} in its place")
+    if not links:
         _show_mounted(tree, top, path)
-    if kind == stat.S_IFDIR:
-        _settle_links(tree, source, links)
-        if not links or scheme_of(location) != "file":
-            _break_foreign_links(source, _sources(tree))
-    else:
-        drop_rights(str(source))
-    scheme = to.get(location)
-    if scheme is None or not scheme.can_store:
-        raise ValueError("no way to write to this kind of URL")
-    scheme.store(source, location)
+    folder, name = parent_beneath(top, relative)
+    with opened(folder):
+        if kind == stat.S_IFDIR:
+            with opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output:
+                settling = Settling(tree, top, output, tree.paths.host(path))
+                settling.settle()
+                if not links or scheme_of(location) != "file":
+                    settling.break_foreign_links()
+        else:
+            drop_rights(name, folder)
+        scheme = to.get(location)
+        if scheme is None or not scheme.can_store:
+            raise ValueError("no way to write to this kind of URL")
+        scheme.store(folder, name, location, sources_of(tree))
 
 
 def open_stream(
@@ -254,82 +260,3 @@ def _put_link(folder: int, name: str, source: Path) -> None:
     else:
         return
     os.symlink(source, name, dir_fd=folder)
-
-
-def _settle_links(tree: Tree, top: Path, links: bool, folder: Path | None = None) -> None:
-    """Make all links in ``folder`` (default: ``top``) and below good for when ``top`` has moved, and let no
-    program keep the rights of the node's user."""
-    with os.scandir(folder or top) as entries:
-        for entry in list(entries):
-            if entry.is_symlink():
-                _settle(tree, top, Path(entry.path), links)
-                continue
-            drop_rights(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                _settle_links(tree, top, links, Path(entry.path))
-
-
-def _settle(tree: Tree, top: Path, link: Path, links: bool) -> None:
-    """Make one link good for when ``top`` has moved and the rest of the session is gone."""
-    raw = link.readlink()
-    there = Path(os.path.normpath(link.parent / _here(tree, str(raw))))
-    fs = Path(tree.paths.real)
-    if not there.is_relative_to(fs):
-        if there.is_relative_to(fs.parent.parent):
-            link.unlink()  # into another session
-        return
-    if there.is_relative_to(top):
-        wanted: Path | None = Path(os.path.relpath(there, link.parent))
-    else:
-        wanted = _outside(tree, there, fs)
-    if wanted == raw:
-        return
-    if wanted is None:
-        real = Path(os.path.realpath(there))
-        if not real.is_relative_to(os.path.realpath(fs)) or not real.exists():
-            return  # by way of a link that the command made, to somewhere else on this machine
-        link.unlink()
-        copy(real, link)
-        return
-    link.unlink()
-    link.symlink_to(wanted)
-
-
-def _sources(tree: Tree) -> list[Path]:
-    """What the session was given to see of this machine, without links."""
-    return [entry.source.resolve() for entry in tree.entries.values() if entry.kind is Kind.LINK]
-
-
-def _break_foreign_links(top: Path, sources: list[Path]) -> None:
-    """Let no link of a container's output lead to files of this machine: it meant those of its image, which
-    are gone with it. It then leads nowhere, by a name that says why."""
-    real_top = top.resolve()
-    for folder, folders, files in os.walk(top):
-        for name in (*folders, *files):
-            link = Path(folder, name)
-            if not link.is_symlink():
-                continue
-            raw, there = link.readlink(), Path(os.path.realpath(link))
-            inside = not raw.is_absolute() and there.is_relative_to(real_top)
-            if inside or (raw.is_absolute() and any(map(there.is_relative_to, sources))):
-                continue
-            link.unlink()
-            link.symlink_to(f"{OF_THE_IMAGE}/{str(raw).lstrip('/')}")
-
-
-def _here(tree: Tree, target: str) -> Path:
-    """Where on this machine a link of the session leads; one of a container may name its paths outside the
-    root, such as an output directory that the image demands."""
-    path = os.path.normpath(target)
-    if path.startswith("/") and not tree.paths.is_rooted(path) and tree.has(path):
-        return tree.paths.host(path)
-    return Path(tree.paths.inward(target))
-
-
-def _outside(tree: Tree, there: Path, fs: Path) -> Path | None:
-    """Where a staged thing really is, when that is not in the session's folder."""
-    source = tree.resolve(tree.paths.session_path(there))
-    if not source.exists():
-        return None
-    real = source.resolve()
-    return None if real.is_relative_to(os.path.realpath(fs.parent.parent)) else real

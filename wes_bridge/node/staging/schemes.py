@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from wes_bridge.node.staging.allowed import Allowed
+
+
+class UnusableError(ValueError):
+    """An output is nothing that can be brought anywhere; that is its command's fault."""
 
 
 class Scheme(Protocol):
@@ -32,11 +36,14 @@ class Scheme(Protocol):
             OSError, ValueError: it cannot be had; the text says why.
         """
 
-    def store(self, source: Path, location: str) -> Path | None:
-        """Transfer a file or directory to ``location``.
+    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
+        """Transfer a file or directory to ``location``. It may be changed meanwhile, by somebody hostile.
 
-        Returns:
-            Where it is on this machine afterwards, when it was moved rather than copied.
+        Args:
+            folder: descriptor of the folder it is in.
+            name: its name there.
+            location: the URL.
+            beside: where its links may lead, apart from itself; links followed already.
 
         Raises:
             OSError, ValueError: it cannot be written; the text says why.

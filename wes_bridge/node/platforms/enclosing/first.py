@@ -20,9 +20,11 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 from . import calls, world
 from .calls import File, NoSandboxError, call, go_to, libc, opened
+from .mounts import NO_DEV, NO_SUID, READ_ONLY, restrict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ _OF_COMMAND = (
     errno.EISDIR,
 )
 """What keeps a command from being started that is the command's fault."""
+_PAUSES = (0.001, 0.01, 0.1, 0.3)
+"""Seconds until it is tried again to let nobody write."""
+_HELD = b"wes-bridge: the command failed: another one holds a file open, to write, that it was handed by it\n"
 _SCHED_GETATTR = {"x86_64": 315, "aarch64": 275, "riscv64": 275, "ppc64le": 356, "s390x": 346}
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "riscv64": 31, "ppc64le": 274, "s390x": 283}
 
@@ -109,6 +114,9 @@ class _Cell:
         self._control = control
         self._shows = shows
         self._made, self._kept = list[str](), list[str]()
+        self._writable = list[File]()
+        self._its_world: File | None = None
+        self._words: File | None = None
         self._numbers = os.open(
             "/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         )  # the machine's
@@ -142,6 +150,8 @@ class _Cell:
             self._say(f"started {self._number(pid)}")
             code = _wait(pid)
             _end_all()
+            if not self._is_over():
+                code = 128 + signal.SIGKILL
             self._say(f"ended {code} {int(self._is_as_before())}")
 
     def _start(self, ask: dict[str, Any], files: list[File]) -> int:
@@ -152,7 +162,9 @@ class _Cell:
             OSError: it cannot be started.
         """
         sandbox, streams = ask["sandbox"], files[:3]
+        self._words = streams[2]
         call("no namespaces can be made", libc.unshare, calls.CLONE_NEWNS | calls.CLONE_NEWIPC)
+        self._its_world = opened("/proc/self/ns/mnt")
         self._furnish(sandbox, files[3:])
         if ask["cpus"]:
             os.sched_setaffinity(0, ask["cpus"])
@@ -173,15 +185,41 @@ class _Cell:
             furnishing = world.Furnishing(self._shows, sandbox["hides"])
             self._made, self._kept = furnishing.made, sandbox["hides"]
             binds = sandbox["binds"]
-            for number, (path, _) in enumerate(binds):
+            self._writable = []
+            for number, (path, writable) in enumerate(binds):
                 place = number % AT_ONCE
                 if place == 0 and number:
                     self._say("more")
                     _, mounts = receive(self._control, AT_ONCE)
                 furnishing.bind(path, mounts[place])
+                if writable:
+                    self._writable.append(mounts[place])
             furnishing.close()
         except OSError as error:
             raise NoSandboxError(f"{error.filename or 'a file'}: {error.strerror}") from error
+
+    def _is_over(self) -> bool:
+        """Let nobody write by way of the mounts of the command, which has ended: it may have handed its
+        descriptors of folders to commands in other cells, where they are good as long as those are open.
+
+        Returns:
+            Whether that is so. It is not where somebody else has a file open to be written.
+        """
+        mounts, where, words = self._writable, self._its_world, self._words
+        self._writable, self._its_world, self._words = [], None, None
+        if not mounts or where is None:
+            return True
+        go_to(where, calls.CLONE_NEWNS)
+        try:
+            over = all([_close(mount) for mount in mounts])
+        finally:
+            go_to(self._world, calls.CLONE_NEWNS)
+        if not over and words is not None:
+            try:
+                os.write(words.number, _HELD)
+            except OSError:  # nobody listens, or there is no room
+                pass
+        return over
 
     def _number(self, pid: int) -> int:
         """The number on the machine of our command: our first child, as it was not waited for yet."""
@@ -208,6 +246,17 @@ class _Cell:
         terminals = [_status(os.stat(name, dir_fd=self._terminals)) for name in (".", "ptmx")]
         names = sorted(os.listdir(self._terminals))
         return os.sched_getaffinity(0), *limits, *_priorities(), *terminals, *names
+
+
+def _close(mount: File) -> bool:
+    """Make a mount one that is read only; whether it could be done."""
+    for pause in _PAUSES:
+        try:
+            restrict(mount, READ_ONLY | NO_SUID | NO_DEV)
+            return True
+        except NoSandboxError:  # also while the kernel is about to close files of those that have ended
+            time.sleep(pause)
+    return False
 
 
 def _input(path: str) -> File:
