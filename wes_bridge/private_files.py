@@ -24,7 +24,7 @@ _MARKS = (
 )
 """Files by which a folder is known as one of ours."""
 _COMMON = ("token", "audit.log")
-"""Further files that we leave: others use such names too, so a folder is ours only if nothing else is there."""
+"""Further files that we leave. Others use such names too: a folder is ours only if nothing else is there."""
 
 
 class NotOursError(OSError):
