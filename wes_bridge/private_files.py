@@ -18,8 +18,13 @@ _logger = logging.getLogger(__name__)
 _OTHERS = 0o077
 _DEEP = 2
 """Levels below a folder that are looked at when others could go into it so far."""
-_MARKS = ("serve.lock", "wes-bridge.db", "node.db", "keeper", "aggregator.db", "worker.json", "serve.log")
+_MARKS = (
+    *("serve.lock", "wes-bridge.db", "node.db", "keeper", "aggregator.db", "worker.json", "serve.log"),
+    *("api-keys.json", ".api-keys.json.lock", "service-key", "delegation.key"),
+)
 """Files by which a folder is known as one of ours."""
+_COMMON = ("token", "audit.log")
+"""Further files that we leave. Others use such names too: a folder is ours only if nothing else is there."""
 
 
 class NotOursError(OSError):
@@ -40,9 +45,7 @@ def private_folder(path: Path, *, public_place: bool = False) -> None:
         NotOursError: it belongs to another user.
         OSError: it cannot be made.
     """
-    if not path.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+    make_private(path)
     found = path.stat()
     if public_place:
         found = path.lstat()
@@ -67,6 +70,20 @@ def private_folder(path: Path, *, public_place: bool = False) -> None:
     )
 
 
+def make_private(path: Path) -> None:
+    """Make a folder, and those above it, where they are missing: only our user can look into what is made.
+
+    What is there stays as it is. Whoever makes a file in a state folder before its server runs
+    :func:`private_folder` there uses this: no folder of ours has ever a wider mode.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def private_file(path: Path) -> None:
     """Have a file that only our user can read, empty if it was not there."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -79,11 +96,11 @@ def _is_ours(path: Path, found: os.stat_result) -> bool:
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
         return False
     names = set(os.listdir(path))  # noqa: PTH208
-    return not names or not names.isdisjoint(_MARKS)
+    return names.issubset(_COMMON) or not names.isdisjoint(_MARKS)
 
 
 def _known(path: Path) -> list[Path]:
-    return [path / name for name in _MARKS if (path / name).exists()]
+    return [path / name for name in (*_MARKS, *_COMMON) if (path / name).exists()]
 
 
 def _below(path: Path, levels: int) -> Iterator[Path]:

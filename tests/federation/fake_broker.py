@@ -23,6 +23,7 @@ class FakeBroker:
     Attributes:
         phases: what successive polls of a session say; the last one repeats.
         exit_code: told with the final phase.
+        started: whether the command is said to have been begun.
         delay: seconds before each answer to a request for offers.
         raw: when set, the answer to a request for offers: (status, body).
         raw_session: when set, the answer to each GET.
@@ -49,6 +50,7 @@ class FakeBroker:
     def __init__(self) -> None:
         self.phases = ["RUNNING", "COMPLETED"]
         self.exit_code: int | None = 0
+        self.started = False
         self.delay = 0.0
         self.raw: tuple[int, bytes] | None = None
         self.raw_session: tuple[int, bytes] | None = None
@@ -123,6 +125,8 @@ class FakeBroker:
             session["schedule"] = {"available": {"start": f"{self.start}/PT0S", "duration": "PT1H"}}
         if phase in ("COMPLETED", "FAILED") and self.exit_code is not None:
             session["executable"]["exitCode"] = self.exit_code
+        if self.started:
+            session["executable"]["started"] = "2026-01-01T00:00:00Z"
         for name in ("costs", "metrics"):
             figures = getattr(self, name)
             session[name] = [{"kind": "x", "type": t, "min": a, "max": b} for t, (a, b) in figures.items()]

@@ -142,3 +142,19 @@ def test_an_offer_that_is_gone_after_a_lost_answer_is_asked_for_again(alpha: Fak
     outcome, _ = place(alpha)
     assert outcome.exit_code == 0
     assert len(alpha.requests) == 2
+
+
+LOST = {"kind": "urn:wes-bridge:process-lost", "level": "ERROR", "message": "its keeper was killed"}
+
+
+def test_a_command_that_was_lost_is_run_again_without_asking(alpha: FakeBroker) -> None:
+    """The machine died under it: also at the same node, as often as a node may fail, and then it is given up."""
+    alpha.phases, alpha.exit_code, alpha.messages, alpha.started = ["FAILED"], None, [LOST], True
+    outcome, seen = place(alpha)
+    assert len(alpha.requests) == 4
+    assert outcome.problem is not None
+    assert outcome.problem.startswith("given up after 4 attempts: node0: FAILED: its keeper was killed")
+    assert outcome.exit_code is None
+    outputs = {request["data"][0]["location"] for request in alpha.requests}
+    assert len(outputs) == 4, "what was lost may still be writing"
+    assert len(seen[-1].placement.earlier) == 3

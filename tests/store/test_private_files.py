@@ -72,6 +72,17 @@ def test_a_temporary_folder_of_everybody_is_never_narrowed(tmp_path: Path) -> No
     assert mode(everybody / "serve.lock") == 0o600
 
 
+def test_what_common_names_tell(tmp_path: Path) -> None:
+    """A secret alone is ours; beside other things its name tells nothing."""
+    for name, others in (("ours", []), ("shared", ["theirs"])):
+        (tmp_path / name).mkdir()
+        for file in ("token", *others):
+            (tmp_path / name / file).touch()
+        private_folder(tmp_path / name)
+    assert (mode(tmp_path / "ours"), mode(tmp_path / "shared")) == (0o700, 0o777)
+    assert mode(tmp_path / "shared" / "token") == 0o600, "nobody else reads it all the same"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 def test_a_folder_of_another_user_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").mkdir()

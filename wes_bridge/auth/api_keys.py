@@ -22,6 +22,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from wes_bridge.auth.authenticator import Call, Method, RefusedError, UnavailableError
 from wes_bridge.auth.principal import Principal
 from wes_bridge.model.access import NoSettings, Role
+from wes_bridge.private_files import make_private
 
 FILE = "api-keys.json"
 """Its name in the state folder."""
@@ -116,7 +117,7 @@ class KeyFile:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.path.parent)
         lock = os.open(self.path.with_name(f".{FILE}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from wes_bridge.model.delegation import SecretPlace
+from wes_bridge.private_files import make_private
 
 KEY_FILE = "delegation.key"
 """In the state folder."""
@@ -140,7 +141,7 @@ class Safe:
 
 def _make(path: Path) -> None:
     """A new key, whole or not at all; of several processes the first one's stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     own = path.with_name(f"{path.name}.{os.getpid()}")
     file = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

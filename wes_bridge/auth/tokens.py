@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from wes_bridge.model.access import SecretConfig
+from wes_bridge.private_files import make_private
 
 TOKEN = "token"  # noqa: S105
 """Name of the file in a server's state folder whose content lets anybody in, as the owner of the service."""
@@ -20,7 +21,7 @@ def kept_secret(path: Path) -> str:
     Raises:
         OSError: it can neither be read nor made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     if not path.exists():
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)

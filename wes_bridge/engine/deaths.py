@@ -16,6 +16,7 @@ from pathlib import Path
 
 from wes_bridge.data.workspace import RunFolder, Workspace
 from wes_bridge.engine.identity import is_gone
+from wes_bridge.private_files import make_private
 
 _WIDTH = 64
 """Bytes of a note, which are the most that a run's id has."""
@@ -32,7 +33,7 @@ class AtWork:
     """
 
     def __init__(self, folder: Path, worker: str) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         self._path = folder / worker
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._free = list(range(_SLOTS))

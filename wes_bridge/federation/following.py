@@ -33,6 +33,8 @@ COMMAND_LIMITS = {
     MEMORY_LIMIT,
 }
 """Kinds of messages that say the command itself went over what it asked for."""
+LOST = "urn:wes-bridge:process-lost"
+"""Kind of a message: nobody knows how the command ended, since the machine or what watched it died."""
 GONE = frozenset({Phase.REJECTED, Phase.EXPIRED})
 """Phases of an offer that can be had no more: others were quicker, or time was."""
 NOT_ACCEPTED = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})
@@ -218,6 +220,8 @@ def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
     kinds = {message.kind for message in errors}
     if BOOKING_ENDED in kinds and not (session.executable and session.executable.started):
         return f"{session.phase}: {words}"  # it waited for too long, and the command never ran
+    if LOST in kinds:
+        return f"{session.phase}: {words}"  # no fault of the command's: it is run again
     if kinds & COMMAND_LIMITS:
         booked = _booked(session) if BOOKING_ENDED in kinds else None
         return StepOutcome(problem=words, by_command=True, out_of_memory=MEMORY_LIMIT in kinds, booked=booked)

@@ -551,7 +551,8 @@ class Runner:
             if await self.in_thread(lambda: _is_full(run.folder)):
                 text = "the command ended with exit code {exitCode}: no space left on the node's disk"
                 note = message(messages.DISK_FULL, text, exitCode=code)
-        if not run.released and run.release_error is None:
+        is_lost = note is not None and note.kind == messages.LOST  # then nobody knows what its outputs are
+        if not run.released and run.release_error is None and not is_lost:
             await self.in_thread(lambda: self._release(run, job))
         if run.release_error is not None:
             if note is None:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspe
 from sqlalchemy.engine import make_url
 
 from wes_bridge.lasting import in_one_line
-from wes_bridge.private_files import private_file
+from wes_bridge.private_files import make_private, private_file
 from wes_bridge.store.numbers import dumps, loads
 from wes_bridge.store.outage import OUTAGE
 
@@ -77,7 +77,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database not in (None, "", ":memory:"):
             file = Path(str(self.url.database))
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_private(file.parent)
             if not file.exists():  # SQLite gives what belongs to it, its log of writes, the same mode
                 private_file(file)
         self.engine = _engine(url, self.is_sqlite)

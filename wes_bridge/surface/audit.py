@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NAME = "audit.log"
-_FAILED = LastingOfEach(logging.getLogger(__name__), "the audit log cannot be written: {}")
+_FAILED = LastingOfEach(logging.getLogger(__name__), "the audit log cannot be written")
 _MADE = "wes_bridge.made"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED = frozenset({401, 403, 404, 421, 429})
