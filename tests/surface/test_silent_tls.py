@@ -73,7 +73,7 @@ def test_a_client_that_does_not_finish_its_hello_is_dropped(place: Address, part
 
 
 def test_others_are_answered(place: Address) -> None:
-    with httpx.Client(verify=False) as client:  # noqa: S501 - who it is does not matter here
+    with httpx.Client(verify=False) as client:
         assert client.get(f"https://127.0.0.1:{place[1]}/").text == "well"
         time.sleep(HASTE * 1.5)  # keys are agreed upon: the connection stays
         assert client.get(f"https://127.0.0.1:{place[1]}/").text == "well"
