@@ -56,3 +56,27 @@ def test_a_runs_log_tells_them_so(base: Path) -> None:
     log.close()
     assert log.errors == ["types/enum.yml:3:1: no"]
     assert (base.parent / "stderr").read_text().endswith(" ERROR types/enum.yml:3:1: no\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "(140655610355376) (g.cwl) Validation error in field requirements:\n  g.cwl:3:1: no",
+            "(g.cwl) Validation error in field requirements:\n  g.cwl:3:1: no",
+        ),
+        (
+            "(140655610355376) (a (b).cwl) Validation error in position 0:",
+            "(a (b).cwl) Validation error in position 0:",
+        ),
+        (
+            "<cwltool.builder.Builder object at 0x7fed2c0e1f10> has none",
+            "<cwltool.builder.Builder object> has none",
+        ),
+        ("<function f at 0x7fed2c0e1f10>", "<function f>"),
+        ("(140655610355376) is too large", "(140655610355376) is too large"),
+        ("stopped at 0x7fed2c0e1f10", "stopped at 0x7fed2c0e1f10"),
+    ],
+)
+def test_where_something_is_in_memory_is_not_told(message: str, shown: str) -> None:
+    assert Readable()(message) == shown

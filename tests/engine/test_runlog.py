@@ -7,7 +7,12 @@ import logging
 import shutil
 from pathlib import Path
 
+import pytest
+from cwltool.errors import WorkflowException
+from schema_salad.exceptions import ValidationException
+
 from wes_bridge.engine import runlog
+from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.runlog import RunLog
 
 
@@ -61,16 +66,29 @@ def test_what_cwltool_leaves_to_a_traceback_is_told_in_words(tmp_path: Path) -> 
     log = RunLog(tmp_path / "stderr", tmp_path)
     handled = logging.getLogger("tests.runlog")
     handled.handlers = [runlog.ToRunLog()]
-    contextvars.copy_context().run(_fail, log, handled)
+    contextvars.copy_context().run(_fail, log, handled, KeyError("basename"))
     (line,) = log.errors
     assert line.startswith("internal error: KeyError (test_runlog.py, line ")
     assert "'basename'" in line
 
 
-def _fail(log: RunLog, handled: logging.Logger) -> None:
+@pytest.mark.parametrize("kind", [ValidationException, WorkflowException, InvalidWorkflowError])
+def test_a_refusal_is_told_in_its_own_words_and_is_no_internal_error(
+    tmp_path: Path, kind: type[Exception]
+) -> None:
+    """cwltool says "Unexpected error from fs_access" of what our policy of files refuses."""
+    log = RunLog(tmp_path / "stderr", tmp_path)
+    handled = logging.getLogger("tests.runlog")
+    handled.handlers = [runlog.ToRunLog()]
+    refusal = kind("/etc/x is outside the folders this service lets workflows read")
+    contextvars.copy_context().run(_fail, log, handled, refusal)
+    assert log.errors == ["/etc/x is outside the folders this service lets workflows read"]
+
+
+def _fail(log: RunLog, handled: logging.Logger, error: Exception) -> None:
     log.activate()
     handled.error("Exception on step '%s'", "a")
     try:
-        raise KeyError("basename")
-    except KeyError:
+        raise error
+    except Exception:
         handled.exception("Unhandled exception")

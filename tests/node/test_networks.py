@@ -20,6 +20,7 @@ import pytest
 from tests.node.conftest import NodeProcess, Request, Starter, process, session_kinds, shell, texts
 from tests.waiting import until
 from wes_bridge.node.errors import NotBegunError
+from wes_bridge.node.platforms import networks
 from wes_bridge.node.platforms.isolating import Networks, resolver
 from wes_bridge.node.platforms.keeping import Command, Keeping
 
@@ -38,6 +39,11 @@ for place in sys.argv[1:]:
     except OSError as error:
         print(host, "no")
 """
+
+
+_namespaces: list[str] = []
+"""Of machines beyond this one; the last is the present one's. A name is not used again: the system may still
+be taking away what had it."""
 
 
 @dataclass
@@ -74,7 +80,8 @@ def outside() -> Iterator[tuple[str, int]]:
     """A server that is beyond the machine: in a network namespace, behind a pair of interfaces."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("only root can make a machine beyond this one")
-    name, ours, theirs = f"wbt{os.getpid() % 100000}", "198.51.100.1", "198.51.100.2"
+    _namespaces.append(f"wbt{os.getpid() % 100000}x{len(_namespaces)}")
+    name, ours, theirs = _namespaces[-1], "198.51.100.1", "198.51.100.2"
     made = [
         f"ip netns add {name}",
         f"ip link add {name} type veth peer name eth0 netns {name}",
@@ -247,6 +254,8 @@ def test_a_name_server_on_the_loopback_interface_is_asked_in_another_way() -> No
     expected = "# made by a resolver\noptions edns0\nsearch example.org\nnameserver 10.0.2.3\n"
     assert resolver(stub, "10.0.2.3") == expected
     assert resolver("nameserver ::1\nnameserver 192.0.2.1\n", "10.0.2.3") == "nameserver 10.0.2.3\n"
+    clouds = "nameserver 169.254.169.254\n", "nameserver fe80::1%eth0\n", "nameserver fd00:ec2::254\n"
+    assert [resolver(text, "10.0.2.3") for text in clouds] == ["nameserver 10.0.2.3\n"] * 3
     assert resolver("", "10.0.2.3") == "nameserver 10.0.2.3\n"
     assert resolver("search x\nnameserver 192.0.2.1\n", "10.0.2.3") is None
 
@@ -264,7 +273,74 @@ def test_a_machine_that_is_full_for_a_moment_opens_nothing(tmp_path: Path) -> No
         def start(self, *_words: object, **_more: object) -> Command:
             raise OSError(errno.EAGAIN, "no more processes can be made here")
 
-    networks = Networks(Full(tmp_path), tmp_path, "auto")
+    made = Networks(Full(tmp_path), tmp_path, "auto")
     with pytest.raises(NotBegunError, match="no more processes"):
-        networks.of("")
-    assert "no more processes" in str(asyncio.run(networks.settled()))
+        made.of("")
+    assert "no more processes" in str(asyncio.run(made.settled()))
+
+
+@pytest.fixture
+def metadata(outside: tuple[str, int]) -> Iterator[tuple[str, int]]:
+    """A cloud's service for credentials, at its well-known address, as far as this machine is concerned."""
+    host, _ = outside
+    address = "169.254.169.254"
+    words = ["ip", "route", "add", f"{address}/32", "via", host]
+    name = _namespaces[-1]
+    given = ["ip", "-n", name, "addr", "add", f"{address}/32", "dev", "eth0"]
+    for command in (words, given):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no such address can be had here: {done.stderr}")
+    serve = (
+        f'import socket; s = socket.create_server(("{address}", 0))\n'
+        "print(s.getsockname()[1], flush=True)\n"
+        'while True: c, _ = s.accept(); c.sendall(b"secret"); c.close()'
+    )
+    inside = ["ip", "netns", "exec", name, "/usr/bin/env", "python3", "-c", serve]
+    try:
+        with subprocess.Popen(inside, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            yield address, int(server.stdout.readline())
+            server.kill()
+    finally:
+        subprocess.run(["ip", "route", "del", f"{address}/32"], capture_output=True, check=False)
+
+
+UNDO = """
+import socket, struct
+with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+    for family, length, address in ((2, 16, "169.254.0.0"), (10, 10, "fe80::")):
+        place = socket.inet_pton(family, address)
+        rule = struct.pack("8BI", family, length, 0, 0, 0, 0, 0, 7, 0)
+        rule += struct.pack("HH", 4 + len(place), 1) + place + struct.pack("HHI", 8, 6, 1)
+        kernel.sendall(struct.pack("IHHII", 16 + len(rule), 33, 5, 1, 0) + rule)
+        print("undo", -struct.unpack_from("i", kernel.recv(4096), 16)[0])
+"""
+
+
+def test_the_credentials_of_the_cloud_are_out_of_reach(
+    node: NodeProcess, metadata: tuple[str, int], outside: tuple[str, int]
+) -> None:
+    host, port = metadata
+    with socket.create_connection(metadata, 5) as connection:  # the machine has them
+        assert connection.recv(9) == b"secret"
+    mapped = f"::ffff:{host}"
+    told = asked(node, f"{host}@{port}", f"{mapped}@{port}", f"{outside[0]}@{outside[1]}")
+    assert told == {host: "no", mapped: "no", outside[0]: "outside"}
+
+
+def test_a_step_cannot_open_what_is_closed(node: NodeProcess, metadata: tuple[str, int]) -> None:
+    host, port = metadata
+    session = node.completed(Request(process("python3", "-I", "-c", UNDO + ASK, f"{host}@{port}")))
+    *undone, told = node.stream(session).splitlines()
+    assert undone == [f"undo {errno.EPERM}"] * 2
+    assert told == f"{host} no"
+
+
+def test_link_local_addresses_of_both_families_are_closed(node: NodeProcess) -> None:
+    if not shutil.which("ip"):
+        pytest.skip("ip is not installed")
+    path = f"PATH=$PATH:{Path(str(shutil.which('ip'))).parent}"
+    told = node.stream(node.completed(Request(shell(f"{path}; ip rule; ip -6 rule"))))
+    for place in networks.CLOSED:
+        assert f"from all to {place.removesuffix('/128')} unreachable" in told

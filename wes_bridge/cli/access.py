@@ -38,16 +38,35 @@ def credentials(url: str | None = None) -> dict[str, Any]:
     """
     if file := os.environ.get(_FILE):
         try:
-            return {"token": Path(file).expanduser().read_text(encoding="utf-8").strip()}
-        except (OSError, UnicodeDecodeError) as error:
+            text = Path(file).expanduser().read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise click.UsageError(f"the token file {file} is no text; it must be one line") from None
+        except (OSError, ValueError, RuntimeError) as error:
             raise click.ClickException(f"the token file {file} cannot be read: {error}") from None
+        return {"token": _one_token(text, f"the token file {file}")}
     if token := os.environ.get("WES_BRIDGE_TOKEN"):
-        return {"token": token}
+        return {"token": _one_token(token, "WES_BRIDGE_TOKEN")}
     user, colon, password = os.environ.get("WES_BRIDGE_AUTH", "").partition(":")
     if colon:
         return {"auth": (user, password)}
     found = _local_token(url) if url else None
     return {"token": found} if found else {}
+
+
+def _one_token(text: str, where: str) -> str:
+    """The token in a text, as it can be sent; nothing of it is ever in a message.
+
+    Raises:
+        click.UsageError: it is none.
+    """
+    token = text.strip()
+    if not token:
+        raise click.UsageError(f"{where} is empty; it must be one line, the token")
+    if len(token.splitlines()) > 1:
+        raise click.UsageError(f"{where} has more than one line; it must be one line, the token")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise click.UsageError(f"{where} has characters that no token has; it must be one line, the token")
+    return token
 
 
 def _note(_context: click.Context, _option: click.Parameter, value: str | None) -> None:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from wes_bridge.bundle.document import Document, read_document
 from wes_bridge.bundle.errors import BundleError
 from wes_bridge.config import SHOWN_SYSTEM
+from wes_bridge.digits import why
 
 PREFIX = "WES_BRIDGE_"
 CLIENT_VARIABLES = ("URL", "TOKEN", "TOKEN_FILE", "AUTH", "CONFIG", "PRIVATE_TOKEN")
@@ -233,7 +234,7 @@ def _parsed(kind: Any, text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ValueError(f"is not JSON: {error}") from error
+            raise ValueError(f"is not JSON: {why(error)}") from error
     return text
 
 

@@ -345,7 +345,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         from wes_bridge.store.wakeup import Waker  # noqa: PLC0415
         from wes_bridge.surface.audit import audited  # noqa: PLC0415
         from wes_bridge.surface.patient import PatientProtocol  # noqa: PLC0415
-        from wes_bridge.surface.tls import TlsError, encrypt  # noqa: PLC0415
+        from wes_bridge.surface.tls import TlsError, TlsServer, encrypt  # noqa: PLC0415
         from wes_bridge.wes.app import create_app, routes  # noqa: PLC0415
 
     tell_once()
@@ -383,7 +383,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
             encrypt(server_config, config.tls)
         except TlsError as error:
             raise ServeError(f"tls: {error}") from error
-    server = uvicorn.Server(server_config)
+    server = TlsServer(server_config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # they are ours
     return server
 

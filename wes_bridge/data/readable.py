@@ -22,6 +22,9 @@ _LONGEST_FILE = 8000
 _NOT_PRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but ends of lines and tabulators, what turns the direction of text, half characters."""
 
+_ADDRESS = re.compile(r"\(\d{9,}\) (?=\([^\n]*\) Validation error in )| at 0x[0-9A-Fa-f]{6,}(?=>)")
+"""Where something is in our memory: schema-salad numbers its loaders so, and Python names objects so."""
+
 _NO_SECONDARY_BEGINS = "Missing required secondary file"
 _NO_SECONDARY = re.compile(
     _NO_SECONDARY_BEGINS + r" '([^\n]*?)' from file object: \{"
@@ -49,7 +52,7 @@ class Readable:
 
     def __call__(self, text: str) -> str:
         """A message with the paths that its reader knows."""
-        text = _printable(text)
+        text = _ADDRESS.sub("", _printable(text))
         if _NO_SECONDARY_BEGINS in text and len(text) < _LONGEST_FILE:
             text = _NO_SECONDARY.sub(_secondary, text)
         if "/" not in text and "%" not in text:

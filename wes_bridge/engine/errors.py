@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wes_bridge.digits import too_many_digits
 from wes_bridge.lasting import place_of
 
 
@@ -16,6 +17,8 @@ def unexpected(error: BaseException, while_: str = "") -> str:
         error: as it was raised.
         while_: what was being done, as in ``making the jobs of step 'calibrate'``.
     """
+    if (digits := too_many_digits(error)) is not None:
+        return f"{while_}: {digits}" if while_ else digits
     doing = f" while {while_}" if while_ else ""
     said = f": {error}" if str(error) else ""
     return (

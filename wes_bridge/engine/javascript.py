@@ -15,6 +15,7 @@ from cwl_utils.errors import JavascriptException
 from cwl_utils.sandboxjs import NodeJSEngine, set_js_engine
 from cwl_utils.types import CWLOutputType
 
+from wes_bridge.digits import why
 from wes_bridge.engine.js_processes import EvaluationError, Evaluators, Stopper
 from wes_bridge.engine.text import invalid_json
 from wes_bridge.model.expansion import nested
@@ -63,7 +64,10 @@ def _parsed(text: str) -> CWLOutputType | None:
     wrong = invalid_json(text)
     if wrong is not None:
         raise EvaluationError(f"its value has {wrong}")
-    value: CWLOutputType | None = json.loads(text)
+    try:
+        value: CWLOutputType | None = json.loads(text)
+    except ValueError as error:
+        raise EvaluationError(f"its value cannot be read: {why(error)}") from error
     return value
 
 

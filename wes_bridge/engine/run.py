@@ -497,7 +497,8 @@ class Run:
         if isinstance(error, LeaseLostError):
             self._lost = True
         elif error is not None:
-            self._note(State.SYSTEM_ERROR, f"{job.key}: {unexpected(error)}")
+            state, words = _blame(error)
+            self._note(state, f"{job.key}: {words}")
         self._changed.set()
 
     async def _step(self, job: BridgeJob) -> None:
@@ -766,7 +767,7 @@ def _of_steps(names: list[str], words: str) -> str:
     return f"{names[0]}{more}: {words}"
 
 
-def _blame(error: Exception) -> tuple[State, str]:
+def _blame(error: BaseException) -> tuple[State, str]:
     """How a step ends that an error has stopped, and words for it."""
     if isinstance(error, OSError):
         return State.SYSTEM_ERROR, _os_problem(error)

@@ -15,8 +15,11 @@ import time
 from io import FileIO
 from pathlib import Path
 
+from cwltool.errors import WorkflowException
+from schema_salad.exceptions import ValidationException
+
 from wes_bridge.data.readable import Readable
-from wes_bridge.engine.errors import unexpected
+from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
 from wes_bridge.redaction import redacted
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
@@ -29,6 +32,8 @@ _ANNOUNCING = ("Exception on step ", "Unexpected exception")
 """cwltool's words before it tells what went wrong, which it then does."""
 _SERIAL = re.compile(r"^(\[(?:step|workflow|job) [^\]#]*)#\d+\]")
 """A number that cwltool's name of a step gets here, to be like no other: it means nothing to a user."""
+_TOLD = (ValidationException, WorkflowException, InvalidWorkflowError)
+"""Errors whose text is for the author of the document."""
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
 
 
@@ -124,7 +129,8 @@ def _text(record: logging.LogRecord) -> str:
     message, error = record.getMessage(), record.exc_info and record.exc_info[1]
     if not error or str(error) in message:
         return message
-    return unexpected(error)
+    # of a refusal the words are enough, our own of files among them: it is nobody's fault but the document's
+    return str(error) if isinstance(error, _TOLD) else unexpected(error)
 
 
 def install() -> None:

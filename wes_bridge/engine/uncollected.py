@@ -14,6 +14,7 @@ from cwltool.errors import WorkflowException
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.data.workspace import file_url
+from wes_bridge.digits import too_many_digits
 from wes_bridge.engine.errors import unexpected
 from wes_bridge.engine.output_object import OUTPUT_OBJECT
 
@@ -63,8 +64,8 @@ def _outside(path: str, root: str) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{OUTPUT_OBJECT}, which the command wrote, is not JSON: {error}"
-    if isinstance(error, ValueError) and "integer string conversion" in str(error):
-        return f"{OUTPUT_OBJECT}, which the command wrote, holds a number with too many digits: {error}"
+    if (digits := too_many_digits(error)) is not None:
+        return f"{OUTPUT_OBJECT}, which the command wrote, cannot be read: {digits}"
     if isinstance(error, UnicodeDecodeError):
         return f"a file whose text is asked for is not UTF-8: {error}"
     if not _is_told(error):

@@ -218,10 +218,9 @@ def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
     errors = _errors(session)
     words = "; ".join(message.text() for message in errors) or "no reason given"
     kinds = {message.kind for message in errors}
-    if BOOKING_ENDED in kinds and not (session.executable and session.executable.started):
-        return f"{session.phase}: {words}"  # it waited for too long, and the command never ran
-    if LOST in kinds:
-        return f"{session.phase}: {words}"  # no fault of the command's: it is run again
+    never_ran = BOOKING_ENDED in kinds and not (session.executable and session.executable.started)
+    if never_ran or LOST in kinds:  # it waited for too long, or it was lost: no fault of the command's
+        return f"{session.phase}: {words}"
     if kinds & COMMAND_LIMITS:
         booked = _booked(session) if BOOKING_ENDED in kinds else None
         return StepOutcome(problem=words, by_command=True, out_of_memory=MEMORY_LIMIT in kinds, booked=booked)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from wes_bridge.digits import why
 from wes_bridge.model.quantities import COST_CARBON, COST_ENERGY, COST_MONETARY, METRIC_COMPUTE, METRIC_IO
 from wes_bridge.model.units import parse_duration, parse_instant
 
@@ -289,7 +290,7 @@ def _from_text(key: str, name: str, text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise PreferencesError(key, f"is not JSON: {error}") from error
+            raise PreferencesError(key, f"is not JSON: {why(error)}") from error
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if name in ("only", "never"):
         return parts

@@ -151,6 +151,9 @@ class PatientProtocol(HttpToolsProtocol):
             raise self._stop(RefusedError(400, text))
         if len(self.url) > self.patience.parameters and (refused := self._many_parts()) is not None:
             raise self._stop(refused)
+        if any(name == b"content-encoding" and value.strip() != b"identity" for name, value in self.headers):
+            text = "compressed bodies are not taken; send it without Content-Encoding"
+            raise self._stop(RefusedError(415, text))
         if self._address is not None and (wait := self.strangers.wait(self._address, self.headers)):
             text = f"too many wrong credentials came from your address; wait {math.ceil(wait)} s"
             raise self._stop(RefusedError(429, text, math.ceil(wait)))

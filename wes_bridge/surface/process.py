@@ -22,7 +22,7 @@ from wes_bridge.one_cpu import keep_together
 from wes_bridge.surface.asgi import AsgiApp
 from wes_bridge.surface.patient import PatientProtocol
 from wes_bridge.surface.safe_headers import SafeHeaders
-from wes_bridge.surface.tls import TlsError, encrypt, keep_certificate
+from wes_bridge.surface.tls import TlsError, TlsServer, encrypt, keep_certificate
 
 _PR_SET_PDEATHSIG = 1
 
@@ -88,7 +88,7 @@ def serve(
     return 0 if server.started else 1
 
 
-class _Server(uvicorn.Server):
+class _Server(TlsServer):
     """uvicorn that says when it is ready, and lets go of long polls when told to stop."""
 
     def __init__(

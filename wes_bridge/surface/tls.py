@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import socket
 import ssl
+from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 
 from wes_bridge.model.access import TlsConfig
+from wes_bridge.surface.patience import Patience
 
 _logger = logging.getLogger(__name__)
 LOOK_AGAIN = 30.0
@@ -48,6 +53,38 @@ def encrypt(server: uvicorn.Config, config: TlsConfig) -> None:
     server.ssl_certfile, server.ssl_keyfile = str(config.certificate), str(config.key)
     server.load()
     server.ssl = context
+
+
+class TlsServer(uvicorn.Server):
+    """uvicorn that gives the beginning of TLS no longer than a first byte has without it.
+
+    Attributes:
+        handshake: seconds in which a connection must have agreed upon keys.
+    """
+
+    handshake: float = Patience.first
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen."""
+        with _hurrying(asyncio.get_running_loop(), self.handshake):
+            await super().startup(sockets)
+
+
+@contextlib.contextmanager
+def _hurrying(loop: asyncio.AbstractEventLoop, seconds: float) -> Iterator[None]:
+    """Have servers that are made meanwhile wait no longer for TLS: uvicorn has no setting for it."""
+    create = loop.create_server
+
+    async def create_server(*arguments: Any, **settings: Any) -> asyncio.Server:
+        if settings.get("ssl") is not None:
+            settings["ssl_handshake_timeout"] = seconds
+        return await create(*arguments, **settings)
+
+    loop.create_server = create_server  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del loop.create_server  # the class's own shows again
 
 
 async def keep_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:

@@ -51,6 +51,9 @@ def parse_yaml(body: bytes) -> Any:
     except RecursionError:
         raise NotReadError("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:
+        if "integer string conversion" in str(error):  # Python's words speak to a programmer
+            most = sys.get_int_max_str_digits()
+            raise NotReadError(f"a number in it has too many digits (at most {most:,} are read)") from error
         raise NotReadError(str(error)) from error
 
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from wes_bridge.data.attachments import BadAttachmentError, Incoming, TooManyAttachmentsError
+from wes_bridge.digits import too_many_digits
 from wes_bridge.surface import errors as broker
 from wes_bridge.surface.reading import check_values
 from wes_bridge.wes.errors import BadRequestError, BusyError, TooLargeError
@@ -182,6 +183,8 @@ def parse_json(what: str, text: str | bytes) -> Any:
     except UnicodeError as error:
         raise BadRequestError(f"{what}: not valid Unicode text") from error
     except ValueError as error:
+        if (digits := too_many_digits(error)) is not None:
+            raise BadRequestError(f"{what}: {digits}") from error
         raise BadRequestError(f"{what}: not valid JSON: {error}") from error
     except RecursionError as error:
         raise BadRequestError(f"{what}: nested too deeply") from error

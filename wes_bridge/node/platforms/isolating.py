@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import shutil
 import signal
@@ -143,7 +144,7 @@ class Networks:
 def resolver(text: str, server: str) -> str | None:
     """What ``/etc/resolv.conf`` has to say to steps; None where it can stay as it is.
 
-    A name server on the machine's loopback interface is out of their reach.
+    A name server on the machine's loopback interface, or at a link-local address, is out of their reach.
 
     Args:
         text: of the machine's.
@@ -152,7 +153,15 @@ def resolver(text: str, server: str) -> str | None:
     lines = text.splitlines()
     words = [line.split() for line in lines]
     servers = [line[1] for line in words if line[:1] == ["nameserver"] and len(line) > 1]
-    if servers and not any(one.startswith("127.") or one == "::1" for one in servers):
+    if servers and not any(map(_is_out_of_reach, servers)):
         return None
     kept = [line for line, parts in zip(lines, words, strict=True) if parts[:1] != ["nameserver"]]
     return "\n".join([*kept, f"nameserver {server}", ""])
+
+
+def _is_out_of_reach(server: str) -> bool:
+    try:
+        address = ipaddress.ip_address(server)
+    except ValueError:
+        return False
+    return address.is_loopback or any(address in ipaddress.ip_network(place) for place in networks.CLOSED)

@@ -2,7 +2,8 @@
 
 It is its own program (``python -I -S networks.py NAME PATH``), of few parts of the standard library, started
 by the keeper for each owner of steps that use the network. From inside, the machine's loopback interface and
-its abstract sockets cannot be reached, and nobody else's; what is beyond the machine can.
+its abstract sockets cannot be reached, and nobody else's; what is beyond the machine can, but for link-local
+addresses: at one of them a cloud gives the machine's credentials to who asks.
 
 Its standard input is the keeper's socket. It says ``ready`` there, with descriptors of the user and the
 network namespace (only the latter where we are root), or ``failed REASON``; then it stays until the keeper
@@ -25,8 +26,10 @@ import sys
 
 PROGRAMS = ("pasta", "slirp4netns")
 """What makes a network, best first."""
-DNS = {"pasta": "169.254.1.53", "slirp4netns": "10.0.2.3"}
-"""Where name servers of the machine's loopback interface answer inside."""
+DNS = {"pasta": "192.0.2.53", "slirp4netns": "10.0.2.3"}
+"""Where name servers answer inside that cannot be reached from there: those on the loopback interface."""
+CLOSED = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128")
+"""Addresses that are out of reach: the link-local ones, and where clouds have such services beside these."""
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 """Signals that the keeper ignores; pasta does not start where one is."""
@@ -77,6 +80,33 @@ def _bring_up_loopback() -> None:
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", flags | up))
 
 
+def _close() -> None:
+    """Put what must not be reached out of reach, by rules that come before all routes.
+
+    What runs here later has no right to take them away. It is done when all routes are there, since a router
+    may have such an address: that it is the next hop is no matter of rules any more.
+    """
+    has_ipv6 = os.path.exists("/proc/net/if_inet6")
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        for place in CLOSED:
+            if ":" not in place or has_ipv6:
+                kernel.sendall(_rule(place))
+                (number,) = struct.unpack_from("i", kernel.recv(4096), 16)
+                if number:
+                    raise OSError(-number, os.strerror(-number))
+
+
+def _rule(place: str) -> bytes:
+    """The question to the kernel for a rule: what is sent to these addresses is unreachable."""
+    new_rule, flags, priority, unreachable = 32, 0x605, 1, 7
+    host, _, length = place.partition("/")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = socket.inet_pton(family, host)
+    rule = struct.pack("8BI", family, int(length), 0, 0, 0, 0, 0, unreachable, 0)
+    rule += struct.pack("HH", 4 + len(address), 1) + address + struct.pack("HHI", 8, 6, priority)
+    return struct.pack("IHHII", 16 + len(rule), new_rule, flags, 1, 0) + rule
+
+
 def _hold(tell: socket.socket) -> None:
     """Be the process whose namespaces they are, to the end: that of the process namespace."""
     root = os.geteuid() == 0
@@ -88,9 +118,16 @@ def _hold(tell: socket.socket) -> None:
         kinds = ("net",) if root else ("user", "net")
         files = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds]
         socket.send_fds(tell, [os.readlink("/proc/self").encode()], files)
-        tell.close()
     except OSError as error:
         tell.sendall(f"failed no network namespace can be made: {error.strerror}".encode())
+        os._exit(1)
+    try:
+        tell.recv(1)
+        _close()
+        tell.sendall(b"closed")
+        tell.close()
+    except OSError as error:
+        tell.sendall(f"link-local addresses cannot be closed: {error.strerror}".encode())
         os._exit(1)
     while True:
         signal.pause()
@@ -133,6 +170,10 @@ def _be_first(keeper: socket.socket, name: str, path: str) -> None:
         its.close()
         told, files, _, _ = socket.recv_fds(ours, 500, 2)
         reason = _attach(name, path, told.decode()) if files else told.decode().removeprefix("failed ")
+        if reason is None:
+            ours.sendall(b"c")
+            told = ours.recv(500)
+            reason = None if told == b"closed" else told.decode() or "its holder has ended"
         if reason is not None:
             keeper.sendall(f"failed {reason}".encode())
             return
