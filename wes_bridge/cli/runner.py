@@ -241,14 +241,23 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
     level = "debug" if call.options.get("--debug") else "warning"
     with EmbeddedService(Path(state) if state else None, level) as service:
         try:
-            return _run(call, job, inputs, service.url(), {"token": service.token})
+            return _run(call, job, inputs, service.url(), {"token": service.token}, private=True)
         except EmbeddedError as error:
             _say(f"error: {error}")
             return FAILURE
 
 
-def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: dict[str, Any]) -> int:
+def _run(
+    call: Call,
+    job: str | None,
+    inputs: list[str],
+    url: str,
+    credentials: dict[str, Any],
+    *,
+    private: bool = False,
+) -> int:
     from wes_bridge.bundle.build import Bundle, make_bundle  # noqa: PLC0415
+    from wes_bridge.cli.delivery import deliver, make_outdir  # noqa: PLC0415
     from wes_bridge.cli.flow import (  # noqa: PLC0415
         InterruptedRunError,
         exit_code,
@@ -261,6 +270,8 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
     quiet = bool(call.options.get("--quiet"))
     tell = (lambda _text: None) if quiet else _say
     overrides = _overrides(call.options.get("--overrides"))
+    outdir = call.options.get("--outdir") or "."
+    make_outdir(outdir)
 
     def pack(shared: bool) -> Bundle:
         bundle = make_bundle(
@@ -286,8 +297,8 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
             return INTERRUPTED
         run = client.run(run_id)
         code = exit_code(run)
-        outputs = client.download(
-            run_id, call.options.get("--outdir") or ".", outputs=run.get("outputs") or {}
+        outputs, delivered = deliver(
+            client, run_id, outdir, run.get("outputs") or {}, private=private, say=_say
         )
         for line in reasons(client, run) if code != SUCCESS else remarks(run):
             (_say if code != SUCCESS else tell)(line)
@@ -296,7 +307,7 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
             sys.stdout.flush()
         status = {SUCCESS: "success", UNSUPPORTED: "unsupported"}.get(code, "permanentFail")
         (tell if code == SUCCESS else _say)(f"Final process status is {status}")
-        return code
+        return code if delivered else code or FAILURE
 
 
 def _overrides(path: str | None) -> Any:

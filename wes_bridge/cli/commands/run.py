@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from wes_bridge.bundle import BundleError
-from wes_bridge.cli import exit_codes, flow, steps
+from wes_bridge.cli import delivery, exit_codes, flow, steps
 from wes_bridge.cli.access import credentials, token_option
 from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService
 from wes_bridge.cli.flags import containers_option, engine_parameters, pairs
@@ -92,6 +92,8 @@ def _service(given: dict[str, Any]) -> Iterator[Any]:
 def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]) -> int:
     pack = packer(workflow, job, words, given["upload_from"])
     tags, engine = dict(pairs(given["tags"], "--tag")), engine_parameters(given)
+    if not given["detach"]:
+        delivery.make_outdir(given["outdir"])
     with _service(given) as place:
         if not given["wes"]:
             pack(True)  # mistakes are told without waiting for the service
@@ -116,7 +118,14 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
             return exit_codes.INTERRUPTED
     log = client.run(run_id)
     code = flow.exit_code(log)
-    outputs = client.download(run_id, given["outdir"], outputs=log.get("outputs") or {})
+    outputs, delivered = delivery.deliver(
+        client,
+        run_id,
+        given["outdir"],
+        log.get("outputs") or {},
+        private=not given["wes"],
+        say=lambda text: click.echo(text, err=True),
+    )
     tasks = flow.tasks_of(client, run_id) if given["as_json"] or not quiet else []
     if tasks and not quiet:
         _show_steps(tasks)
@@ -128,7 +137,7 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
         put_json(outputs)
     if code != exit_codes.SUCCESS or not quiet:
         click.echo(f"{log.get('state')}", err=True)
-    return code
+    return code if delivered else code or exit_codes.FAILURE
 
 
 def _show_steps(tasks: list[dict[str, Any]]) -> None:
