@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -31,10 +32,34 @@ _SETTINGS = {
 """It serves only the user who started it, who can read these files anyway; what the job or the document does
 not name is kept from the workflow all the same, which may be a stranger's."""
 _LOG_LINES = 15
+_NODE_PREFIX = "WES_BRIDGE_NODE_"
 
 
 class EmbeddedError(Exception):
     """The private service could not be started; the text holds its last words."""
+
+
+def overlooked() -> list[str]:
+    """What to tell of environment variables that look like settings and are none of a private service."""
+    return [
+        f"note: {name} is a setting of 'wes-bridge node' and changes nothing here (the private service's"
+        " nodes are set by --show DIR, WES_BRIDGE_NODES or the file that WES_BRIDGE_CONFIG names)"
+        for name in sorted(os.environ)
+        if name.startswith(_NODE_PREFIX) and not os.environ[name].startswith(("tcp://", "udp://"))
+    ]
+
+
+def shown(folders: Sequence[str]) -> list[str]:
+    """Folders and programs that steps are to see, as absolute paths.
+
+    Raises:
+        EmbeddedError: one is not there.
+    """
+    paths = [os.path.abspath(os.path.expanduser(folder)) for folder in folders]  # noqa: PTH100, PTH111
+    for path in paths:
+        if not os.path.exists(path):  # noqa: PTH110
+            raise EmbeddedError(f"--show {path}: there is no such file or folder")
+    return paths
 
 
 class EmbeddedService:
@@ -45,13 +70,17 @@ class EmbeddedService:
     Args:
         state: folder to keep its state in; ``None``: a temporary one that is removed.
         log_level: of what it writes to ``serve.log`` in that folder.
+        shows: what steps see of this machine besides the system's programs.
 
     Attributes:
         token: what it wants to see (as bearer token) before it answers: it reads its user's files, and other
             users of this machine can reach its port.
     """
 
-    def __init__(self, state: Path | None = None, log_level: str = "warning") -> None:
+    def __init__(
+        self, state: Path | None = None, log_level: str = "warning", shows: Sequence[str] = ()
+    ) -> None:
+        self._shows = shown(shows)
         self._keep = state is not None
         self._state = state
         self._log_level = log_level
@@ -89,6 +118,8 @@ class EmbeddedService:
         ]
         arguments += ["--state", os.fspath(self._state), "--log-level", self._log_level]
         arguments += ["--quiet", "--exit-with-parent"]
+        for path in self._shows:
+            arguments += ["--show", path]
         if not self._keep:
             arguments.append("--throw-away")
         self._process = subprocess.Popen(

@@ -37,6 +37,7 @@ Run a CWL workflow or tool through a WES and print its output object, as any cwl
   --upload             upload files even if the service could read them here
   --upload-from DIR    files that the workflow itself names may be uploaded from here, too; repeatable. Else
                        only those of its project are: its folder, or the git work tree that this is in
+  --show DIR           let steps see this folder or program of this machine, read-only; repeatable
   --overrides FILE     requirements to override, as cwltool takes them
   --skip-schemas       do not fetch what $schemas names
   --tag KEY=VALUE      keep with the run; repeatable
@@ -64,6 +65,7 @@ _VALUED = {
     "--state",
     "--containers",
     "--upload-from",
+    "--show",
 }
 _FLAGS = {"--quiet", "--verbose", "--debug", "--upload", "--skip-schemas", "--no-container"}
 _FLAGS |= {"--tool-help", "--validate", "--version", "--help"}
@@ -129,7 +131,7 @@ def _take_option(call: Call, words: list[str]) -> None:
             value = words.pop(0)
         if name in _IGNORED_VALUED:
             call.ignored.append(name)
-        elif name in ("--tag", "--engine", "--upload-from"):
+        elif name in ("--tag", "--engine", "--upload-from", "--show"):
             call.options.setdefault(name, []).append(value)
         else:
             call.options[name] = value
@@ -229,26 +231,40 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
         if name in call.ignored and not quiet:
             _say(f"{name}: {text}")
     url = call.options.get("--wes") or os.environ.get("WES_BRIDGE_URL")
+    shows = call.options.get("--show", ())
+    if url and shows:
+        raise UsageError("--show is for runs on this machine: a service's nodes have sandbox_shows")
     if url:
         from wes_bridge.cli.access import credentials  # noqa: PLC0415
 
         return _run(call, job, inputs, url, credentials(url))
     from pathlib import Path  # noqa: PLC0415
 
-    from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService  # noqa: PLC0415
+    from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService, overlooked  # noqa: PLC0415
 
     state = call.options.get("--state")
     level = "debug" if call.options.get("--debug") else "warning"
-    with EmbeddedService(Path(state) if state else None, level) as service:
-        try:
-            return _run(call, job, inputs, service.url(), {"token": service.token})
-        except EmbeddedError as error:
-            _say(f"error: {error}")
-            return FAILURE
+    for line in overlooked():
+        _say(line)
+    try:
+        with EmbeddedService(Path(state) if state else None, level, shows) as service:
+            return _run(call, job, inputs, service.url(), {"token": service.token}, private=True)
+    except EmbeddedError as error:
+        _say(f"error: {error}")
+        return FAILURE
 
 
-def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: dict[str, Any]) -> int:
+def _run(
+    call: Call,
+    job: str | None,
+    inputs: list[str],
+    url: str,
+    credentials: dict[str, Any],
+    *,
+    private: bool = False,
+) -> int:
     from wes_bridge.bundle.build import Bundle, make_bundle  # noqa: PLC0415
+    from wes_bridge.cli.delivery import deliver, make_outdir  # noqa: PLC0415
     from wes_bridge.cli.flow import (  # noqa: PLC0415
         InterruptedRunError,
         exit_code,
@@ -261,6 +277,8 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
     quiet = bool(call.options.get("--quiet"))
     tell = (lambda _text: None) if quiet else _say
     overrides = _overrides(call.options.get("--overrides"))
+    outdir = call.options.get("--outdir") or "."
+    make_outdir(outdir)
 
     def pack(shared: bool) -> Bundle:
         bundle = make_bundle(
@@ -286,8 +304,8 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
             return INTERRUPTED
         run = client.run(run_id)
         code = exit_code(run)
-        outputs = client.download(
-            run_id, call.options.get("--outdir") or ".", outputs=run.get("outputs") or {}
+        outputs, delivered = deliver(
+            client, run_id, outdir, run.get("outputs") or {}, private=private, say=_say
         )
         for line in reasons(client, run) if code != SUCCESS else remarks(run):
             (_say if code != SUCCESS else tell)(line)
@@ -296,7 +314,7 @@ def _run(call: Call, job: str | None, inputs: list[str], url: str, credentials: 
             sys.stdout.flush()
         status = {SUCCESS: "success", UNSUPPORTED: "unsupported"}.get(code, "permanentFail")
         (tell if code == SUCCESS else _say)(f"Final process status is {status}")
-        return code
+        return code if delivered else code or FAILURE
 
 
 def _overrides(path: str | None) -> Any:

@@ -21,6 +21,7 @@ from wes_bridge.data.workspace import url_path
 from wes_bridge.engine.context import StepContext
 from wes_bridge.engine.files import UrlPathMapper
 from wes_bridge.engine.hints import preferences_of
+from wes_bridge.engine.linked import TooManyLinksError
 from wes_bridge.engine.names import check_name
 from wes_bridge.engine.requirements import image_of, success_codes
 from wes_bridge.engine.uncollected import why_not_collected
@@ -93,7 +94,7 @@ class BridgeJob(JobBase):
                 f"{self.key} has an empty command line: give baseCommand, arguments or an inputBinding"
             )
         choice = image_of(self, self.context.containers)
-        staged = [self._checked(item) for item in self._staged()]
+        staged = [part for item in self._staged() for part in self._with_linked(self._checked(item))]
         _check_places(staged, self._root, in_container=choice.image is not None)
         self._check_streams(staged)
         return StepPlan(
@@ -183,6 +184,27 @@ class BridgeJob(JobBase):
         if mode is StageMode.INPLACE and url.startswith("file:") and not files.may_change(url_path(url)):
             mode = StageMode.COPY  # the update is an offer (InplaceUpdateRequirement): a copy is updated
         return item if (url, mode) == (item.url, item.mode) else replace(item, url=url, mode=mode)
+
+    def _with_linked(self, item: StagedFile) -> Iterator[StagedFile]:
+        """What is staged, and, of a Directory, what links in it lead to outside it: nodes follow none."""
+        yield item
+        if not item.directory or item.url is None or not item.url.startswith("file:"):
+            return
+        files, folder = self.builder.fs_access.policy.files, url_path(item.url)
+        mode = StageMode.COPY if item.mode is StageMode.COPY else StageMode.READ
+        try:
+            links = files.links_out(folder)
+        except TooManyLinksError as error:
+            raise WorkflowException(f"{self.key}: {error}") from error
+        for link in links:
+            if not files.allows(link.target):
+                raise WorkflowException(
+                    f"{self.key}: the Directory {folder} holds the link {link.path}, which leads out of it to"
+                    f" {link.target}, and that may not be read: {files.refusal(link.target)}"
+                )
+            yield StagedFile(
+                f"{item.path}/{link.path}", file_uri(link.target), directory=link.directory, mode=mode
+            )
 
     def _resources(self) -> Resources:
         asked = self.builder.requested

@@ -94,7 +94,7 @@ def load(
         schemas.preload_kept()
         context = _context(policy, skip_schemas)
         job_order = _resolve_params(params, base_url, context)
-        policy.files.name(job_order)
+        policy.files.name_in_job(job_order)
         process = _named_load(workflow_url, job_order, context)
         return LoadedRun(process, _complete(process, job_order, files, url_path(base_url)))
     except (UnsupportedRequirement, OSError, MemoryError):

@@ -19,6 +19,7 @@ from schema_salad.exceptions import ValidationException
 
 from wes_bridge.data.beneath import held, real_path
 from wes_bridge.data.workspace import url_path
+from wes_bridge.engine.linked import Linked, TooManyLinksError, links_out
 
 Names = tuple[dict[str, str], dict[str, set[str]]]
 """Real paths that are named, and by folder the beginnings of the names of what belongs to them."""
@@ -40,11 +41,42 @@ class LocalFiles:
         self._free = self._own if only_named else (*self._own, *self._shared)
         self._named: dict[str, str] = {}
         self._roots: dict[str, set[str]] = {}
+        self._linked: dict[str, list[Linked]] = {}
 
     def name(self, value: Any) -> None:
-        """Note the Files and Directories in a job order or a document as named by it."""
+        """Note the Files and Directories in a document as named by it."""
         if self.only_named:
             visit_files_directories(value, self._name)
+
+    def name_in_job(self, value: Any) -> None:
+        """Note those in a job order, and what links in the Directories lead to: they are the user's."""
+        if self.only_named:
+            visit_files_directories(value, self._name)
+            visit_files_directories(value, self._name_linked)
+
+    def _name_linked(self, item: Any) -> None:
+        if item.get("class") != "Directory":
+            return
+        for path in _paths(item):
+            with contextlib.suppress(TooManyLinksError):  # it is told when it is staged
+                for link in self.links_out(path):
+                    if f"{link.target}/".startswith(self._shared):
+                        self._named[link.target] = link.target
+
+    def links_out(self, path: str | Path) -> list[Linked]:
+        """The links in a Directory that lead out of it; none of one that a step of this run has made, for a
+        command's links are not followed.
+
+        Raises:
+            TooManyLinksError: there are very many.
+        """
+        real = real_path(path)
+        if f"{real}/".startswith(self._own):
+            return []
+        found = self._linked.get(real)
+        if found is None:
+            found = self._linked[real] = links_out(real)
+        return found
 
     @property
     def names(self) -> Names:
@@ -58,10 +90,9 @@ class LocalFiles:
             self._roots.setdefault(folder, set()).update(roots)
 
     def _name(self, item: Any) -> None:
-        for location in (item.get("location"), item.get("path")):
+        for path in _paths(item):
             with contextlib.suppress(ValueError, OSError):
-                if isinstance(location, str) and (location[:5].lower() == "file:" or location[:1] == "/"):
-                    self._add(Path(location) if location[0] == "/" else url_path(location))
+                self._add(path)
 
     def _add(self, path: Path) -> None:
         real = real_path(path)
@@ -165,6 +196,14 @@ class LocalFiles:
             f"{path} is outside the folders this service lets workflows read"
             " (attach the file, or ask the site to add its folder to fetch.files)"
         )
+
+
+def _paths(item: Any) -> Iterator[Path]:
+    """The paths on this machine that a File or Directory is said to have."""
+    for location in (item.get("location"), item.get("path")):
+        with contextlib.suppress(ValueError, OSError):
+            if isinstance(location, str) and (location[:5].lower() == "file:" or location[:1] == "/"):
+                yield Path(location) if location[0] == "/" else url_path(location)
 
 
 def _prefixes(folders: Iterable[Path]) -> tuple[str, ...]:

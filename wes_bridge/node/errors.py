@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.node import messages
 from wes_bridge.surface.errors import BadRequestError
@@ -88,12 +86,14 @@ class CommandNotFoundError(NodeError):
 class CommandNotShownError(CommandNotFoundError):
     """The command is on the machine, but the sandbox does not show it."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, advice: str, runs: str | None = None) -> None:
         super().__init__(command, 127)
+        template = "command not shown: {command} is on this machine, but steps cannot see it; {advice}"
+        if runs is not None:
+            template = (
+                "command not shown: {command}, which runs {runs}, is on this machine, but steps cannot see"
+                " it; {advice}"
+            )
         self.message = messages.message(
-            messages.COMMAND_NOT_FOUND,
-            "command not shown: {command} is on this machine, but steps cannot see it; add its folder to the"
-            " node's setting sandbox_shows, for example [system, {folder}], or to the node's own PATH",
-            command=command,
-            folder=os.path.dirname(command) or "/",  # noqa: PTH120 - a text
+            messages.COMMAND_NOT_FOUND, template, command=command, advice=advice, runs=runs
         )

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from wes_bridge.bundle import BundleError
-from wes_bridge.cli import exit_codes, flow, steps
+from wes_bridge.cli import delivery, exit_codes, flow, steps
 from wes_bridge.cli.access import credentials, token_option
-from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService
+from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService, overlooked
 from wes_bridge.cli.flags import containers_option, engine_parameters, pairs
 from wes_bridge.cli.progress import Progress
 from wes_bridge.cli.remote import json_option, put_json, rich_table
@@ -30,6 +30,13 @@ from wes_bridge.client import WESClient, WESError
     "--outdir", type=click.Path(path_type=Path, file_okay=False), default=".", help="For the outputs."
 )
 @click.option("--state", type=click.Path(path_type=Path), help="Keep the private service's state here.")
+@click.option(
+    "--show",
+    "shows",
+    multiple=True,
+    metavar="DIR",
+    help="Let steps see this folder or program of this machine, read-only; repeatable (without --wes).",
+)
 @click.option("--upload", is_flag=True, help="Upload files even if the service could read them here.")
 @upload_from_option
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Keep with the run; repeatable.")
@@ -63,6 +70,8 @@ def run(workflow: str, inputs: tuple[str, ...], **given: Any) -> None:
     job = words.pop(0) if words and (not words[0].startswith("-") or words[0] == "-") else None
     if given["detach"] and not given["wes"]:
         raise click.UsageError("--detach needs a service that stays: give --wes URL.")
+    if given["shows"] and given["wes"]:
+        raise click.UsageError("--show is for runs on this machine: a service's nodes have sandbox_shows.")
     try:
         code = _run(workflow, job, words, given)
     except BundleError as error:
@@ -83,7 +92,9 @@ def _service(given: dict[str, Any]) -> Iterator[Any]:
     if given["wes"]:
         yield lambda: (given["wes"], credentials(given["wes"]))
         return
-    with EmbeddedService(given["state"]) as service:
+    for line in overlooked():
+        click.echo(line, err=True)
+    with EmbeddedService(given["state"], shows=given["shows"]) as service:
         if not given["quiet"]:
             click.echo("starting a private service on this machine", err=True)
         yield lambda: (service.url(), {"token": service.token})
@@ -92,6 +103,8 @@ def _service(given: dict[str, Any]) -> Iterator[Any]:
 def _run(workflow: str, job: str | None, words: list[str], given: dict[str, Any]) -> int:
     pack = packer(workflow, job, words, given["upload_from"])
     tags, engine = dict(pairs(given["tags"], "--tag")), engine_parameters(given)
+    if not given["detach"]:
+        delivery.make_outdir(given["outdir"])
     with _service(given) as place:
         if not given["wes"]:
             pack(True)  # mistakes are told without waiting for the service
@@ -116,7 +129,14 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
             return exit_codes.INTERRUPTED
     log = client.run(run_id)
     code = flow.exit_code(log)
-    outputs = client.download(run_id, given["outdir"], outputs=log.get("outputs") or {})
+    outputs, delivered = delivery.deliver(
+        client,
+        run_id,
+        given["outdir"],
+        log.get("outputs") or {},
+        private=not given["wes"],
+        say=lambda text: click.echo(text, err=True),
+    )
     tasks = flow.tasks_of(client, run_id) if given["as_json"] or not quiet else []
     if tasks and not quiet:
         _show_steps(tasks)
@@ -128,7 +148,7 @@ def _follow(client: WESClient, run_id: str, given: dict[str, Any]) -> int:
         put_json(outputs)
     if code != exit_codes.SUCCESS or not quiet:
         click.echo(f"{log.get('state')}", err=True)
-    return code
+    return code if delivered else code or exit_codes.FAILURE
 
 
 def _show_steps(tasks: list[dict[str, Any]]) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--print-config", is_flag=True, help="Print the configuration that would be used, and stop.")
 @click.option("--exit-with-parent", is_flag=True, hidden=True)
 @click.option("--throw-away", is_flag=True, hidden=True)
+@click.option("--show", "shows", multiple=True, type=click.Path(path_type=Path), hidden=True)
 @click.option("--quiet", is_flag=True, help="No hints on standard error when it is ready.")
 def serve(config: Path | None, **given: Any) -> None:
     """Run the service: the WES API, engine workers, and embedded ExecutionBroker nodes.
@@ -67,6 +68,12 @@ def _serve(config: Path | None, given: dict[str, Any], worker: Early) -> None:
     from wes_bridge.cli.configure import service_config  # noqa: PLC0415
 
     settings = settled(service_config, config, _flags(given))
+    if given["shows"]:
+        nodes = [
+            node.model_copy(update={"sandbox_shows": [*node.sandbox_shows, *given["shows"]]})
+            for node in settings.nodes
+        ]
+        settings = settings.model_copy(update={"nodes": nodes})
     from wes_bridge.cli.supervisor import Options, ServeError, announce  # noqa: PLC0415
     from wes_bridge.cli.supervisor import serve as run  # noqa: PLC0415
 

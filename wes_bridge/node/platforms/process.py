@@ -18,7 +18,7 @@ from wes_bridge.model.gaps import Gap
 from wes_bridge.node import messages
 from wes_bridge.node.errors import CommandNotFoundError, CommandNotShownError, NotBegunError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
-from wes_bridge.node.platforms import limits, sandbox
+from wes_bridge.node.platforms import advice, limits, sandbox
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.isolating import Networks
 from wes_bridge.node.platforms.keeping import NoSandboxError
@@ -199,7 +199,14 @@ class ProcessPlatform(Kept):
             return Launch(program, argv, {**env, **marker}, cwd, *streams, cpus=self.cpus(job))
         binds = sandbox.binds_of(self._view, job)
         if not sandbox.is_seen(self._view, binds, Path(cwd, program)):
-            raise CommandNotShownError(str(Path(cwd, program)))
+            raise CommandNotShownError(
+                str(Path(cwd, program)), advice.of_program(Path(cwd, program), self._view)
+            )
+        runs = advice.interpreter(Path(cwd, program))
+        if runs is not None and not sandbox.is_seen(self._view, binds, runs) and runs.is_file():
+            raise CommandNotShownError(
+                str(runs), advice.of_program(runs, self._view), str(Path(cwd, program))
+            )
         if self._bwrap is None:
             around = sandbox.enclosure(self._view, binds, streams[0], network=network)
             return Launch(program, argv, env, cwd, None, *streams[1:], cpus=self.cpus(job), sandbox=around)

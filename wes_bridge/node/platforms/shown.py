@@ -77,6 +77,21 @@ def tools(path: str, shows: Sequence[str], hides: Sequence[Path]) -> list[str]:
     return [str(found) for found in _without_nested(search.found)]
 
 
+def around(program: Path, shows: Sequence[str], hides: Sequence[Path]) -> list[str]:
+    """What to show so that a program works; empty where too much else would be seen with it.
+
+    Args:
+        program: its path.
+        shows: what can be seen already.
+        hides: folders that must not be seen.
+    """
+    found = tools(str(program.parent), shows, hides)
+    if is_below(program, found):
+        return found
+    search = _Search([Path(shown) for shown in shows], hides)
+    return [] if search.is_wide(program.parent) else [str(program.parent)]
+
+
 def is_below(path: Path, shows: Iterable[str | Path]) -> bool:
     """Whether a path is shown, as it is written."""
     return any(path.is_relative_to(shown) for shown in shows)
@@ -114,15 +129,17 @@ class _Search:
             self._add(top)
         else:
             self._add(folder)
-            for name in _OF_PREFIX if top != folder and not self._is_wide(top) else ():
+            for name in _OF_PREFIX if top != folder and not self.is_wide(top) else ():
                 if (top / name).exists():
                     self._add(top / name)
         self._follow_environment(top)
         self._follow_links(folder)
+        if _is_environment(top) and _real(top) != top:  # its scripts may name it by either of its names
+            self.add_programs(_real(top) / folder.relative_to(top))
 
     def _belongs(self, top: Path) -> bool:
         """Whether all of a folder are programs and what they need."""
-        if self._is_wide(top):
+        if self.is_wide(top):
             return False
         if _is_environment(top):
             return True
@@ -143,7 +160,7 @@ class _Search:
         for packages in top.glob("lib/python3*/site-packages"):
             for file in packages.glob("*.pth"):
                 for line in _lines(file):
-                    if line.startswith("/") and Path(line).is_dir() and not self._is_wide(Path(line)):
+                    if line.startswith("/") and Path(line).is_dir() and not self.is_wide(Path(line)):
                         self._add(Path(line))
 
     def _follow_links(self, folder: Path) -> None:
@@ -166,14 +183,14 @@ class _Search:
         """Show a path; never what is private, and nothing around what is hidden."""
         for place in {path, _real(path)}:
             at_home = any(place.is_relative_to(home) for home in self._homes)
-            if self._is_wide(place) or (is_below(place, _PRIVATE) and not at_home):
+            if self.is_wide(place) or (is_below(place, _PRIVATE) and not at_home):
                 return
             if any(place.is_relative_to(hidden) for hidden in self._hides):
                 return
         if not self._is_shown(path):
             self.found.append(path)
 
-    def _is_wide(self, path: Path) -> bool:
+    def is_wide(self, path: Path) -> bool:
         """Whether there are other things in it: someone's home, what is hidden, the machine."""
         real = _real(path)
         if str(path) in _WIDE or str(real) in _WIDE:
