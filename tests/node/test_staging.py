@@ -126,7 +126,7 @@ def test_missing_input_fails_and_is_named(both: NodeProcess, tmp_path: Path) -> 
     request = Request(shell("true")).data(f"{ROOT}/in/a", (tmp_path / "not-there").as_uri())
     session = both.run(request)
     assert session["phase"] == "FAILED"
-    assert session_kinds(session) == {"urn:wes-bridge:staging-failed"}
+    assert "urn:wes-bridge:staging-failed" in session_kinds(session)
     assert "not-there" in texts(session)
     assert "exitCode" not in session["executable"]
     assert session["data"][0]["phase"] == "FAILED"
@@ -188,7 +188,7 @@ def test_output_that_cannot_be_written(both: NodeProcess, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("in the way")
     session = both.run(Request(shell("echo x > x")).output(tmp_path / "file/out"))
     assert session["phase"] == "FAILED"
-    assert session_kinds(session) == {"urn:wes-bridge:releasing-failed"}
+    assert "urn:wes-bridge:releasing-failed" in session_kinds(session)
     assert str(tmp_path / "file") in texts(session)
     assert session["executable"]["exitCode"] == 0
 

@@ -64,7 +64,7 @@ def release(
                 _release(tree, top, path, links=links, to=schemes, location=location)
             except (OSError, ValueError, shutil.Error) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                by_command = isinstance(error, LinkInTheWayError | UnusableError)
+                by_command = isinstance(error, UnusableError)
                 raise ReleaseError(path, location, reason, by_command=by_command) from error
     finally:
         if top is not None:
@@ -91,11 +91,15 @@ def _release(tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes
     folder, name = parent_beneath(top, relative)
     with opened(folder):
         if kind == stat.S_IFDIR:
-            with opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output:
-                settling = Settling(tree, top, output, tree.paths.host(path))
-                settling.settle()
-                if not links or scheme_of(location) != "file":
-                    settling.break_foreign_links()
+            may_stay = links and scheme_of(location) == "file"
+            try:
+                with opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output:
+                    settling = Settling(tree, top, output, tree.paths.host(path))
+                    settling.settle()
+                    if not may_stay:
+                        settling.break_foreign_links()
+            except LinkInTheWayError as error:  # it was changed while we looked
+                raise UnusableError(str(error.strerror)) from error
         else:
             drop_rights(name, folder)
         scheme = to.get(location)
