@@ -148,7 +148,7 @@ LOST = {"kind": "urn:wes-bridge:process-lost", "level": "ERROR", "message": "its
 
 
 def test_a_command_that_was_lost_is_run_again_without_asking(alpha: FakeBroker) -> None:
-    """The machine died under it: also at the same node, as often as a node may fail; then it is given up."""
+    """The machine died under it: also at the same node, but not for ever."""
     alpha.phases, alpha.exit_code, alpha.messages, alpha.started = ["FAILED"], None, [LOST], True
     outcome, seen = place(alpha)
     assert len(alpha.requests) == 4

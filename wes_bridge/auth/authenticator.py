@@ -85,7 +85,9 @@ class Method(Generic[_Settings]):
         settings: the model of its part of the configuration.
         make: makes the authenticator of these settings, with the server's state folder. What cannot be used
             is a ``ValueError`` or an ``OSError`` in words for the administrator.
+        check: looks at what the settings name, files say, before anything is started; errors as of ``make``.
     """
 
     settings: type[_Settings]
     make: Callable[[_Settings, Path], Authenticator]
+    check: Callable[[_Settings], object] = lambda _settings: None

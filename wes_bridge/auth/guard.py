@@ -17,10 +17,10 @@ from urllib.parse import unquote
 
 from wes_bridge.auth.acting import HEADER as ON_BEHALF_OF
 from wes_bridge.auth.authenticator import Authenticator, Call, RefusedError, UnavailableError
-from wes_bridge.auth.identity import identify
+from wes_bridge.auth.identity import allow_second_look, identify
 from wes_bridge.auth.origins import Names
 from wes_bridge.auth.peers import Connection
-from wes_bridge.auth.principal import NOBODY, Principal
+from wes_bridge.auth.principal import LOCAL, NOBODY, Principal
 from wes_bridge.auth.rules import Rules
 from wes_bridge.lasting import LastingOfEach, place_of
 
@@ -34,6 +34,7 @@ _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b
 _ONCE = frozenset({b"host", b"origin", b"authorization", b"on-behalf-of"})
 _FETCH = frozenset({b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
 _MANY = 1000
+_FAULT = 500
 Network = IPv4Network | IPv6Network
 _PAGE = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
@@ -143,7 +144,25 @@ class Guard:
             await _refuse(refusal, send)
             return
         identify(scope, principal)
+        if principal not in (NOBODY, LOCAL):  # of these, nothing can be taken away while the server runs
+
+            async def again() -> bool:
+                return await self._is_known_as(principal, scope, told, connection)
+
+            allow_second_look(scope, again)
         await self._app(scope, receive, send)
+
+    async def _is_known_as(
+        self, principal: Principal, scope: Scope, told: dict[bytes, str], connection: Connection | None
+    ) -> bool:
+        """Whether the credentials of a request that is being answered are still good for the same."""
+        try:
+            now = await self._known(scope, told, connection)
+            if now is not None and self._limits.permissions is not None:
+                await self._check_permission(self._limits.permissions, now, scope)
+        except _Refusal as refusal:
+            return refusal.status >= _FAULT  # it cannot be told now: that takes nothing away
+        return now is not None and now.name == principal.name and now.roles >= principal.roles
 
     async def _check_permission(self, permissions: DecisionPoint, principal: Principal, scope: Scope) -> None:
         if not await permissions.allows(principal, scope["method"], scope["path"]):

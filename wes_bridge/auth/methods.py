@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from wes_bridge.auth.authenticator import Authenticator, Method
+from wes_bridge.auth.tokens import read_secret
 from wes_bridge.model.access import AuthenticationConfig, NoSettings
 
 GROUP = "wes_bridge.authenticators"
@@ -40,9 +41,23 @@ def findings(config: AuthenticationConfig) -> Iterator[tuple[Key, str]]:
     for key, name, settings in _wanted(config):
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
         try:
-            _checked(name, settings)
-        except MethodError as error:
+            method, checked = _checked(name, settings)
+            method.check(checked)
+        except OSError as error:
+            yield key, f"{where}: {_words(error)}"
+        except (MethodError, ValueError) as error:
             yield key, f"{where}: {error}"
+    for index, service in enumerate(config.services):
+        try:
+            read_secret(service.file)
+        except UnicodeDecodeError:
+            yield ("services", index, "file"), f"services[{index}].file: {service.file} is no text"
+        except OSError as error:
+            yield ("services", index, "file"), f"services[{index}].file: {_words(error)}"
+
+
+def _words(error: OSError) -> str:
+    return f"{error.filename} cannot be read: {error.strerror}" if error.strerror else str(error)
 
 
 def _wanted(config: AuthenticationConfig) -> Iterator[tuple[Key, str, BaseModel | dict[str, Any]]]:

@@ -251,4 +251,9 @@ async def _introspect(issuer: Issuer, config: IntrospectionConfig, token: str) -
     return dict(told.model_extra or {}) if told.active else None
 
 
-METHOD = Method(OidcConfig, lambda config, _state: Oidc(config))
+def _check_files(config: OidcConfig) -> None:
+    if config.introspection is not None:
+        secret_of(config.introspection.secret)
+
+
+METHOD = Method(OidcConfig, lambda config, _state: Oidc(config), _check_files)

@@ -189,4 +189,4 @@ def _made(config: BasicConfig, _state: Path) -> Passwords:
     return Passwords(config.file)
 
 
-METHOD = Method(BasicConfig, _made)
+METHOD = Method(BasicConfig, _made, lambda config: read_users(config.file))

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from wes_bridge.cli.settings import Key
 from wes_bridge.config import (
@@ -20,7 +21,7 @@ from wes_bridge.config import (
     ServiceConfig,
 )
 from wes_bridge.fetching.tls import tls_context
-from wes_bridge.model.access import TlsConfig
+from wes_bridge.model.access import AuthenticationConfig, TlsConfig
 from wes_bridge.model.units import parse_duration
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
@@ -123,10 +124,60 @@ def _access(config: ServerConfig, prefix: str = "") -> Iterator[Finding]:
         text = "behind_proxy is true, so name the addresses of the proxy"
         yield ("trusted_proxies",), f"{prefix}trusted_proxies: {text}"
     yield from _tls(config.tls, prefix)
+    if config.audit.on and config.audit.path is not None:
+        yield from _audit(config.audit.path, prefix)
+    for key, text in _useless(config.authentication):
+        yield ("authentication", *key), f"{prefix}authentication.{text}"
     from wes_bridge.auth.methods import findings  # noqa: PLC0415
 
     for key, text in findings(config.authentication):
         yield ("authentication", *key), f"{prefix}authentication.{text}"
+
+
+def _audit(path: Path, prefix: str) -> Iterator[Finding]:
+    """The log is written in a folder that is there: it is not made."""
+    name, folder = f"{prefix}audit.path", path.absolute().parent
+    if path.is_dir():
+        yield ("audit", "path"), f"{name}: {path} is a folder; name a file"
+    elif not folder.is_dir():
+        yield ("audit", "path"), f"{name}: {folder} is not a folder; make it, or choose another"
+    elif not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        yield ("audit", "path"), f"{name}: {path} cannot be written; choose another or change its owner"
+
+
+def _useless(config: AuthenticationConfig) -> Iterator[Finding]:
+    """Names that nothing can ever be called."""
+    for index, name in enumerate(config.hosts):
+        if not _is_name(name):
+            text = f"{name!r} is no name as in a Host header, without scheme, port and path: wes.example.org"
+            yield ("hosts", index), f"hosts[{index}]: {text}"
+    for index, origin in enumerate(config.cors_origins):
+        if not _is_origin(origin):
+            text = f"{origin!r} is no origin of web pages, without a path: https://portal.example.org"
+            yield ("cors_origins", index), f"cors_origins[{index}]: {text}"
+    for index, admin in enumerate(config.admins):
+        if not admin.removeprefix("group:").strip():
+            text = f"{admin!r} names nobody; give the name of a user, or group:NAME"
+            yield ("admins", index), f"admins[{index}]: {text}"
+
+
+def _is_name(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return bool(_HOST.match(text.removeprefix("*.")))
+    return True
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+    is_web = parts.scheme in ("http", "https") and port != 0
+    return is_web and is_bare and _is_name(parts.hostname or "") and text.isprintable()
 
 
 def _tls(config: TlsConfig | None, prefix: str) -> Iterator[Finding]:

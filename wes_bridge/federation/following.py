@@ -218,13 +218,13 @@ def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
     errors = _errors(session)
     words = "; ".join(message.text() for message in errors) or "no reason given"
     kinds = {message.kind for message in errors}
-    never_ran = BOOKING_ENDED in kinds and not (session.executable and session.executable.started)
-    if never_ran or LOST in kinds:  # it waited for too long, or it was lost: no fault of the command's
-        return f"{session.phase}: {words}"
+    has_begun = bool(session.executable and session.executable.started)
+    if LOST in kinds or (BOOKING_ENDED in kinds and not has_begun):
+        return f"{session.phase}: {words}"  # nobody knows its end, or it waited for too long and never ran
     if kinds & COMMAND_LIMITS:
         booked = _booked(session) if BOOKING_ENDED in kinds else None
         return StepOutcome(problem=words, by_command=True, out_of_memory=MEMORY_LIMIT in kinds, booked=booked)
-    if session.phase is Phase.FAILED and session.executable and session.executable.started and not ended_well:
+    if session.phase is Phase.FAILED and has_begun and not ended_well:
         return StepOutcome(problem=f"failed at the node: {words}")
     return f"{session.phase}: {words}"
 

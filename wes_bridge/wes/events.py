@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from wes_bridge.auth.identity import is_still_known
 from wes_bridge.store.changes import Position
 from wes_bridge.store.outage import OUTAGE, is_passing
 from wes_bridge.wes.errors import BusyError, NotAcceptableError
@@ -18,6 +19,8 @@ from wes_bridge.wes.watching import END, Batch, Watcher, position_of
 MEDIA_TYPE = "text/event-stream"
 KEEP_ALIVE = 15.0
 """Seconds without an event until a comment is sent: proxies close what is silent."""
+SECOND_LOOK = 5.0
+"""Seconds after which it is seen again whether a client is still let in."""
 STALLED = 60.0
 """Seconds until a client that takes nothing is given up."""
 _HEADERS = {
@@ -76,7 +79,7 @@ def _is_zero(parameter: str) -> bool:
 
 
 class _Stream(Response):
-    """Sends events until the run has ended, the client is gone or the server stops."""
+    """Sends events until the run has ended, the client is gone or no longer let in, or the server stops."""
 
     def __init__(self, watcher: Watcher, run_id: str, position: Position, with_tasks: bool) -> None:
         super().__init__(None, 200, _HEADERS)
@@ -90,15 +93,24 @@ class _Stream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        gone = asyncio.ensure_future(_until_gone(receive))
-        gone.add_done_callback(lambda _: self._news.set())
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def leave(_ended: object) -> None:
+            if not gone.done():
+                gone.set_result(None)
+            self._news.set()
+
+        ends = [asyncio.ensure_future(end) for end in (_until_gone(receive), _until_unknown(scope))]
+        for end in ends:
+            end.add_done_callback(leave)
         try:
             with contextlib.suppress(TimeoutError):
                 await self._send(send, _HELLO)
                 await self._follow_while_there(gone, send)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            gone.cancel()
+            for end in ends:
+                end.cancel()
 
     async def _follow_while_there(self, gone: asyncio.Future[None], send: Send) -> None:
         """Follow the run; a database that does not answer ends the stream, and its listener comes back."""
@@ -176,3 +188,11 @@ class _Stream(Response):
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _until_unknown(scope: Scope) -> None:
+    """Return when the caller's credentials are good no more."""
+    while True:
+        await asyncio.sleep(SECOND_LOOK)
+        if not await is_still_known(scope):
+            return
