@@ -1,7 +1,9 @@
 """Ports of embedded nodes and of the aggregator: chosen once for a state folder and kept.
 
 Workers need a node's URL before it runs, and sessions are found again by their URL after everything was
-started @"""
+started anew: so the port must not change. Between the choice and the moment at which the node listens, the
+port is held, so that it is given to nobody else who asks for any.
+"""
 
 from __future__ import annotations
 
