@@ -1,7 +1,8 @@
 """Ports of embedded nodes and of the aggregator: chosen once for a state folder and kept.
 
 Workers need a node's URL before it runs, and sessions are found again by their URL after everything was
-started anew: so the port must not change.
+started anew: so the port must not change. Between the choice and the moment at which the node listens, the
+port is held, so that it is given to nobody else who asks for any.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from wes_bridge.config import AggregatorConfig, NodeConfig, ServerConfig
 from wes_bridge.private_files import private_file
 
 Listener = TypeVar("Listener", NodeConfig, AggregatorConfig)
+_held: dict[tuple[str, int], socket.socket] = {}
+"""Of ports that were chosen: bound, never listening, to the end of the process. Linux lets a program of ours
+listen there, which asks for this very port, and does not choose it for who asks for any."""
 
 
 def keep_ports(
@@ -36,7 +40,7 @@ def keep_ports(
     taken = {node.port for node in nodes if node.port} | (others or set())
     result: list[Listener] = []
     for node in nodes:
-        port = node.port or free_port(node.host, known.get(node.name, 0), taken)
+        port = node.port or _hold_port(node.host, known.get(node.name, 0), taken)
         taken.add(port)
         result.append(node.model_copy(update={"port": port}))
     private_file(path)
@@ -46,11 +50,33 @@ def keep_ports(
 
 def free_port(host: str, wanted: int = 0, taken: set[int] | None = None) -> int:
     """A port that nobody listens on: ``wanted`` if that is so for it."""
+    with _free(host, wanted, taken or set()) as sock:
+        return int(sock.getsockname()[1])
+
+
+def _hold_port(host: str, wanted: int, taken: set[int]) -> int:
+    """As :func:`free_port`, and hold it."""
+    sock = _free(host, wanted, taken)
+    port = int(sock.getsockname()[1])
+    if (host, port) in _held:  # by us, from an earlier time
+        sock.close()
+    else:
+        _held[host, port] = sock
+    return port
+
+
+def _free(host: str, wanted: int, taken: set[int]) -> socket.socket:
+    """Bound to a free port.
+
+    Raises:
+        OSError: there is none.
+    """
     for port in (wanted, 0, 0, 0):
-        with contextlib.suppress(OSError), listener(host, port) as sock:
-            found = int(sock.getsockname()[1])
-            if found not in (taken or ()):
-                return found
+        with contextlib.suppress(OSError):
+            sock = listener(host, port)
+            if sock.getsockname()[1] not in taken:
+                return sock
+            sock.close()
     raise OSError(f"no free port on {host}")
 
 
