@@ -89,6 +89,8 @@ def show_end(
     ran = outcome.exit_code is not None or outcome.by_command
     task.state = State.EXECUTOR_ERROR if ran else State.SYSTEM_ERROR
     problem = outcome.problem or _exit_words(outcome, status, reason, lambda: _tail(task, out.parent))
+    if outcome.hint is not None:
+        problem = f"{problem}; {outcome.hint}"
     task.system_logs = [problem, *task.system_logs]
     return problem
 

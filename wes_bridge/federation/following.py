@@ -23,6 +23,8 @@ BACKWARDS = 3
 MEMORY_LIMIT = "urn:wes-bridge:memory-limit"
 EXPLAINING = {"urn:wes-bridge:disk-full", "urn:wes-bridge:command-not-found"}
 """Kinds of messages that say more of an exit code than it does."""
+HINTS = {"urn:wes-bridge:path-not-shown", "urn:wes-bridge:no-network"}
+"""Kinds of those that say what a command may have failed for."""
 BOOKING_ENDED = "urn:wes-bridge:booking-ended"
 COMMAND_LIMITS = {
     "urn:wes-bridge:time-limit",
@@ -211,8 +213,10 @@ def _outcome(session: Session, success_codes: list[int]) -> StepOutcome | str:
     exit_code = session.executable.exit_code if session.executable else None
     ended_well = exit_code in success_codes
     if exit_code is not None and not (ended_well and session.phase is not Phase.COMPLETED):
-        why = [message.text() for message in _errors(session) if message.kind in EXPLAINING]
-        return StepOutcome(exit_code=exit_code, problem=why[0] if why else None)
+        errors = _errors(session)
+        why = [message.text() for message in errors if message.kind in EXPLAINING]
+        hints = "; ".join(message.text() for message in errors if message.kind in HINTS)
+        return StepOutcome(exit_code=exit_code, problem=why[0] if why else None, hint=hints or None)
     if session.phase is Phase.COMPLETED:
         return StepOutcome(exit_code=0)
     errors = _errors(session)

@@ -188,6 +188,7 @@ class StepOutcome:
         unsupported: no node can ever run it: it asks for containers and there are none.
         booked: seconds of the booking whose end ended the command; None: it was not that.
         times: when its session got where, as far as its broker says.
+        hint: what the command may have failed for, in words for the user.
     """
 
     exit_code: int | None = None
@@ -198,3 +199,4 @@ class StepOutcome:
     unsupported: bool = False
     booked: float | None = None
     times: Times = field(default=Times(), compare=False)
+    hint: str | None = None

@@ -79,6 +79,11 @@ class CommandNotFoundError(NodeError):
         template = "command not executable: {command}"
         if exit_code == 127:
             template = "command not found: {command} (not installed here? a container image brings its own)"
+            if "/" in command and not command.startswith("/"):
+                template = (
+                    "command not found: {command} is not in the step's working directory (make it a File"
+                    " input, or stage it by InitialWorkDirRequirement)"
+                )
         super().__init__(messages.message(messages.COMMAND_NOT_FOUND, template, command=command))
         self.exit_code = exit_code
 

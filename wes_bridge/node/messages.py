@@ -50,6 +50,8 @@ UNENFORCED = UNENFORCED_KIND
 UNUSED = "urn:wes-bridge:unused"
 ENGINE_FAILED = "urn:wes-bridge:engine-failed"
 COMMAND_NOT_FOUND = "urn:wes-bridge:command-not-found"
+UNSEEN = "urn:wes-bridge:path-not-shown"
+NO_NETWORK = "urn:wes-bridge:no-network"
 RESTARTED = "urn:wes-bridge:restarted"
 INTERNAL = "urn:wes-bridge:internal-error"
 

@@ -12,13 +12,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from wes_bridge.auth.private import private_token
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import PROCESS, ExecutionRequest, Message, Network
 from wes_bridge.model.gaps import Gap
 from wes_bridge.node import messages
 from wes_bridge.node.errors import CommandNotFoundError, CommandNotShownError, NotBegunError, PlatformError
 from wes_bridge.node.layout import clean_path, is_below
-from wes_bridge.node.platforms import advice, limits, sandbox
+from wes_bridge.node.platforms import advice, hindsight, limits, sandbox
 from wes_bridge.node.platforms.base import Job
 from wes_bridge.node.platforms.isolating import Networks
 from wes_bridge.node.platforms.keeping import NoSandboxError
@@ -238,7 +239,29 @@ class ProcessPlatform(Kept):
         """
         code = await super().wait(job)
         self._check_sandbox(job, code)
+        executable = job.session.executable
+        if self._is_enforced and executable is not None and code not in (executable.success_codes or [0]):
+            found = await asyncio.get_running_loop().run_in_executor(None, self._in_hindsight, job)
+            job.session.meta.messages = [*(job.session.meta.messages or []), *found]
         return code
+
+    def _in_hindsight(self, job: Job) -> list[Message]:
+        """What the command may have failed for."""
+        executable = job.session.executable
+        if executable is None:
+            return []
+        found: list[Message] = []
+        if private_token():
+            paths, binds = job.tree.paths, sandbox.binds_of(self._view, job)
+
+            def is_seen(path: Path) -> bool:
+                inward = paths.inward(str(path))
+                return inward != str(path) or sandbox.is_seen(self._view, binds, path)
+
+            found += hindsight.unseen(executable.command or [], is_seen)
+        if executable.network is not None and executable.network.access is False:
+            found += hindsight.unreached(self.streams(job)[2])
+        return found
 
     def _check_sandbox(self, job: Job, code: int | None) -> None:
         if code == sandbox.FAILED and self._bwrap is not None:
