@@ -358,6 +358,8 @@ def test_where_there_is_none_the_node_says_why(
     limited.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(limited))
     node = start_node(sandbox="own", platforms=["process"])
+    # its users are others than ours, so that we are strangers to it
+    node.http.headers["Authorization"] = f"Bearer {(node.state / 'token').read_text().strip()}"
     refused = node.refused(Request(shell("echo ran")))
     assert "no user namespace can be made" in str(refused)
 

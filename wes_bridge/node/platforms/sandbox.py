@@ -154,7 +154,7 @@ def command_line(bwrap: str, argv: list[str], stdin: Path | None) -> list[str]:
     """
     if stdin is None and os.geteuid() != 0:
         return [bwrap, "--args", str(_OPTIONS), "--", *argv]
-    script = ["/bin/sh", "-c", 'exec "$@" <"$0"', str(stdin or os.devnull)]
+    script = ["/bin/sh", "-c", 'input=$1; shift; exec "$@" <"$input"', "sh", str(stdin or os.devnull)]
     return [bwrap, "--args", str(_OPTIONS), "--", *script, *argv]
 
 
