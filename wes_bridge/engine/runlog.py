@@ -15,9 +15,6 @@ import time
 from io import FileIO
 from pathlib import Path
 
-from cwltool.errors import WorkflowException
-from schema_salad.exceptions import ValidationException
-
 from wes_bridge.data.readable import Readable
 from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
 from wes_bridge.redaction import redacted
@@ -32,7 +29,6 @@ _ANNOUNCING = ("Exception on step ", "Unexpected exception")
 """cwltool's words before it tells what went wrong, which it then does."""
 _SERIAL = re.compile(r"^(\[(?:step|workflow|job) [^\]#]*)#\d+\]")
 """A number that cwltool's name of a step gets here, to be like no other: it means nothing to a user."""
-_TOLD = (ValidationException, WorkflowException, InvalidWorkflowError)
 """Errors whose text is for the author of the document."""
 _LOGGERS = ("cwltool", "salad", "cwl_utils", "schema_salad", "rdflib.term")
 
@@ -130,7 +126,15 @@ def _text(record: logging.LogRecord) -> str:
     if not error or str(error) in message:
         return message
     # of a refusal the words are enough, our own of files among them: it is nobody's fault but the document's
-    return str(error) if isinstance(error, _TOLD) else unexpected(error)
+    return str(error) if isinstance(error, _told()) else unexpected(error)
+
+
+def _told() -> tuple[type[Exception], ...]:
+    """Errors whose words are for users. The API server writes logs, too, and does without cwltool."""
+    from cwltool.errors import WorkflowException  # noqa: PLC0415
+    from schema_salad.exceptions import ValidationException  # noqa: PLC0415
+
+    return ValidationException, WorkflowException, InvalidWorkflowError
 
 
 def install() -> None:
