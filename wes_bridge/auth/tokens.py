@@ -11,7 +11,7 @@ from wes_bridge.private_files import make_private
 
 TOKEN = "token"  # noqa: S105
 """Name of the file in a server's state folder whose content lets anybody in, as the owner of the service."""
-SERVICE_KEY = "service-key"
+SERVICE_KEY = "service-key"  # pragma: allowlist secret
 """Name of the file in a service's state folder that its own nodes know it by."""
 
 
