@@ -157,7 +157,14 @@ print("begun", flush=True)
 
 
 def _evaluators() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "js_evaluator" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if _is_evaluator(child)]
+
+
+def _is_evaluator(process: psutil.Process) -> bool:
+    try:
+        return "js_evaluator" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
 
 
 def _burning() -> list[psutil.Process]:

@@ -65,7 +65,8 @@ def test_redirect_is_followed_by_clients_that_do(node: NodeProcess) -> None:
     assert answer.json()["result"] == "YES"
 
 
-def test_urls_follow_the_host_header(node: NodeProcess) -> None:
+def test_urls_follow_the_host_header(start_node: Starter) -> None:
+    node = start_node(authentication={"hosts": ["broker.example"]})
     answer = node.http.post(
         f"{node.url}/requests", json=Request(process("true")).body, headers={"Host": "broker.example:81"}
     )
@@ -223,7 +224,7 @@ def test_body_over_the_limit_is_refused_unread(start_node: Starter) -> None:
     split = urlsplit(node.url)
     with socket.create_connection((split.hostname, split.port)) as raw:
         raw.sendall(
-            b"POST /requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /requests HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 99999999999\r\n\r\n{"
         )
         raw.settimeout(5)

@@ -227,7 +227,7 @@ def test_siblings_are_rejected_and_the_set_shows_it(tmp_path: Path) -> None:
         try:
             node.offers = OfferMaker(node.config, node.capacity, TwoSlots())
             executable = eb.Executable(kind=eb.PROCESS, command=["true"], root="/wb")
-            offerset = await node.offer(eb.ExecutionRequest(executable=executable))
+            offerset = await node.offer(eb.ExecutionRequest(executable=executable), "local")
             assert len(offerset.offers) == 2
             second = offerset.offers[1]
             await node.update(second, eb.phase_update(Phase.ACCEPTED))

@@ -118,7 +118,7 @@ BOMBS: dict[str, dict[str, str]] = {
     },
 }
 PARAMS: dict[str, Any] = {"caret": {"a": {"class": "File", "location": "in.txt"}}}
-SAID = ("engine.load_", "written out", "nested", "not valid", "main.cwl", "w0.cwl")
+SAID = ("engine.load_", "too many digits", "written out", "nested", "not valid", "main.cwl", "w0.cwl")
 
 
 def submit(service: Service, files: dict[str, str], params: Any = None) -> str:

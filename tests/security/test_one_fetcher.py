@@ -14,6 +14,8 @@ REASONS = {
     "client": TRUSTED,
     "demo": TRUSTED,
     "engine/documents.py": "reads data: URLs",
+    "engine/worker.py": TRUSTED + ": issuers of delegated tokens; brokers by federation",
+    "engine/loading_apart.py": "names the errors of requests, which is not used",
     "engine/fetching.py": "schema-salad wants a session of requests, which is not used",
     "engine/schemas.py": "schemas are pickled with one, which is not used",
     "federation": TRUSTED + ": brokers; listed ones by a resolver of fetching",

@@ -36,7 +36,7 @@ def credentials(url: str | None = None) -> dict[str, Any]:
     Args:
         url: of the service.
     """
-    if file := os.environ.get(_FILE):
+    if file := _given_file():
         try:
             text = Path(file).expanduser().read_text(encoding="utf-8")
         except UnicodeDecodeError:
@@ -69,9 +69,15 @@ def _one_token(text: str, where: str) -> str:
     return token
 
 
-def _note(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        os.environ[_FILE] = value
+def _note(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    context.find_root().meta[_FILE] = value
+
+
+def _given_file() -> str | None:
+    """The file that was named on the command line, else in the environment."""
+    context = click.get_current_context(silent=True)
+    given = context.find_root().meta.get(_FILE) if context is not None else None
+    return given or os.environ.get(_FILE)
 
 
 def _local_token(url: str) -> str | None:

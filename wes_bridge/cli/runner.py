@@ -235,9 +235,15 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
     if url and shows:
         raise UsageError("--show is for runs on this machine: a service's nodes have sandbox_shows")
     if url:
+        from click import ClickException  # noqa: PLC0415
+
         from wes_bridge.cli.access import credentials  # noqa: PLC0415
 
-        return _run(call, job, inputs, url, credentials(url))
+        try:
+            given = credentials(url)
+        except ClickException as error:
+            raise UsageError(error.message) from error
+        return _run(call, job, inputs, url, given)
     from pathlib import Path  # noqa: PLC0415
 
     from wes_bridge.cli.embedded import EmbeddedError, EmbeddedService, overlooked  # noqa: PLC0415
