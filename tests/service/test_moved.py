@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.service.conftest import Service
+from tests.waiting import until
 
 WORKFLOW = """
 cwlVersion: v1.2
@@ -169,7 +170,10 @@ steps:
 """
 
 
-def test_a_run_that_had_not_ended_goes_on_where_its_state_is_now(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["it ends before the move", "it ends afterwards"])
+def test_a_run_that_had_not_ended_goes_on_where_its_state_is_now(
+    start: Start, tmp_path: Path, when: str
+) -> None:
     (tmp_path / "w.cwl").write_text(UNFINISHED)
     service = start(tmp_path / "before")
     run_id = service.client.submit(tmp_path / "w.cwl", {"flag": str(tmp_path / "flag")})
@@ -185,6 +189,11 @@ def test_a_run_that_had_not_ended_goes_on_where_its_state_is_now(start: Start, t
     (task,) = [task for task in service.client.tasks(run_id) if task["name"] == "before"]
     made = (tmp_path / "before" / "workspace" / run_id / "tasks" / task["id"] / "out" / "made").read_text()
     service.stop()
+    if when == "it ends before the move":
+        (tmp_path / "flag").touch()
+        records = list((tmp_path / "before" / "nodes" / "here" / "sessions").glob("*/command"))
+        assert records
+        until(lambda: all(len(record.read_text().splitlines()) > 1 for record in records))
     shutil.move(tmp_path / "before", tmp_path / "after")
     service = start(tmp_path / "after")
     (tmp_path / "flag").touch()
