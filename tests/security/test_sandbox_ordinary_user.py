@@ -47,7 +47,15 @@ def test_the_break_outs_as_an_ordinary_user(suite: str) -> None:
             [*prefix, sys.executable, "-c", "import wes_bridge.node.main"], check=False
         ).returncode:
             pytest.skip("an ordinary user cannot read this checkout")
-        words = ["-q", "-x", "-p", "no:cacheprovider", "-k", "(own and not bwrap) or leftovers", str(REPOSITORY / suite)]
+        words = [
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "(own and not bwrap) or leftovers",
+            str(REPOSITORY / suite),
+        ]
         done = subprocess.run(
             [*prefix, sys.executable, "-m", "pytest", *words, f"--basetemp={home}/base"],
             cwd=REPOSITORY,
