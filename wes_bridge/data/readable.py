@@ -16,14 +16,14 @@ _SOURCE_LINE = re.compile(r"(?<![^\s'\"(\[,])[^\s'\"(\[,:]+(?=:\d+:\d+)")
 """The path before a line and a column."""
 
 
-_NO_SECONDARY_BEGINS = "Missing required secondary file"
-_NO_SECONDARY = re.compile(
-    _NO_SECONDARY_BEGINS + r" '([^\n]*?)' from file object: \{"
-    r".*?\n(?:\S+:\d+:\d+: )? {4}\"basename\": \"([^\"\n]*)\""
-    r".*?\n(?:\S+:\d+:\d+: )?\}",
-    re.DOTALL,
-)
-"""cwltool shows the whole File object."""
+_LONGEST = 10_000
+"""Characters of a message that are looked at and shown. It may hold the text of a hostile author, and for
+some of the patterns here the time grows faster than the text."""
+_NO_SECONDARY = "Missing required secondary file '"
+_OF_FILE = "' from file object: {"
+_BASENAME = re.compile(r"\n(?:\S+:\d+:\d+: )? {4}\"basename\": \"([^\"\n]*)\"")
+_END = re.compile(r"\n(?:\S+:\d+:\d+: )?\}")
+"""cwltool shows the whole File object, perhaps with a line and a column before each of its lines."""
 
 
 class Readable:
@@ -43,7 +43,7 @@ class Readable:
 
     def __call__(self, text: str) -> str:
         """A message with the paths that its reader knows."""
-        text = _NO_SECONDARY.sub(_secondary, text) if _NO_SECONDARY_BEGINS in text else text
+        text = shortened(_without_object(text) if _NO_SECONDARY in text else text)
         if "/" not in text and "%" not in text:
             return text
         text = _URL.sub(lambda found: unquote(found[1]), text)
@@ -51,10 +51,24 @@ class Readable:
         return self._prefix.sub("", text) if self._prefix else text
 
 
-def _secondary(found: re.Match[str]) -> str:
+def shortened(text: str) -> str:
+    """A message of bounded length, which says what is left out."""
+    left = len(text) - _LONGEST
+    return text if left <= 0 else f"{text[:_LONGEST]} ... ({left} more characters)"
+
+
+def _without_object(text: str) -> str:
+    """A message about a missing secondary file, without the File object; the text is read once."""
+    before, _, after = text.partition(_NO_SECONDARY)
+    name, _, shown = after.partition(_OF_FILE)
+    file = _BASENAME.search(shown)
+    end = _END.search(shown, file.end()) if file else None
+    if file is None or end is None or "\n" in name:
+        return text
     return (
-        f"Missing required secondary file {found[1]!r} of the file {found[2]!r}: put it beside that file,"
+        f"{before}Missing required secondary file {name!r} of the file {file[1]!r}: put it beside that file,"
         " or name it in the file's secondaryFiles, or end its pattern with a question mark if it is optional"
+        f"{shown[end.end() :]}"
     )
 
 
