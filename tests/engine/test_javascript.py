@@ -4,7 +4,6 @@ import contextvars
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -12,6 +11,7 @@ import pytest
 from cwl_utils import expression
 from cwl_utils.errors import WorkflowException
 
+from tests.waiting import until
 from wes_bridge.engine import javascript
 from wes_bridge.engine.js_processes import Stopper
 
@@ -99,7 +99,7 @@ def test_expressions_are_stopped_from_outside() -> None:
             threads.submit(contextvars.copy_context().run, begin, text)
             for text in ("${ for (;;) {} }", NATIVE_HANG)
         ]
-        _until(lambda: all(not stopped.done() for stopped in hanging) and len(_burning()) >= 2)
+        until(lambda: all(not stopped.done() for stopped in hanging) and len(_burning()) >= 2)
         stopper.stop()
         for stopped in hanging:
             with pytest.raises(WorkflowException, match="stopped, since its run was"):
@@ -125,7 +125,7 @@ def test_a_process_that_was_killed_is_replaced_and_told() -> None:
     assert evaluate("$(1 + 1)") == 2
     with ThreadPoolExecutor(1) as threads:
         hanging = threads.submit(evaluate, "${ for (;;) {} }", timeout=600)
-        _until(_burning)
+        until(_burning)
         for child in _burning():
             child.kill()
         with pytest.raises(WorkflowException, match=r"SIGKILL.*memory"):
@@ -170,13 +170,6 @@ def _is_evaluator(process: psutil.Process) -> bool:
 def _burning() -> list[psutil.Process]:
     """Those that have begun to evaluate something long."""
     return [child for child in _evaluators() if sum(child.cpu_times()[:2]) > 0.3]
-
-
-def _until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

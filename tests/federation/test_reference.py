@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.federation.fake_calycopis import FakeCalycopis
+from tests.waiting import until
 from wes_bridge.config import BrokerConfig, ServiceConfig
 from wes_bridge.federation.box import local_path
 from wes_bridge.federation.brokers import dialect_of, make_broker
@@ -403,7 +404,7 @@ def test_cancelling_ends_the_command_although_the_broker_does_not(here: Site, fa
         return said.exists() and said.read_text() == "began\n"
 
     _cancelled_when(here, has_begun, here.shell("echo began; exec sleep 300"))
-    _until(lambda: bool(fake.containers), "the container runs on")
+    until(lambda: fake.containers)  # the container runs on
     assert not (here.task / "sessions").exists()
 
 
@@ -417,7 +418,7 @@ def test_cancelled_before_its_container_starts_the_command_never_runs(
         return any(seen.session is not None and seen.session.phase is not Phase.OFFERED for seen in here.seen)
 
     _cancelled_when(here, is_accepted, here.shell(f"echo yes > {ran}"))
-    _until(lambda: bool(fake.containers), "the container was not started")
+    until(lambda: fake.containers)
     assert [code for _, code in fake.containers] == [0]
     assert not ran.exists()
 
@@ -435,13 +436,6 @@ def _cancelled_when(here: Site, moment: Callable[[], bool], plan: StepPlan) -> N
             await step
 
     asyncio.run(run())
-
-
-def _until(condition: Callable[[], bool], else_: str) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, else_
-        time.sleep(0.05)
 
 
 def test_no_more_sessions_than_may_be(here: Site, fake: FakeCalycopis) -> None:

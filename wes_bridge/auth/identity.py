@@ -1,4 +1,4 @@
-"""The caller of a request: put there by what checks credentials, read by all handlers from here."""
+"""Who is calling. One function, so that authentication has one place to come to."""
 
 from __future__ import annotations
 

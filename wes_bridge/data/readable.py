@@ -15,24 +15,20 @@ _URL = re.compile(r"file://(/[^\s'\"()\[\]{},<>]*)")
 _SOURCE_LINE = re.compile(r"(?<![^\s'\"(\[,])[^\s'\"(\[,:]+(?=:\d+:\d+)")
 """The path before a line and a column."""
 
-_LONGEST = 10_000
-"""Characters of a message: names and values in it are the workflow's, and may be millions."""
-_LONGEST_FILE = 8000
-"""Characters of a message in which a File object is looked for: that takes time for each pair of lines."""
 _NOT_PRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but ends of lines and tabulators, what turns the direction of text, half characters."""
 
 _ADDRESS = re.compile(r"\(\d{9,}\) (?=\([^\n]*\) Validation error in )| at 0x[0-9A-Fa-f]{6,}(?=>)")
 """Where something is in our memory: schema-salad numbers its loaders so, and Python names objects so."""
 
-_NO_SECONDARY_BEGINS = "Missing required secondary file"
-_NO_SECONDARY = re.compile(
-    _NO_SECONDARY_BEGINS + r" '([^\n]*?)' from file object: \{"
-    r".*?\n(?:\S+:\d+:\d+: )? {4}\"basename\": \"([^\"\n]*)\""
-    r".*?\n(?:\S+:\d+:\d+: )?\}",
-    re.DOTALL,
-)
-"""cwltool shows the whole File object."""
+_LONGEST = 10_000
+"""Characters of a message that are looked at and shown. It may hold the text of a hostile author, and for
+some of the patterns here the time grows faster than the text."""
+_NO_SECONDARY = "Missing required secondary file '"
+_OF_FILE = "' from file object: {"
+_BASENAME = re.compile(r"\n(?:\S+:\d+:\d+: )? {4}\"basename\": \"([^\"\n]*)\"")
+_END = re.compile(r"\n(?:\S+:\d+:\d+: )?\}")
+"""cwltool shows the whole File object, perhaps with a line and a column before each of its lines."""
 
 
 class Readable:
@@ -52,9 +48,7 @@ class Readable:
 
     def __call__(self, text: str) -> str:
         """A message with the paths that its reader knows."""
-        text = _ADDRESS.sub("", _printable(text))
-        if _NO_SECONDARY_BEGINS in text and len(text) < _LONGEST_FILE:
-            text = _NO_SECONDARY.sub(_secondary, text)
+        text = _printable(shortened(_without_object(text) if _NO_SECONDARY in text else text))
         if "/" not in text and "%" not in text:
             return text
         text = _URL.sub(lambda found: unquote(found[1]), text)
@@ -62,20 +56,33 @@ class Readable:
         return self._prefix.sub("", text) if self._prefix else text
 
 
+def shortened(text: str) -> str:
+    """A message of bounded length, which says what is left out."""
+    left = len(text) - _LONGEST
+    return text if left <= 0 else f"{text[:_LONGEST]} ... ({left} more characters)"
+
+
 def _printable(text: str) -> str:
-    """A message that can be stored and shown: not endless, without what a terminal or a database takes for
-    something else than text."""
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]} ... and {len(text) - _LONGEST} more characters"
+    """A message that can be stored and shown: without what a terminal or a database takes for something else
+    than text, and without places in our memory."""
+    text = _ADDRESS.sub("", text)
     if _NOT_PRINTED.search(text):
         text = _NOT_PRINTED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return text
 
 
-def _secondary(found: re.Match[str]) -> str:
+def _without_object(text: str) -> str:
+    """A message about a missing secondary file, without the File object; the text is read once."""
+    before, _, after = text.partition(_NO_SECONDARY)
+    name, _, shown = after.partition(_OF_FILE)
+    file = _BASENAME.search(shown)
+    end = _END.search(shown, file.end()) if file else None
+    if file is None or end is None or "\n" in name:
+        return text
     return (
-        f"Missing required secondary file {found[1]!r} of the file {found[2]!r}: put it beside that file,"
+        f"{before}Missing required secondary file {name!r} of the file {file[1]!r}: put it beside that file,"
         " or name it in the file's secondaryFiles, or end its pattern with a question mark if it is optional"
+        f"{shown[end.end() :]}"
     )
 
 

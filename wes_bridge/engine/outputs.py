@@ -3,7 +3,8 @@
 Files are hard-linked where they can be (no bytes are copied within a workspace) and links are followed. Names
 stay as they are; of two outputs of one name the second goes into a folder of its own
 (:mod:`wes_bridge.model.output_places`). What cannot be handed out (pipes, links that lead nowhere, names that
-are no text, numbers that JSON does not have) is told as a problem, and the rest is gathered all the same.
+are no text, numbers that JSON does not have) is reported as a problem, and all other
+outputs are gathered.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_lo
 _OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", "nameext", "dirname"))
 """What cwltool says of fields that it has given to a File itself: no user can do anything about it."""
 _SAME_NAME = re.compile(r"object id '?\S+ previously defined")
-"""What schema-salad says of an input and an output, or a step, of one name: CWL has nothing against it.
-Two inputs of one name are told by :mod:`wes_bridge.engine.document_checks`."""
+"""What schema-salad says of an input that has the name of an output or of a step, which CWL allows. For two
+inputs of one name :mod:`wes_bridge.engine.document_checks` gives a warning of its own."""
 _ANNOUNCING = ("Exception on step ", "Unexpected exception")
 """cwltool's words before it tells what went wrong, which it then does."""
 _SERIAL = re.compile(r"^(\[(?:step|workflow|job) [^\]#]*)#\d+\]")

@@ -13,6 +13,7 @@ from pathlib import Path
 from cwltool.errors import WorkflowException
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.data.readable import shortened
 from wes_bridge.data.workspace import file_url
 from wes_bridge.digits import too_many_digits
 from wes_bridge.engine.errors import unexpected
@@ -70,7 +71,7 @@ def _words(error: Exception) -> str:
         return f"a file whose text is asked for is not UTF-8: {error}"
     if not _is_told(error):
         return unexpected(error)
-    text = _WHOLE_OUTPUT.sub("", str(error)).removeprefix(_FIRST_WORDS)
+    text = shortened(_WHOLE_OUTPUT.sub("", str(error)).removeprefix(_FIRST_WORDS))
     if text.startswith("is not a dict"):
         return f"{OUTPUT_OBJECT}, which the command wrote, is not a JSON object"
     text = _NOT_TEXT.sub(r"loadContents reads text in UTF-8 only: byte \1 of the file is none", text)
