@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wes_bridge.engine.linked import MOST_LINKS, TooManyLinksError, links_out
+from wes_bridge.cwl.files.linked import MOST_LINKS, TooManyLinksError, links_out
 
 TOOL = """\
 cwlVersion: v1.2

@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.pipeline import pipeline
+from tests.cwl.pipeline import pipeline
 from tests.federation.fake_broker import FakeBroker
 from tests.node.conftest import NodeProcess
 from wes_bridge.config import BrokerConfig, EngineConfig, FetchConfig, ServiceConfig
-from wes_bridge.engine.context import run_context
-from wes_bridge.engine.fetching import Policy
-from wes_bridge.engine.files import fs_access
-from wes_bridge.engine.loading import load
-from wes_bridge.engine.plan.expand import Expansion
+from wes_bridge.cwl.expanding.expand import Expansion
+from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.loading.load import load
+from wes_bridge.cwl.tools.context import run_context
+from wes_bridge.cwl.walking.walk import Finished, Walk
 from wes_bridge.engine.plan.main import Job, Result, make_plan, prepare
-from wes_bridge.engine.walk import Finished, Walk
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.quantities import COST_MONETARY

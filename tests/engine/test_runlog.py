@@ -11,8 +11,8 @@ import pytest
 from cwltool.errors import WorkflowException
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.cwl.errors import InvalidWorkflowError
 from wes_bridge.engine import runlog
-from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.engine.runlog import RunLog
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import folder  # noqa: F401
-from tests.engine.walking import Folder
+from tests.cwl.conftest import folder  # noqa: F401
+from tests.cwl.walking import Folder
 
 
 @pytest.mark.parametrize("name", ["a.jsonld", "a.json-ld", "a.json", "a.trig", "a.html", "a.owl"])

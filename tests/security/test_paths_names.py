@@ -12,12 +12,12 @@ from cwltool.errors import WorkflowException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.conftest import folder
-from tests.engine.walking import Folder
+from tests.cwl.conftest import folder
+from tests.cwl.walking import Folder
 from tests.security import paths
 from tests.security.test_paths_made_up import guarded, write
 from tests.service.conftest import Service, start_service
-from wes_bridge.engine.names import check_name, file_name
+from wes_bridge.cwl.files.names import check_name, file_name
 
 __all__ = ["folder", "guarded", "start_service"]
 NAMES = (

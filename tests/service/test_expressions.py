@@ -28,7 +28,7 @@ def burning(service: Service) -> list[psutil.Process]:
     return [
         child
         for child in worker.children()
-        if "js_evaluator" in " ".join(child.cmdline()) and sum(child.cpu_times()[:2]) > 0.2
+        if "javascript/evaluator.py" in " ".join(child.cmdline()) and sum(child.cpu_times()[:2]) > 0.2
     ]
 
 

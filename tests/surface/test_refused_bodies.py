@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.surface.conftest import Raw
-from wes_bridge.engine.errors import unexpected
+from wes_bridge.cwl.errors import unexpected
 from wes_bridge.model.preferences import PreferencesError, run_preferences
 from wes_bridge.surface.yaml_reader import NotReadError, parse_yaml
 

@@ -46,11 +46,11 @@ def _check_as_runs_do(url: str, params: dict[str, Any] | None, skip_schemas: boo
     from cwltool.errors import UnsupportedRequirement  # noqa: PLC0415
 
     from wes_bridge.config import FetchConfig  # noqa: PLC0415
+    from wes_bridge.cwl.errors import InvalidWorkflowError  # noqa: PLC0415
+    from wes_bridge.cwl.files.path_mapper import fs_access  # noqa: PLC0415
+    from wes_bridge.cwl.loading.fetching import Policy  # noqa: PLC0415
+    from wes_bridge.cwl.loading.load import validate  # noqa: PLC0415
     from wes_bridge.data.workspace import file_url  # noqa: PLC0415
-    from wes_bridge.engine.errors import InvalidWorkflowError  # noqa: PLC0415
-    from wes_bridge.engine.fetching import Policy  # noqa: PLC0415
-    from wes_bridge.engine.files import fs_access  # noqa: PLC0415
-    from wes_bridge.engine.loading import validate  # noqa: PLC0415
     from wes_bridge.engine.plan.main import prepare  # noqa: PLC0415
     from wes_bridge.engine.runlog import Overheard  # noqa: PLC0415
 

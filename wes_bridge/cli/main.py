@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        from wes_bridge.engine.errors import unexpected  # noqa: PLC0415
+        from wes_bridge.cwl.errors import unexpected  # noqa: PLC0415
 
         click.echo(f"error: {unexpected(error)}", err=True)
         return FAILURE

@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        from wes_bridge.engine.errors import unexpected  # noqa: PLC0415
+        from wes_bridge.cwl.errors import unexpected  # noqa: PLC0415
 
         _say(f"error: {unexpected(error)}")
         return FAILURE

@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 from cwltool.utils import visit_files_directories
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.cwl.files.names import file_name
+from wes_bridge.cwl.files.path_mapper import RunFsAccess
 from wes_bridge.data.beneath import opened, top_of
 from wes_bridge.data.linking import share
 from wes_bridge.data.special import broken_link, readable, special_kind
 from wes_bridge.data.workspace import file_url, url_path
-from wes_bridge.engine.files import RunFsAccess
-from wes_bridge.engine.names import file_name
 from wes_bridge.model.output_places import NameConflictError, Named, OutputPlaces
 
 _DERIVED = ("path", "nameroot", "nameext", "dirname", "http://commonwl.org/cwltool#generation")

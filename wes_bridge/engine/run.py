@@ -25,30 +25,30 @@ from wes_bridge.auth.acting import act_for, reveals
 from wes_bridge.auth.delegation import Source, Wallet
 from wes_bridge.auth.safe import Safe, SafeError
 from wes_bridge.config import ServiceConfig
+from wes_bridge.cwl.errors import InvalidWorkflowError, unexpected
+from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl.javascript.engine import stop_with
+from wes_bridge.cwl.javascript.processes import Stopper
+from wes_bridge.cwl.loading.apart import Question, ask, read, written
+from wes_bridge.cwl.loading.documents import workflow_location
+from wes_bridge.cwl.loading.extensions import unsupported_feature
+from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.loading.forks import Nursery, NurseryGoneError
+from wes_bridge.cwl.loading.load import LoadedRun, unknown_inputs
+from wes_bridge.cwl.tools.context import task_id
+from wes_bridge.cwl.tools.jobs import BridgeJob
+from wes_bridge.cwl.tools.process import step_places
+from wes_bridge.cwl.walking.walk import Finished, Walk
 from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
-from wes_bridge.engine.context import task_id
 from wes_bridge.engine.deaths import AtWork, deaths, forget_deaths
-from wes_bridge.engine.documents import workflow_location
-from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
-from wes_bridge.engine.extensions import unsupported_feature
-from wes_bridge.engine.fetching import Policy
-from wes_bridge.engine.files import fs_access
-from wes_bridge.engine.forks import Nursery, NurseryGoneError
-from wes_bridge.engine.javascript import stop_with
-from wes_bridge.engine.jobs import BridgeJob
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record, restored
-from wes_bridge.engine.js_processes import Stopper
-from wes_bridge.engine.loading import LoadedRun, unknown_inputs
-from wes_bridge.engine.loading_apart import Question, ask, read, written
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
 from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.secret_inputs import SecretInputs, secret_inputs
 from wes_bridge.engine.tasks import begin_anew, remarks, show_end, show_plan, show_progress, without_image
-from wes_bridge.engine.tools import step_places
-from wes_bridge.engine.walk import Finished, Walk
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.containers import Containers, ContainersError, settled

@@ -15,8 +15,8 @@ import time
 from io import FileIO
 from pathlib import Path
 
+from wes_bridge.cwl.errors import InvalidWorkflowError, unexpected
 from wes_bridge.data.readable import Readable
-from wes_bridge.engine.errors import InvalidWorkflowError, unexpected
 from wes_bridge.redaction import redacted
 
 _current: contextvars.ContextVar[RunLog | None] = contextvars.ContextVar("run_log", default=None)
@@ -24,7 +24,7 @@ _OWN_FIELDS = tuple(f"Warning: invalid field {name!r}" for name in ("nameroot", 
 """What cwltool says of fields that it has given to a File itself: no user can do anything about it."""
 _SAME_NAME = re.compile(r"object id '?\S+ previously defined")
 """What schema-salad says of an input that has the name of an output or of a step, which CWL allows. For two
-inputs of one name :mod:`wes_bridge.engine.document_checks` gives a warning of its own."""
+inputs of one name :mod:`wes_bridge.cwl.loading.document_checks` gives a warning of its own."""
 _ANNOUNCING = ("Exception on step ", "Unexpected exception")
 """cwltool's words before it tells what went wrong, which it then does."""
 _SERIAL = re.compile(r"^(\[(?:step|workflow|job) [^\]#]*)#\d+\]")

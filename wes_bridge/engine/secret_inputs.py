@@ -18,8 +18,8 @@ from urllib.parse import quote, urlsplit
 from cwltool.process import Process, shortname
 
 from wes_bridge.auth.acting import Reveal
+from wes_bridge.cwl.errors import InvalidWorkflowError
 from wes_bridge.data.workspace import url_path
-from wes_bridge.engine.errors import InvalidWorkflowError
 from wes_bridge.model.step_plan import StepPlan
 
 _HINT = "http://commonwl.org/cwltool#Secrets"

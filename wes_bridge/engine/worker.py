@@ -30,10 +30,13 @@ from wes_bridge.auth.delegation import Source
 from wes_bridge.auth.exchange import Exchangers
 from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
+from wes_bridge.cwl import speedups
+from wes_bridge.cwl.javascript import engine as javascript
+from wes_bridge.cwl.loading import apart as loading_apart
+from wes_bridge.cwl.loading.forks import Nursery
 from wes_bridge.data.workspace import Workspace
-from wes_bridge.engine import javascript, loading_apart, runlog, speedups
+from wes_bridge.engine import runlog
 from wes_bridge.engine.deaths import AtWork, note_deaths
-from wes_bridge.engine.forks import Nursery
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
 from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from wes_bridge.engine.plan.expand import Element
+from wes_bridge.cwl.expanding.expand import Element
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.profile import to_move, unfit
 from wes_bridge.model.run_plan import Moved

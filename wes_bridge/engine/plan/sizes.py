@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from schema_salad.exceptions import ValidationException
 
+from wes_bridge.cwl.files.path_mapper import RunFsAccess
 from wes_bridge.data.workspace import url_path
-from wes_bridge.engine.files import RunFsAccess
 from wes_bridge.model.step_plan import StagedFile, StepPlan
 
 MOST_ENTRIES = 100_000

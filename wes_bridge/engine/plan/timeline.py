@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wes_bridge.engine.plan.order import InOrder
+from wes_bridge.cwl.expanding.order import InOrder
 from wes_bridge.model.run_plan import PlannedStep
 
 

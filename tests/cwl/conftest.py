@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+from tests.cwl.walking import Folder
+from wes_bridge.cwl import speedups
+from wes_bridge.cwl.javascript import engine as javascript
+from wes_bridge.engine import runlog
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """A folder for documents, which are loaded and walked as in a run."""
+    monkeypatch.setenv("COLUMNS", "1000")  # as in a worker: messages are not folded
+    javascript.install()
+    speedups.install()
+    runlog.install()
+    return Folder(tmp_path)

@@ -1,0 +1,1 @@
+"""JavaScript expressions, in QuickJS and in processes of their own."""

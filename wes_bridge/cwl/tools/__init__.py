@@ -1,0 +1,1 @@
+"""One tool: its inputs bound, its command line, its job as a ``StepPlan``, and its outputs collected."""
