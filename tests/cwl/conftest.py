@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.cwl.walking import Folder
-from wes_bridge.cwl import speedups
+from wes_bridge.cwl import log, speedups
 from wes_bridge.cwl.javascript import engine as javascript
-from wes_bridge.engine import runlog
 
 
 @pytest.fixture
@@ -14,5 +13,5 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     monkeypatch.setenv("COLUMNS", "1000")  # as in a worker: messages are not folded
     javascript.install()
     speedups.install()
-    runlog.install()
+    log.install()
     return Folder(tmp_path)

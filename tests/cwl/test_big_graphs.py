@@ -17,19 +17,18 @@ from schema_salad.exceptions import ValidationException
 
 from tests.cwl import graphs
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl import speedups
+from wes_bridge.cwl import log, speedups
 from wes_bridge.cwl.errors import InvalidWorkflowError
 from wes_bridge.cwl.expanding.expand import Expansion
-from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import schemas, shared_tools
 from wes_bridge.cwl.loading.circles import circular_dependency_checker
-from wes_bridge.cwl.loading.fetching import Policy
 from wes_bridge.cwl.loading.load import LoadedRun, load
 from wes_bridge.cwl.tools import process as tools
 from wes_bridge.cwl.tools.context import run_context
 from wes_bridge.cwl.walking.walk import Finished, Walk
-from wes_bridge.engine import runlog
 from wes_bridge.engine.plan.timeline import schedule
 from wes_bridge.model.run_plan import Chosen, PlannedStep
 
@@ -42,7 +41,7 @@ Shape = Callable[[int], graphs.Document]
 def cwltool_as_ours() -> None:
     javascript.install()
     speedups.install()
-    runlog.install()
+    log.install()
     for version in schemas.VERSIONS:
         schemas.preload(version)
 

@@ -14,13 +14,12 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl import speedups
-from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl import log, speedups
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.javascript import engine as javascript
-from wes_bridge.cwl.loading.fetching import Policy
 from wes_bridge.cwl.loading.load import load
 from wes_bridge.cwl.walking.walk import Walk
-from wes_bridge.engine import runlog
 from wes_bridge.model.step_plan import StepPlan
 
 DECIMALS = re.compile(r"-?\d+(\.\d+)?")
@@ -65,7 +64,7 @@ def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
     """What a node is asked to run for a tool and its inputs."""
     javascript.install()
     speedups.install()
-    runlog.install()
+    log.install()
     folder = tmp_path_factory.mktemp("decimals")
     policy = Policy(FetchConfig(), [folder])
     files = fs_access(policy)

@@ -9,7 +9,7 @@ import pytest
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl.loading.fetching import Policy, fetch_http
+from wes_bridge.cwl.files.policy import Policy, fetch_http
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl.files.path_mapper import fs_access
-from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.loading.load import load
 from wes_bridge.cwl.tools.jobs import BridgeJob
 from wes_bridge.cwl.walking.walk import Finished, Walk

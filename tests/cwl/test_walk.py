@@ -9,14 +9,13 @@ import pytest
 from cwltool.errors import WorkflowException
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl import speedups
+from wes_bridge.cwl import log, speedups
 from wes_bridge.cwl.errors import InvalidWorkflowError
-from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.javascript import engine as javascript
-from wes_bridge.cwl.loading.fetching import Policy
 from wes_bridge.cwl.loading.load import load
 from wes_bridge.cwl.walking.walk import Finished, Walk
-from wes_bridge.engine import runlog
 
 TOOL = """
       class: CommandLineTool
@@ -50,7 +49,7 @@ outputs: {}
 def cwltool_as_ours() -> None:
     javascript.install()
     speedups.install()
-    runlog.install()
+    log.install()
 
 
 def walk_of(tmp_path: Path, text: str, params: dict[str, Any], **options: Any) -> Walk:

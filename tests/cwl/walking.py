@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl.files.path_mapper import fs_access
-from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.loading.load import load, validate
+from wes_bridge.cwl.log import Overheard
 from wes_bridge.cwl.walking.walk import Finished, Walk
-from wes_bridge.engine.runlog import Overheard
 
 
 @dataclass

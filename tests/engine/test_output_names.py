@@ -9,8 +9,8 @@ from cwltool.errors import WorkflowException
 
 from tests.engine.test_outputs import a_file, gather, run
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl.files.path_mapper import fs_access
-from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.data.workspace import url_path
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.model.output_places import NameConflictError, OutputPlaces

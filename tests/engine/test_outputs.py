@@ -7,8 +7,8 @@ import pytest
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl.files.path_mapper import fs_access
-from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.engine.outputs import OutputFolder
 
 

@@ -19,8 +19,8 @@ from tests.federation.fake_broker import FakeBroker
 from tests.node.conftest import NodeProcess
 from wes_bridge.config import BrokerConfig, EngineConfig, FetchConfig, ServiceConfig
 from wes_bridge.cwl.expanding.expand import Expansion
-from wes_bridge.cwl.files.path_mapper import fs_access
-from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.loading.load import load
 from wes_bridge.cwl.tools.context import run_context
 from wes_bridge.cwl.walking.walk import Finished, Walk

@@ -12,7 +12,7 @@ from cwltool.errors import WorkflowException
 from schema_salad.exceptions import ValidationException
 
 from wes_bridge.cwl.errors import InvalidWorkflowError
-from wes_bridge.engine import runlog
+from wes_bridge.cwl.log import ToCurrentLog
 from wes_bridge.engine.runlog import RunLog
 
 
@@ -65,7 +65,7 @@ def test_what_cwltool_leaves_to_a_traceback_is_told_in_words(tmp_path: Path) -> 
     """It says "Unhandled exception" and nothing more."""
     log = RunLog(tmp_path / "stderr", tmp_path)
     handled = logging.getLogger("tests.runlog")
-    handled.handlers = [runlog.ToRunLog()]
+    handled.handlers = [ToCurrentLog()]
     contextvars.copy_context().run(_fail, log, handled, KeyError("basename"))
     (line,) = log.errors
     assert line.startswith("internal error: KeyError (test_runlog.py, line ")
@@ -79,7 +79,7 @@ def test_a_refusal_is_told_in_its_own_words_and_is_no_internal_error(
     """cwltool says "Unexpected error from fs_access" of what our policy of files refuses."""
     log = RunLog(tmp_path / "stderr", tmp_path)
     handled = logging.getLogger("tests.runlog")
-    handled.handlers = [runlog.ToRunLog()]
+    handled.handlers = [ToCurrentLog()]
     refusal = kind("/etc/x is outside the folders this service lets workflows read")
     contextvars.copy_context().run(_fail, log, handled, refusal)
     assert log.errors == ["/etc/x is outside the folders this service lets workflows read"]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.security.paths import CANARY, found_in
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl.files.path_mapper import fs_access
-from wes_bridge.cwl.loading.fetching import Policy
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.data import beneath, copying
 from wes_bridge.data.linking import link_tree, own
 from wes_bridge.engine.outputs import OutputFolder

@@ -16,7 +16,7 @@ from tests.node.conftest import ROOT, Request, Starter, shell, texts
 from tests.security.hostile_web import hostile_web
 from wes_bridge.client import WESError
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl.loading.fetching import Policy, fetch_http
+from wes_bridge.cwl.files.policy import Policy, fetch_http
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.redaction import redacted
 

@@ -43,16 +43,15 @@ def check(
 
 
 def _check_as_runs_do(url: str, params: dict[str, Any] | None, skip_schemas: bool) -> Checked:
-    from cwltool.errors import UnsupportedRequirement  # noqa: PLC0415
-
     from wes_bridge.config import FetchConfig  # noqa: PLC0415
     from wes_bridge.cwl.errors import InvalidWorkflowError  # noqa: PLC0415
-    from wes_bridge.cwl.files.path_mapper import fs_access  # noqa: PLC0415
-    from wes_bridge.cwl.loading.fetching import Policy  # noqa: PLC0415
+    from wes_bridge.cwl.files.fs_access import fs_access  # noqa: PLC0415
+    from wes_bridge.cwl.files.policy import Policy  # noqa: PLC0415
     from wes_bridge.cwl.loading.load import validate  # noqa: PLC0415
+    from wes_bridge.cwl.log import Overheard  # noqa: PLC0415
+    from wes_bridge.cwl.vocabulary import UnsupportedRequirement  # noqa: PLC0415
     from wes_bridge.data.workspace import file_url  # noqa: PLC0415
     from wes_bridge.engine.plan.main import prepare  # noqa: PLC0415
-    from wes_bridge.engine.runlog import Overheard  # noqa: PLC0415
 
     prepare()
     base = file_url(Path.cwd()) + "/"

@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cwltool.utils import visit_files_directories
-from schema_salad.exceptions import ValidationException
-
+from wes_bridge.cwl.files.fs_access import RunFsAccess
 from wes_bridge.cwl.files.names import file_name
-from wes_bridge.cwl.files.path_mapper import RunFsAccess
+from wes_bridge.cwl.vocabulary import ValidationException, visit_files_directories
 from wes_bridge.data.beneath import opened, top_of
 from wes_bridge.data.linking import share
 from wes_bridge.data.special import broken_link, readable, special_kind

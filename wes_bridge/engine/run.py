@@ -17,27 +17,30 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from cwltool.errors import UnsupportedRequirement, WorkflowException
-from cwltool.process import Process, shortname
-from schema_salad.exceptions import ValidationException
-
 from wes_bridge.auth.acting import act_for, reveals
 from wes_bridge.auth.delegation import Source, Wallet
 from wes_bridge.auth.safe import Safe, SafeError
 from wes_bridge.config import ServiceConfig
 from wes_bridge.cwl.errors import InvalidWorkflowError, unexpected
-from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.javascript.engine import stop_with
 from wes_bridge.cwl.javascript.processes import Stopper
 from wes_bridge.cwl.loading.apart import Question, ask, read, written
 from wes_bridge.cwl.loading.documents import workflow_location
 from wes_bridge.cwl.loading.extensions import unsupported_feature
-from wes_bridge.cwl.loading.fetching import Policy
 from wes_bridge.cwl.loading.forks import Nursery, NurseryGoneError
 from wes_bridge.cwl.loading.load import LoadedRun, unknown_inputs
 from wes_bridge.cwl.tools.context import task_id
 from wes_bridge.cwl.tools.jobs import BridgeJob
 from wes_bridge.cwl.tools.process import step_places
+from wes_bridge.cwl.vocabulary import (
+    Process,
+    UnsupportedRequirement,
+    ValidationException,
+    WorkflowException,
+    shortname,
+)
 from wes_bridge.cwl.walking.walk import Finished, Walk
 from wes_bridge.data.linking import own
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from cwltool.process import Process, shortname
-
 from wes_bridge.auth.acting import Reveal
 from wes_bridge.cwl.errors import InvalidWorkflowError
+from wes_bridge.cwl.vocabulary import Process, shortname
 from wes_bridge.data.workspace import url_path
 from wes_bridge.model.step_plan import StepPlan
 

@@ -30,17 +30,18 @@ from wes_bridge.auth.delegation import Source
 from wes_bridge.auth.exchange import Exchangers
 from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
+from wes_bridge.cwl import log as cwl_log
 from wes_bridge.cwl import speedups
 from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import apart as loading_apart
 from wes_bridge.cwl.loading.forks import Nursery
 from wes_bridge.data.workspace import Workspace
-from wes_bridge.engine import runlog
 from wes_bridge.engine.deaths import AtWork, note_deaths
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
 from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
 from wes_bridge.engine.run import Run, Services
+from wes_bridge.engine.runlog import RunLog
 from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
@@ -188,7 +189,7 @@ class Worker:
         """A line in a run's log, if the run is still there."""
         folder = Workspace(self._config.workspace_dir).run(run_id)
         if folder.root.exists():
-            with contextlib.closing(runlog.RunLog(folder.stderr, folder.attachments)) as log:
+            with contextlib.closing(RunLog(folder.stderr, folder.attachments)) as log:
                 log.info(text)
 
     async def _loop(self, services: Services, sleeper: Sleeper, listener: Listener) -> None:
@@ -457,7 +458,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()
     speedups.install()
-    runlog.install()
+    cwl_log.install()
     allow_many()
     gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time
     sys.setswitchinterval(0.001)  # the event loop waits for cwltool's thread at most this long

@@ -27,10 +27,10 @@ from schema_salad.ref_resolver import NormDict
 
 from wes_bridge.config import EngineConfig, FetchConfig
 from wes_bridge.cwl.errors import InvalidWorkflowError, unexpected
+from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.local_files import Names
-from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.loading import schemas
-from wes_bridge.cwl.loading.fetching import Policy
 from wes_bridge.cwl.loading.forks import (
     AnswerSizeError,
     CrashError,
@@ -42,8 +42,8 @@ from wes_bridge.cwl.loading.forks import (
     WallTimeError,
 )
 from wes_bridge.cwl.loading.load import JobOrder, LoadedRun, load
+from wes_bridge.cwl.log import Overheard
 from wes_bridge.cwl.text import invalid_text
-from wes_bridge.engine.runlog import RunLog
 from wes_bridge.model.expansion import excess
 from wes_bridge.model.units import GIB
 
@@ -154,7 +154,7 @@ def _words(error: LimitError | CrashError, engine: EngineConfig) -> str:
     return f"{words} and was stopped; make the workflow or its inputs smaller, or ask the site to allow more"
 
 
-def read(answer: bytes, log: RunLog, policy: Policy) -> LoadedRun:
+def read(answer: bytes, log: Overheard, policy: Policy) -> LoadedRun:
     """What was loaded; and tell the log what was said meanwhile, and the policy which files are named.
 
     Raises:
@@ -212,11 +212,11 @@ def _warm() -> None:
 # ---- in a child ------------------------------------------------------------------------------------
 
 
-class _Heard(RunLog):
+class _Heard(Overheard):
     """What is said while a workflow is loaded."""
 
     def __init__(self, base: Path) -> None:
-        super().__init__(Path("/dev/null"), base)
+        super().__init__(base)
         self.lines: list[tuple[int, str]] = []
 
     def write(self, level: int, text: str) -> None:

@@ -37,12 +37,13 @@ from schema_salad.sourceline import SourceLine, cmap
 from schema_salad.validate import validate_ex
 
 from wes_bridge.cwl.errors import InvalidWorkflowError
+from wes_bridge.cwl.files.fs_access import RunFsAccess
 from wes_bridge.cwl.files.names import check_name
-from wes_bridge.cwl.files.path_mapper import RunFsAccess
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.loading import schemas
 from wes_bridge.cwl.loading.document_checks import TOLD, fetch_document, invalid, refuse_operations
 from wes_bridge.cwl.loading.documents import attached_instead
-from wes_bridge.cwl.loading.fetching import Policy, guarded_fetcher
+from wes_bridge.cwl.loading.fetching import guarded_fetcher
 from wes_bridge.cwl.loading.shared_tools import SharingContext, resolve_and_validate_document
 from wes_bridge.cwl.tools.context import run_context
 from wes_bridge.cwl.tools.hints import check_hints

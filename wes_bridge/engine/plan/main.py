@@ -24,12 +24,11 @@ from wes_bridge.auth.acting import act_for
 from wes_bridge.auth.delegation import Handful
 from wes_bridge.auth.exchange import Exchangers, handed_over
 from wes_bridge.config import ServiceConfig
-from wes_bridge.cwl import speedups
+from wes_bridge.cwl import log, speedups
 from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import schemas
 from wes_bridge.cwl.loading.forks import limit_memory
 from wes_bridge.data.workspace import RunFolder
-from wes_bridge.engine import runlog
 from wes_bridge.engine.plan.planner import RunPlanner
 from wes_bridge.federation.asking import REJECT_TIMEOUT
 from wes_bridge.federation.brokers import make_broker
@@ -76,7 +75,7 @@ def prepare(version: str | None = None) -> None:
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()
     speedups.install()
-    runlog.install()
+    log.install()
     schemas.preload_kept()
     if version in schemas.VERSIONS:
         schemas.preload(version)

@@ -13,25 +13,23 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cwltool.errors import UnsupportedRequirement, WorkflowException
-from schema_salad.exceptions import ValidationException
-
 from wes_bridge.config import ServiceConfig
 from wes_bridge.cwl.errors import InvalidWorkflowError
 from wes_bridge.cwl.expanding.expand import Expansion, TooWideError
-from wes_bridge.cwl.files.path_mapper import fs_access
+from wes_bridge.cwl.files.fs_access import fs_access
+from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.loading.document_checks import invalid
 from wes_bridge.cwl.loading.documents import workflow_location
 from wes_bridge.cwl.loading.extensions import unsupported_feature
-from wes_bridge.cwl.loading.fetching import Policy
 from wes_bridge.cwl.loading.load import load
+from wes_bridge.cwl.log import Overheard
 from wes_bridge.cwl.tools.context import run_context, task_id
+from wes_bridge.cwl.vocabulary import UnsupportedRequirement, ValidationException, WorkflowException
 from wes_bridge.data.readable import Readable
 from wes_bridge.data.workspace import RunFolder, file_url
 from wes_bridge.engine.plan.grouping import Group, grouped, request_key
 from wes_bridge.engine.plan.sizes import Sizes
 from wes_bridge.engine.plan.timeline import schedule
-from wes_bridge.engine.runlog import Overheard
 from wes_bridge.federation.asking import Reply
 from wes_bridge.federation.choosing import Candidate, choose
 from wes_bridge.federation.client import Broker

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from schema_salad.exceptions import ValidationException
-
-from wes_bridge.cwl.files.path_mapper import RunFsAccess
+from wes_bridge.cwl.files.fs_access import RunFsAccess
+from wes_bridge.cwl.vocabulary import ValidationException
 from wes_bridge.data.workspace import url_path
 from wes_bridge.model.step_plan import StagedFile, StepPlan
 
