@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.cwl.walking import Folder
-from wes_bridge.cwl import log, speedups
+from wes_bridge.cwl import log, patches
 from wes_bridge.cwl.javascript import engine as javascript
 
 
@@ -12,6 +12,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """A folder for documents, which are loaded and walked as in a run."""
     monkeypatch.setenv("COLUMNS", "1000")  # as in a worker: messages are not folded
     javascript.install()
-    speedups.install()
+    patches.install()
     log.install()
     return Folder(tmp_path)

@@ -17,7 +17,7 @@ from schema_salad.exceptions import ValidationException
 
 from tests.cwl import graphs
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl import log, speedups
+from wes_bridge.cwl import log, patches
 from wes_bridge.cwl.errors import InvalidWorkflowError
 from wes_bridge.cwl.expanding.expand import Expansion
 from wes_bridge.cwl.files.fs_access import fs_access
@@ -40,7 +40,7 @@ Shape = Callable[[int], graphs.Document]
 @pytest.fixture(autouse=True, scope="module")
 def cwltool_as_ours() -> None:
     javascript.install()
-    speedups.install()
+    patches.install()
     log.install()
     for version in schemas.VERSIONS:
         schemas.preload(version)

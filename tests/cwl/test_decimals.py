@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl import log, speedups
+from wes_bridge.cwl import log, patches
 from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.javascript import engine as javascript
@@ -63,7 +63,7 @@ PlanOf = Callable[[str, dict[str, Any]], StepPlan]
 def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
     """What a node is asked to run for a tool and its inputs."""
     javascript.install()
-    speedups.install()
+    patches.install()
     log.install()
     folder = tmp_path_factory.mktemp("decimals")
     policy = Policy(FetchConfig(), [folder])

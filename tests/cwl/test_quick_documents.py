@@ -12,7 +12,7 @@ from cwltool.load_tool import docloaderctx
 from ruamel.yaml import YAML
 from schema_salad.ref_resolver import Loader
 
-from wes_bridge.cwl import speedups
+from wes_bridge.cwl import patches
 from wes_bridge.cwl.loading import quick_documents, schemas
 from wes_bridge.cwl.loading.quick_documents import KeptLoader
 
@@ -22,7 +22,7 @@ _STATE = (*quick_documents._WORKED_OUT, "standalone")
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
     schemas.preload_kept()
-    speedups.install()
+    patches.install()
 
 
 def _contexts() -> list[Any]:

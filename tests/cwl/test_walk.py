@@ -9,7 +9,7 @@ import pytest
 from cwltool.errors import WorkflowException
 
 from wes_bridge.config import FetchConfig
-from wes_bridge.cwl import log, speedups
+from wes_bridge.cwl import log, patches
 from wes_bridge.cwl.errors import InvalidWorkflowError
 from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.policy import Policy
@@ -48,7 +48,7 @@ outputs: {}
 @pytest.fixture(autouse=True, scope="module")
 def cwltool_as_ours() -> None:
     javascript.install()
-    speedups.install()
+    patches.install()
     log.install()
 
 

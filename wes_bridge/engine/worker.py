@@ -31,7 +31,7 @@ from wes_bridge.auth.exchange import Exchangers
 from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
 from wes_bridge.cwl import log as cwl_log
-from wes_bridge.cwl import speedups
+from wes_bridge.cwl import patches
 from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import apart as loading_apart
 from wes_bridge.cwl.loading.forks import Nursery
@@ -457,7 +457,7 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     tell_once()
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
     javascript.install()
-    speedups.install()
+    patches.install()
     cwl_log.install()
     allow_many()
     gc.set_threshold(10_000, 20, 20)  # the default takes a twentieth of a busy worker's time

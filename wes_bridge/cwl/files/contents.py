@@ -10,9 +10,6 @@ import codecs
 import threading
 from typing import IO
 
-import cwltool.builder
-import cwltool.command_line_tool
-import cwltool.workflow_job
 from cwltool.errors import WorkflowException
 from cwltool.utils import CONTENT_LIMIT
 
@@ -55,10 +52,3 @@ def read_text(file: IO[bytes]) -> str:
         WorkflowException: see :func:`read_bytes`.
     """
     return read_bytes(file).decode()
-
-
-def install() -> None:
-    """Put the replacements in place, once per process."""
-    cwltool.builder.content_limit_respected_read = read_text
-    cwltool.workflow_job.content_limit_respected_read = read_text
-    cwltool.command_line_tool.content_limit_respected_read_bytes = read_bytes

@@ -6,9 +6,13 @@ Inputs stay where they are, and are staged by the node. It must not read any of 
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 from collections.abc import Iterable, Iterator, MutableSequence
 
-from cwl_utils.types import CWLDirectoryType, CWLFileType
+from cwl_utils.types import CWLDirectoryType, CWLFileType, is_file
+from cwltool.builder import Builder
+from cwltool.errors import WorkflowException
 from cwltool.pathmapper import MapperEnt, PathMapper
 from cwltool.stdfsaccess import abspath
 from cwltool.utils import adjustFileDirObjs
@@ -172,3 +176,24 @@ def _listed(items: Iterable[CWLFileType | CWLDirectoryType]) -> set[str]:
 
 def _local_path(location: str) -> str:
     return str(uri_file_path(location)) if location.startswith("file://") else location
+
+
+def check_adjust(
+    accepted: re.Pattern[str], builder: Builder, item: CWLFileType | CWLDirectoryType
+) -> CWLFileType | CWLDirectoryType:
+    """Give an input its path in the session, by its location and, other than cwltool's, its name.
+
+    Raises:
+        WorkflowException: it is called what no input may be called.
+    """
+    mapper = builder.pathmapper
+    assert isinstance(mapper, UrlPathMapper)
+    path = mapper.target_of(item)
+    folder, _, name = path.rpartition("/")
+    item["path"], item["basename"] = path, name
+    if is_file(item):
+        item["dirname"] = folder
+        item["nameroot"], item["nameext"] = posixpath.splitext(name)
+    if not accepted.match(name):
+        raise WorkflowException(f"Invalid filename: {name!r} contains illegal characters")
+    return item

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import cwltool.workflow
 from cwltool.checker import get_step_id
 from cwltool.utils import aslist
 from schema_salad.exceptions import ValidationException
@@ -62,8 +61,3 @@ def _circles(links: Links) -> Iterator[list[str]]:
                 yield steps[steps.index(following) :]
             elif following not in done:
                 path[following] = iter(links[following])
-
-
-def install() -> None:
-    """Put the replacement in place, once per process."""
-    cwltool.workflow.circular_dependency_checker = circular_dependency_checker

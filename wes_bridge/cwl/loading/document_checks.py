@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import cwltool.load_tool
-import schema_salad.ref_resolver
 from cwltool.errors import GraphTargetMissingException, UnsupportedRequirement, WorkflowException
 from cwltool.process import Process, shortname
 from cwltool.update import ALLUPDATES
@@ -76,12 +75,6 @@ def fetch_document(*args: Any, **kwargs: Any) -> tuple[Any, Any, str]:
     context, document, url = _fetch_document(*args, **kwargs)
     require_version(document, url)
     return context, document, url
-
-
-def install() -> None:
-    """Put the check of versions in place, once per process: of main documents and those of steps."""
-    cwltool.load_tool.fetch_document = fetch_document
-    schema_salad.ref_resolver.guess_format = format_of_schema
 
 
 def format_of_schema(name: str) -> str | None:

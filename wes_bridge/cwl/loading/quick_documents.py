@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cwltool.load_tool
 import cwltool.process
 from ruamel.yaml.comments import CommentedBase
 from schema_salad.avro.schema import Names
@@ -82,11 +81,3 @@ def no_loader(_context: object) -> Loader:
 def copy_attributes(self: Any, target: Any, memo: Any = None) -> Any:
     """Line numbers, comments and the like of a copy: those of the original, which stay true of it."""
     return _copy_attributes(self, target)
-
-
-def install() -> None:
-    """Put the replacements in place, once per process."""
-    cwltool.load_tool.Loader = KeptLoader
-    cwltool.process.make_avro_schema = make_avro_schema
-    cwltool.process.Loader = no_loader
-    CommentedBase.copy_attributes = copy_attributes  # type: ignore[method-assign,assignment]

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import urldefrag
 
 import cwltool.load_tool
-import cwltool.workflow
 from cwltool.context import LoadingContext
 from cwltool.load_tool import make_tool
 from cwltool.process import Process
@@ -96,8 +95,3 @@ def own(process: Process) -> Process:
 def _handed_down(context: LoadingContext) -> str:
     """Requirements and hints from around a tool, as text. Its address alone tells which overrides it has."""
     return json.dumps([context.requirements, context.hints], sort_keys=True, default=str)
-
-
-def install() -> None:
-    """Put the replacement in place, once per process."""
-    cwltool.workflow.load_tool = load_tool

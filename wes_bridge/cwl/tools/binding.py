@@ -7,9 +7,7 @@ told with its name.
 
 from __future__ import annotations
 
-import os
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import cwltool.builder
 from cwltool.builder import Builder
@@ -82,19 +80,3 @@ def bind_input(
             f"the inputs cannot be bound ({type(error).__name__}: {error}): does an expression of"
             " secondaryFiles give a File without location and basename?"
         ) from error
-
-
-def named(value: Any) -> Any:
-    """What an expression gave; a File that has a location and no name is called by its location."""
-    for item in value if isinstance(value, list) else (value,):
-        if isinstance(item, dict) and item.get("class") in ("File", "Directory") and "basename" not in item:
-            location = item.get("location")
-            if isinstance(location, str) and "/" in location:
-                item["basename"] = os.path.basename(unquote(urlsplit(location).path.rstrip("/")))  # noqa: PTH119
-    return value
-
-
-def install() -> None:
-    """Put the replacements in place, once per process."""
-    Builder.bind_input = bind_input
-    cwltool.builder.check_format = check_format

@@ -11,8 +11,6 @@ import re
 from decimal import Decimal
 from typing import Any
 
-import cwl_utils.expression
-import cwltool.command_line_tool
 from cwltool.builder import Builder
 from ruamel.yaml.scalarfloat import ScalarFloat
 from schema_salad.utils import json_dumps
@@ -70,11 +68,3 @@ def jshead(library: list[str], variables: Any) -> str:
     """What an expression finds: as cwl-utils', without its indentation, which took most of the time."""
     known = (f"var {name} = {json_dumps(value)};" for name, value in variables.items())
     return "\n".join([*library, *known])
-
-
-def install() -> None:
-    """Put them into cwltool and cwl-utils, once per process."""
-    Builder.tostr = as_argument
-    cwl_utils.expression.json_dumps = as_text
-    cwl_utils.expression.jshead = jshead
-    cwltool.command_line_tool.json_dumps = as_text

@@ -40,8 +40,3 @@ def make_avsc_object(kind: Any, names: Names | None = None) -> Schema:
     named = with_names(kind, names)
     known = names.get_name(named, None) if isinstance(named, str) else None
     return known or _make_avsc_object(named, names)
-
-
-def install() -> None:
-    """Put the replacement in place, once per process."""
-    cwltool.builder.make_avsc_object = make_avsc_object

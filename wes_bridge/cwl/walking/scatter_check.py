@@ -147,8 +147,3 @@ def object_from_state(state: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             require_lists(step.tool, inputs)
             require_room(step.tool, inputs, state.most)
     return inputs
-
-
-def install() -> None:
-    """Put the check in place, once per process."""
-    cwltool.workflow_job.object_from_state = object_from_state

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import cwltool.workflow_job
 from cwltool.context import RuntimeContext, getdefault
 from cwltool.errors import WorkflowException
 from cwltool.process import shortname
@@ -246,10 +245,3 @@ class WakingWorkflowJob(CheckedWorkflowJob):
                 self._missing[step].discard(name)
                 if not self._missing[step]:
                     self._awake[step] = None
-
-
-def install() -> None:
-    """Put the replacements in place, once per process."""
-    cwltool.workflow_job.parallel_steps = parallel_steps
-    cwltool.workflow_job.ReceiveScatterOutput = WakingScatter
-    cwltool.workflow_job.WorkflowJobLoopStep = WakingLoop
