@@ -5,16 +5,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cwltool.workflow_job
 import pytest
 from cwltool.errors import WorkflowException
 
 from wes_bridge.config import FetchConfig
 from wes_bridge.cwl import log, patches
-from wes_bridge.cwl.errors import InvalidWorkflowError
+from wes_bridge.cwl.errors import InvalidWorkflowError, PlaceTakenError
 from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading.load import load
+from wes_bridge.cwl.tools.context import task_id
 from wes_bridge.cwl.walking.walk import Finished, Walk
 
 TOOL = """
@@ -82,6 +84,49 @@ def test_scatter_elements_have_places_of_their_own(tmp_path: Path) -> None:
     walk = walk_of(tmp_path, SCATTER, {"xs": [3, 1, 2]})
     assert finish(walk) == ["wide[0]", "wide[1]", "wide[2]"]
     assert (walk.status, walk.outputs) == ("success", {"ys": [3, 1, 2]})
+
+
+class Lambdas:
+    """``functools`` with another way of making callbacks, which does not tell for whom they are."""
+
+    @staticmethod
+    def partial(function: Any, *first: Any) -> Any:
+        return lambda *rest: function(*first, *rest)
+
+
+def test_two_jobs_of_one_place_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cwltool's callbacks tell which element of a scatter a job is of; another release may make them otherwise."""
+    monkeypatch.setattr(cwltool.workflow_job, "functools", Lambdas)
+    walk = walk_of(tmp_path, SCATTER, {"xs": [3, 1, 2]})
+    with pytest.raises(PlaceTakenError, match=r"two jobs of this run have the place 'wide', .* report it"):
+        finish(walk)
+
+
+def test_a_job_that_was_recalled_has_its_place_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory()
+    finish(walk_of(tmp_path, SCATTER, {"xs": [3, 3]}, recall=memory.recall))
+    asked = memory.asked[0][1]
+    monkeypatch.setattr(cwltool.workflow_job, "functools", Lambdas)
+    walk = walk_of(
+        tmp_path, SCATTER, {"xs": [3, 3]}, recall=lambda _key, was: {"y": 3} if was == asked else None
+    )
+    with pytest.raises(PlaceTakenError, match="'wide'"):
+        finish(walk)
+
+
+def test_two_steps_of_one_name_stop_the_run(tmp_path: Path) -> None:
+    step = "{id: twice, in: {x: x}, out: [y], run: t.cwl}"
+    (tmp_path / "t.cwl").write_text(f"cwlVersion: v1.2\n{textwrap.dedent(TOOL)}")
+    text = f"cwlVersion: v1.2\nclass: Workflow\ninputs: {{x: int}}\noutputs: []\nsteps: [{step}, {step}]\n"
+    with pytest.raises(PlaceTakenError, match="If two steps of a workflow have one name, give each its own"):
+        finish(walk_of(tmp_path, text, {"x": 1}))
+
+
+def test_a_long_name_leaves_each_element_an_id_of_its_own() -> None:
+    name = "a_step_of_a_pipeline_whose_author_likes_to_say_all_that_it_does_in_its_name"
+    ids = {task_id(f"{name}[{index}]") for index in range(100_000)}
+    assert len(ids) == 100_000
+    assert max(map(len, ids)) <= 77
 
 
 def test_places_are_the_same_in_every_walk(tmp_path: Path) -> None:

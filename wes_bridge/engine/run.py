@@ -21,7 +21,7 @@ from wes_bridge.auth.acting import act_for, reveals
 from wes_bridge.auth.delegation import Source, Wallet
 from wes_bridge.auth.safe import Safe, SafeError
 from wes_bridge.config import ServiceConfig
-from wes_bridge.cwl.errors import InvalidWorkflowError, unexpected
+from wes_bridge.cwl.errors import InvalidWorkflowError, PlaceTakenError, unexpected
 from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.policy import Policy
 from wes_bridge.cwl.javascript.engine import stop_with
@@ -286,7 +286,7 @@ class Run:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {error}", UNSUPPORTED)
         except (InvalidWorkflowError, WorkflowException, ValidationException) as error:
             return self._refused(str(error))
-        except (OSError, _GivenUpError) as error:
+        except (OSError, PlaceTakenError, _GivenUpError) as error:
             words = _os_problem(error) if isinstance(error, OSError) else str(error)
             return self._failed(State.SYSTEM_ERROR, words, None)
         except Exception as error:

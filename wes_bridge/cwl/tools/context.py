@@ -20,6 +20,9 @@ from wes_bridge.cwl.tools.mutation import Mutations
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.run_options import RunOptions
 
+_READABLE = 60
+"""Characters of a task's id that tell which step it is."""
+
 
 class StepContext(RuntimeContext):
     """cwltool's RuntimeContext for one run: adds the place, and makes no temporary folders.
@@ -114,5 +117,6 @@ def session_root(run_id: str, place: tuple[str, ...]) -> str:
 
 def task_id(key: str) -> str:
     """A task's id from its key: readable, safe in a URL and as a folder's name, unique in its run."""
-    readable = re.sub(r"[^A-Za-z0-9._]+", "-", key).strip("-.")[:60]
-    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", key).strip("-.")
+    digits = 8 if len(readable) <= _READABLE else 16  # else elements of a wide scatter differ by these alone
+    return f"{readable[:_READABLE]}-{hashlib.sha256(key.encode()).hexdigest()[:digits]}"

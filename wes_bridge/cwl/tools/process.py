@@ -95,7 +95,7 @@ class BridgeTool(CommandLineTool):
             context.asked = _digest([self._document, job_order])
             outputs = context.recall(context.key, context.asked)
             if outputs is not None:
-                yield Recalled(output_callbacks, outputs)
+                yield Recalled(context.key, output_callbacks, outputs)
                 return
         yield from self._when_free(job_order, output_callbacks, context)
 
@@ -131,9 +131,16 @@ class BridgeTool(CommandLineTool):
 
 
 class Recalled:
-    """A job that was done in another worker's time."""
+    """A job that was done in another worker's time.
 
-    def __init__(self, callback: Callable[[dict[str, Any], str], None], outputs: dict[str, Any]) -> None:
+    Attributes:
+        key: its place as text.
+    """
+
+    def __init__(
+        self, key: str, callback: Callable[[dict[str, Any], str], None], outputs: dict[str, Any]
+    ) -> None:
+        self.key = key
         self._callback, self._outputs = callback, outputs
 
     def run(self, _context: StepContext) -> None:

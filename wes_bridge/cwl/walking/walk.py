@@ -13,9 +13,11 @@ from typing import Any
 
 from cwltool.stdfsaccess import StdFsAccess
 
+from wes_bridge.cwl.errors import PlaceTakenError
 from wes_bridge.cwl.loading.load import LoadedRun, check_outputs
 from wes_bridge.cwl.tools.context import run_context
 from wes_bridge.cwl.tools.jobs import BridgeJob
+from wes_bridge.cwl.tools.process import Recalled
 from wes_bridge.cwl.walking.waking import wake
 
 _logger = logging.getLogger("cwltool")
@@ -70,6 +72,7 @@ class Walk:
         self._context = run_context(run_id, make_fs_access, options, checksums=True)
         self._jobs: Iterator[Any] = loaded.process.job(loaded.job_order, self._on_outputs, self._context)
         self._ended = False
+        self._places: set[str] = set()
 
     def _on_outputs(self, outputs: dict[str, Any] | None, status: str) -> None:
         self.outputs, self.status = outputs, status
@@ -88,6 +91,7 @@ class Walk:
 
         Raises:
             WorkflowException: the graph cannot go on, with the reason.
+            PlaceTakenError: two jobs have one place.
         """
         for item in finished:
             item.job.read_no_more()
@@ -104,10 +108,20 @@ class Walk:
             elif job is None:
                 return Pulled(jobs, stuck=True)
             elif isinstance(job, BridgeJob):
+                self._take_place(job.key)
                 jobs.append(job)
             else:
+                if isinstance(job, Recalled):
+                    self._take_place(job.key)
                 job.run(self._context)
         return Pulled(jobs, stuck=self._ended)
+
+    def _take_place(self, key: str) -> None:
+        """Note that a place has its job. Places are read off cwltool's callbacks (``tools/process.py``): were
+        these made in another way, the elements of a scatter would all have the place of their step."""
+        if key in self._places:
+            raise PlaceTakenError(key)
+        self._places.add(key)
 
     def _wake_those_after_any(self) -> None:
         waiting = self._context.after_any[:]
