@@ -20,8 +20,8 @@ from wes_bridge.cwl.tools.mutation import Mutations
 from wes_bridge.model.containers import Containers
 from wes_bridge.model.run_options import RunOptions
 
-_READABLE = 60
-"""Characters of a task's id that tell which step it is."""
+LONGEST_ID = 64
+"""Characters of a task's id: what the database has room for."""
 
 
 class StepContext(RuntimeContext):
@@ -118,5 +118,6 @@ def session_root(run_id: str, place: tuple[str, ...]) -> str:
 def task_id(key: str) -> str:
     """A task's id from its key: readable, safe in a URL and as a folder's name, unique in its run."""
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", key).strip("-.")
-    digits = 8 if len(readable) <= _READABLE else 16  # else elements of a wide scatter differ by these alone
-    return f"{readable[:_READABLE]}-{hashlib.sha256(key.encode()).hexdigest()[:digits]}"
+    # of a name that is cut the elements of a wide scatter may differ by these digits alone
+    digits = 8 if len(readable) + 9 <= LONGEST_ID else 16
+    return f"{readable[: LONGEST_ID - digits - 1]}-{hashlib.sha256(key.encode()).hexdigest()[:digits]}"
