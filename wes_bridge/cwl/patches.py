@@ -115,7 +115,7 @@ PATCHES = (
         why="the loader of no document, which each tool makes for its types, is made once",
         takes="self, ctx, schemagraph=, foreign_properties=, idx=, cache=, session=, fetcher_constructor=,"
         " skip_schemas=, url_fields=, allow_attachments=, doc_cache=, salad_version=",
-        source=("sha256:000a16d5beaf",),
+        source=("sha256:000a16d5beaf", "sha256:46410482d9c4"),
         may_be_left=True,
     ),
     Patch(
