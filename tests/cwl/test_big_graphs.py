@@ -22,7 +22,6 @@ from wes_bridge.cwl.errors import InvalidWorkflowError
 from wes_bridge.cwl.expanding.expand import Expansion
 from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.policy import Policy
-from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import schemas, shared_tools
 from wes_bridge.cwl.loading.circles import circular_dependency_checker
 from wes_bridge.cwl.loading.load import LoadedRun, load
@@ -39,7 +38,6 @@ Shape = Callable[[int], graphs.Document]
 
 @pytest.fixture(autouse=True, scope="module")
 def cwltool_as_ours() -> None:
-    javascript.install()
     patches.install()
     log.install()
     for version in schemas.VERSIONS:

@@ -17,7 +17,6 @@ from wes_bridge.config import FetchConfig
 from wes_bridge.cwl import log, patches
 from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.policy import Policy
-from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading.load import load
 from wes_bridge.cwl.walking.walk import Walk
 from wes_bridge.model.step_plan import StepPlan
@@ -62,7 +61,6 @@ PlanOf = Callable[[str, dict[str, Any]], StepPlan]
 @pytest.fixture(scope="module")
 def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
     """What a node is asked to run for a tool and its inputs."""
-    javascript.install()
     patches.install()
     log.install()
     folder = tmp_path_factory.mktemp("decimals")

@@ -14,7 +14,6 @@ from wes_bridge.cwl import log, patches
 from wes_bridge.cwl.errors import InvalidWorkflowError, PlaceTakenError
 from wes_bridge.cwl.files.fs_access import fs_access
 from wes_bridge.cwl.files.policy import Policy
-from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading.load import load
 from wes_bridge.cwl.tools.context import task_id
 from wes_bridge.cwl.walking.walk import Finished, Walk
@@ -50,7 +49,6 @@ outputs: {}
 
 @pytest.fixture(autouse=True, scope="module")
 def cwltool_as_ours() -> None:
-    javascript.install()
     patches.install()
     log.install()
 

@@ -337,7 +337,10 @@ PATCHES = (
 
 
 def install() -> None:
-    """Replace all that is to be replaced, and warn of what is not what it was; once per process."""
+    """Replace all that is to be replaced, and warn of what is not what it was; once per process.
+
+    Expressions are evaluated by QuickJS from then on, which cwl-utils lets be said.
+    """
     javascript.install()
     waiting = [patch for patch in PATCHES if not patch.is_put]
     different = {patch: difference for patch in waiting if (difference := patch.difference())}

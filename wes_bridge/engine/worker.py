@@ -32,7 +32,6 @@ from wes_bridge.auth.safe import Safe
 from wes_bridge.config import ServiceConfig
 from wes_bridge.cwl import log as cwl_log
 from wes_bridge.cwl import patches
-from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import apart as loading_apart
 from wes_bridge.cwl.loading.forks import Nursery
 from wes_bridge.data.workspace import Workspace
@@ -456,7 +455,6 @@ def run(config: ServiceConfig, with_parent: bool = False) -> None:
     redact_logs()
     tell_once()
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
-    javascript.install()
     patches.install()
     cwl_log.install()
     allow_many()

@@ -25,7 +25,6 @@ from wes_bridge.auth.delegation import Handful
 from wes_bridge.auth.exchange import Exchangers, handed_over
 from wes_bridge.config import ServiceConfig
 from wes_bridge.cwl import log, patches
-from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import schemas
 from wes_bridge.cwl.loading.forks import limit_memory
 from wes_bridge.data.workspace import RunFolder
@@ -73,7 +72,6 @@ class Result(BaseModel):
 def prepare(version: str | None = None) -> None:
     """Put our parts into cwltool, once per process; and read the schema of a CWL version ahead."""
     os.environ["COLUMNS"] = "1000"  # schema-salad folds its messages to this width
-    javascript.install()
     patches.install()
     log.install()
     schemas.preload_kept()
