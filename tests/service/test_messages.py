@@ -123,6 +123,18 @@ def test_a_scatter_over_no_array_names_step_and_input(
     assert line.startswith(f"[step calibrate] Cannot make job: {told}")
 
 
+def test_two_steps_of_one_name_stop_the_run_before_one_overwrites_the_other(
+    service: Service, tmp_path: Path
+) -> None:
+    steps = [{"id": "twice", "run": tool("true", {}), "in": [], "out": []} for _ in range(2)]
+    workflow = {"cwlVersion": "v1.2", "class": "Workflow", "inputs": {}, "outputs": {}, "steps": steps}
+    run = _run(service, tmp_path, workflow)
+    assert run["state"] == "SYSTEM_ERROR"
+    assert "two jobs of this run have the place 'twice'" in run["run_log"]["system_logs"][0]
+    assert "give each its own" in run["run_log"]["system_logs"][0]
+    assert list(service.client.tasks(run["run_id"])) == []
+
+
 def _run(service: Service, folder: Path, document: Document, params: Any = None) -> dict[str, Any]:
     path = folder / "tool.json"
     path.write_text(json.dumps(document))
