@@ -1,7 +1,7 @@
 """From a workflow's URL and a job order to a process ready to walk: load, check, resolve.
 
 Blocking and CPU-bound, and schema-salad and cwltool keep caches of the whole process: it is done in a process
-that loads nothing else meanwhile (``loading_apart``, a planner, ``wes-bridge validate``).
+that loads nothing else meanwhile (``apart``, a planner, ``wes-bridge validate``).
 """
 
 from __future__ import annotations
