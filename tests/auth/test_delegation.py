@@ -187,13 +187,15 @@ def test_a_run_outlives_its_tokens(site: Site, issuer: Provider) -> None:
     runs = [site.submit(alice, hand_over=True) for _ in range(2)]
     until(lambda: len(site.bearers()) >= 4)
     until(lambda: claims(alice["access_token"])["exp"] < _now(), 30)
-    later = issuer.login("alice")
+    issuer.login("alice")
     runs.append(site.submit(alice, hand_over=True))  # its token has ended when it begins
     until(lambda: len({claims(text)["jti"] for text in site.bearers()}) >= 4)
     site.a.phases = ["RUNNING", "COMPLETED"]
     site.b.phases = ["RUNNING", "COMPLETED"]
+    issuer.control(life="600")
+    reader = issuer.login("alice")
     for run_id in runs[:2]:
-        until(lambda run_id=run_id: site.state_of(later, run_id) == "COMPLETE")
+        until(lambda run_id=run_id: site.state_of(reader, run_id) == "COMPLETE")
     site.check_secrecy()
 
 

@@ -19,7 +19,7 @@ from tests.auth.conftest import API, STRANGER, ask_as, raw, urls_of
 from tests.service.conftest import Service
 from wes_bridge.auth import peers
 from wes_bridge.auth.peers import Connection
-from wes_bridge.cli.access import credentials
+from wes_bridge.cli.credentials import credentials
 
 SERVED = ("/", "/docs", "/metrics", f"{API}/ui/", f"{API}/openapi.json", f"{API}/service-info", f"{API}/runs")
 BROKERS = (
@@ -115,7 +115,7 @@ def test_commands_find_the_token_of_another_users_service(
         assert credentials(service.url) == {"token": token.read_text().strip()}
         for elsewhere in ("http://127.0.0.1:1", "http://wes.example.org", service.url + "0", "nonsense"):
             assert credentials(elsewhere) == {}, elsewhere
-        monkeypatch.setattr("wes_bridge.cli.access._is_locked", lambda _file: False)
+        monkeypatch.setattr("wes_bridge.cli.credentials._is_locked", lambda _file: False)
         assert credentials(service.url) == {}  # it has died: anybody may be at its port
     finally:
         os.chown(token, os.getuid(), os.getgid())

@@ -1,11 +1,10 @@
 """The cwl-runner's command line."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Command
 from wes_bridge.cli import runner
 from wes_bridge.cli.flow import exit_code
 
@@ -70,18 +69,14 @@ def test_exit_codes(run: dict[str, object], code: int) -> None:
     assert exit_code(run) == code
 
 
-def test_the_way_to_a_service_imports_little(tmp_path: Path) -> None:
-    """A submission of JSON inputs takes a fraction of a second, which is nearly all imports."""
-    (tmp_path / "t.cwl").write_text(TOOL)
+def test_a_run_at_a_service_imports_little(command: Command, service_url: str, tmp_path: Path) -> None:
+    """The command takes a fraction of a second, which is nearly all imports."""
+    (tmp_path / "t.cwl").write_text(TOOL + "baseCommand: 'true'\n")
     (tmp_path / "job.json").write_text('{"n": 1}')
-    script = (
-        "import sys; from wes_bridge.cli import runner; from wes_bridge.bundle.build import make_bundle;"
-        "import wes_bridge.cli.flow, wes_bridge.client.outputs;"
-        "make_bundle('t.cwl', 'job.json', shared=True);"
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
-    )
+    done = command("runner", "--wes", service_url, "t.cwl", "job.json", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     heavy = {"aiohttp", "click", "connexion", "cwltool", "pydantic", "rich", "ruamel", "sqlalchemy", "yaml"}
-    assert heavy & set(done.stdout.split()) == set()
+    assert "requests" in imported
+    assert not heavy & imported

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from tests.node.conftest import REPOSITORY, Starter
+from wes_bridge.model import execution_broker
 
 DOCUMENT = REPOSITORY / "openapi" / "execution-broker.yaml"
 
@@ -23,6 +25,22 @@ def test_the_document_can_be_read_and_tried(start_node: Starter) -> None:
     assert "openapi.json" in page.text
     nothing = node.http.get(f"{node.url}/nothing")
     assert (nothing.status_code, nothing.json()) == (404, {"message": "Not Found"})
+
+
+def test_what_the_document_describes_is_what_is_checked() -> None:
+    """A field of the document that no model knows would be taken as whatever it is."""
+    schemas = yaml.safe_load(DOCUMENT.read_text())["components"]["schemas"]
+    unchecked = {
+        name: missing
+        for name, schema in schemas.items()
+        if hasattr(getattr(execution_broker, name, None), "model_fields")
+        and (missing := schema.get("properties", {}).keys() - _fields(getattr(execution_broker, name)))
+    }
+    assert not unchecked
+
+
+def _fields(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 @pytest.mark.parametrize("name", ["execution-broker.yaml", "aggregator.yaml"])

@@ -17,8 +17,11 @@ from wes_bridge.store.database import Database
 from wes_bridge.store.lookup import StateLookup
 from wes_bridge.store.outage import is_passing
 from wes_bridge.store.runs import NewRun, create_run, get_state
+from wes_bridge.store.sharing import Viewer
 from wes_bridge.store.tables import SERVICE
 from wes_bridge.store.writer import DoubtfulError, NotWrittenError, Writer
+
+LOCAL = Viewer("local")
 
 
 def run(number: int) -> NewRun:
@@ -37,16 +40,18 @@ def test_writes_wait_for_the_server(postgresql: Cluster) -> None:
         patient, other = Writer(database, patience=math.inf), Writer(database)
         await patient(lambda connection: create_run(connection, run(0)))
         await asyncio.to_thread(postgresql.stop)
-        waiting = [asyncio.create_task(write(patient, number)) for number in range(1, 20)]
-        with pytest.raises(OperationalError) as told:
-            await write(other, 99)
-        assert is_passing(told.value)
-        for read in (lambda: get_state(database, "run0"), lambda: look("run0", "local")):
-            with pytest.raises(Exception) as told_too:
-                await asyncio.to_thread(read)
-            assert is_passing(told_too.value)
-        assert not any(task.done() for task in waiting)
-        await asyncio.to_thread(postgresql.start)
+        try:
+            waiting = [asyncio.create_task(write(patient, number)) for number in range(1, 20)]
+            with pytest.raises(OperationalError) as told:
+                await write(other, 99)
+            assert is_passing(told.value)
+            for read in (lambda: get_state(database, "run0"), lambda: look("run0", LOCAL)):
+                with pytest.raises(Exception) as told_too:
+                    await asyncio.to_thread(read)
+                assert is_passing(told_too.value)
+            assert not any(task.done() for task in waiting)
+        finally:  # the server is other tests', too
+            await asyncio.to_thread(postgresql.start)
         await asyncio.gather(*waiting)
         await write(other, 100)
         patient.close()
@@ -55,7 +60,7 @@ def test_writes_wait_for_the_server(postgresql: Cluster) -> None:
     asyncio.run(go())
     assert [get_state(database, f"run{number}") for number in range(20)] == [State.QUEUED] * 20
     assert get_state(database, "run99") is None
-    assert look("run100", "local") is State.QUEUED
+    assert look("run100", LOCAL) == (State.QUEUED, "local")
     database.close()
 
 

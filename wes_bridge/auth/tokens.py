@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wes_bridge.model.access import SecretConfig
 from wes_bridge.private_files import make_private
+
+if TYPE_CHECKING:  # commands that must start fast read the names of files here
+    from wes_bridge.model.access import SecretConfig
 
 TOKEN = "token"  # noqa: S105
 """Name of the file in a server's state folder whose content lets anybody in, as the owner of the service."""

@@ -235,14 +235,12 @@ def _with_service(call: Call, job: str | None, inputs: list[str]) -> int:
     if url and shows:
         raise UsageError("--show is for runs on this machine: a service's nodes have sandbox_shows")
     if url:
-        from click import ClickException  # noqa: PLC0415
-
-        from wes_bridge.cli.access import credentials  # noqa: PLC0415
+        from wes_bridge.cli.credentials import CredentialsError, credentials  # noqa: PLC0415
 
         try:
             given = credentials(url)
-        except ClickException as error:
-            raise UsageError(error.message) from error
+        except CredentialsError as error:
+            raise UsageError(str(error)) from error
         return _run(call, job, inputs, url, given)
     from pathlib import Path  # noqa: PLC0415
 

@@ -21,6 +21,9 @@ _BENEATH, _NO_MAGIC_LINKS, _NO_LINKS = 0x08, 0x02, 0x04
 _ONLY_NAMES = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """To go through: a folder that may be entered need not be one that may be read."""
+_NAME_ONLY = getattr(os, "O_PATH", 0) or -1
+_NAMES_LINKS = getattr(os, "O_PATH", 0) | os.O_DIRECTORY
+"""What of the flags tells whether a link is opened as itself, if it is ``_NAME_ONLY``."""
 _NOT_HERE = (errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG)
 """An older kernel, another system, or a container that does not let us ask."""
 _IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR, errno.EXDEV)
@@ -147,14 +150,16 @@ def open_beneath(top: int, relative: str, flags: int = os.O_RDONLY, mode: int = 
     if not flags & getattr(os, "O_PATH", 0):
         flags |= os.O_NONBLOCK
     try:
-        found = _KERNEL.open(top, "/".join(parts) or ".", flags, mode)
-        if found is None:
-            found = _walk(top, parts, flags, mode)
+        if len(parts) <= 1:  # nothing is on the way, and Python's own call is quicker
+            found = os.open(parts[0] if parts else ".", flags, mode, dir_fd=top)
+        else:
+            kernels = _KERNEL.open(top, "/".join(parts), flags, mode)
+            found = _walk(top, parts, flags, mode) if kernels is None else kernels
     except OSError as error:
         if error.errno in _IN_THE_WAY:
             raise LinkInTheWayError(relative) from error
         raise
-    if flags & getattr(os, "O_PATH", 0) and stat.S_ISLNK(os.fstat(found).st_mode):  # opened, not refused
+    if flags & _NAMES_LINKS == _NAME_ONLY and stat.S_ISLNK(os.fstat(found).st_mode):  # opened, not refused
         os.close(found)
         raise LinkInTheWayError(relative)
     return found
@@ -194,11 +199,17 @@ def folder_beneath(top: int, relative: str, *, make: bool = False, mode: int = 0
     """
     if not make:
         return open_beneath(top, relative, _FOLDER)
-    with contextlib.suppress(FileNotFoundError):
-        return open_beneath(top, relative, _FOLDER)
-    current = os.open(".", _FOLDER, dir_fd=top)
+    there, missing = _parts(relative), list[str]()
+    while True:  # what is missing are the last parts, and few
+        try:
+            current = open_beneath(top, "/".join(there), _FOLDER)
+            break
+        except FileNotFoundError:
+            if not there:
+                raise
+            missing.insert(0, there.pop())
     try:
-        for part in _parts(relative):
+        for part in missing:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, mode, dir_fd=current)
             following = os.open(part, _FOLDER, dir_fd=current)
@@ -268,6 +279,36 @@ def folders_below(top: int) -> Iterator[tuple[int, str, list[os.DirEntry[str]]]]
             before = relative + "/" if relative else ""
             waiting += [before + entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
             yield folder, relative, entries
+
+
+def folder_at(path: str, *, partly: bool = False) -> tuple[int, str, str]:
+    """The folder at an absolute path, links followed, as they are now.
+
+    Args:
+        path: without ``..``.
+        partly: whether the last folder of the path that is there will do.
+
+    Returns:
+        A descriptor to walk on from, where the folder really is, and what of the path is missing below it.
+
+    Raises:
+        OSError: there is none.
+    """
+    missing = ""
+    while True:
+        try:
+            found = os.open(path or "/", _FOLDER & ~os.O_NOFOLLOW)
+            break
+        except FileNotFoundError:
+            if not partly or not path:
+                raise
+            path, _, name = path.rpartition("/")
+            missing = f"{name}/{missing}" if missing else name
+    try:
+        return found, name_of(found) or os.path.realpath(path or "/", strict=True), missing
+    except OSError:
+        os.close(found)
+        raise
 
 
 def real_path(path: str | Path) -> str:

@@ -245,8 +245,7 @@ _NO_REASON = "no offers, no reason given"
 def _words(message: Message, plan: StepPlan) -> str:
     """What a message says: of our limits in our own words, beginning with whose it is as all do."""
     own = constraint_words(message, plan.wish)
-    broker = (message.model_extra or {}).get("broker")
-    return message.text() if own is None else f"{broker}: {own}" if broker else own
+    return message.text() if own is None else f"{message.broker}: {own}" if message.broker else own
 
 
 def _left_out(broker: Broker, plan: StepPlan, image: str | None, now: float) -> Reply | None:

@@ -131,5 +131,4 @@ def _name(candidate: Candidate) -> str:
 
 def maker_of(offer: Session) -> str | None:
     """Who made an offer that an aggregator passes on, as it says (native: ``meta.broker``)."""
-    maker = (offer.meta.model_extra or {}).get("broker")
-    return maker[:_LONGEST_NAME] if isinstance(maker, str) and maker else None
+    return offer.meta.broker[:_LONGEST_NAME] if offer.meta.broker else None

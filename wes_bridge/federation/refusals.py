@@ -56,11 +56,11 @@ def refusal_of(messages: Iterable[Message]) -> Refusal:
     )
 
 
-def _by_node(messages: Iterable[Message]) -> dict[object, list[Message]]:
+def _by_node(messages: Iterable[Message]) -> dict[str | None, list[Message]]:
     """By who says them (native: ``broker``, set by aggregators); a broker that is none says all itself."""
-    found: dict[object, list[Message]] = {}
+    found: dict[str | None, list[Message]] = {}
     for message in messages:
-        found.setdefault((message.model_extra or {}).get("broker"), []).append(message)
+        found.setdefault(message.broker, []).append(message)
     return found
 
 

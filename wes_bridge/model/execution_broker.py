@@ -62,7 +62,11 @@ class _Part(BaseModel):
 
 
 class Message(_Part):
-    """One message about a component, after messagetemplates.org (``MessageItem``)."""
+    """One message about a component, after messagetemplates.org (``MessageItem``).
+
+    Attributes:
+        broker: native: whose message it is, where an aggregator passes it on.
+    """
 
     kind: str | None = None
     time: Instant | None = None
@@ -70,6 +74,7 @@ class Message(_Part):
     template: str | None = None
     values: dict[str, str] | None = None
     message: str | None = None
+    broker: str | None = None
 
     def text(self) -> str:
         """The message in words: as sent, else the template with its values filled in, else the kind."""
@@ -98,7 +103,11 @@ class Option(_Part):
 
 
 class Meta(_Part):
-    """Metadata of a component (``ComponentMetadata``)."""
+    """Metadata of a component (``ComponentMetadata``).
+
+    Attributes:
+        broker: native: whose offer or session it is, where an aggregator passes it on.
+    """
 
     uuid: UUID | None = None
     name: str | None = None
@@ -108,6 +117,7 @@ class Meta(_Part):
     modified: Instant | None = None
     messages: list[Message] | None = None
     options: list[Option] | None = None
+    broker: str | None = None
 
 
 class CostOrMetric(_Part):

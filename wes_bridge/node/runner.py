@@ -487,7 +487,8 @@ class Runner:
         exceeded = functools.partial(self._too_much, run)
         bounds = self._bounds(run)
         if roots is not None:
-            _offer_to_the_system(roots)
+            if roots.first is None:  # a command in a sandbox inherits it
+                _offer_to_the_system(roots)
             if bounds.processes is not None:
                 hold = functools.partial(self._groups.hold, live.uuid, roots, bounds.processes)
                 await self.in_thread(hold)

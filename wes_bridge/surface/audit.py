@@ -31,6 +31,9 @@ _MADE = "wes_bridge.made"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED = frozenset({401, 403, 404, 421, 429})
 _LONGEST = 300
+_PAUSE = 0.05
+"""Seconds in which further lines come, to be written with the first: a thread that is woken for each of them
+holds the loop up."""
 _WAITING = 100_000
 """Lines that wait for the disk at most; of those beyond it only the number is told."""
 
@@ -51,6 +54,7 @@ class AuditLog:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._left_out = 0
+        self._closing = threading.Event()
 
     def write(self, line: str) -> None:
         """Have a line written, soon."""
@@ -67,9 +71,11 @@ class AuditLog:
     def close(self) -> None:
         """Write what there is, and end."""
         if self._thread is not None:
+            self._closing.set()
             self._lines.put(None)
             self._thread.join(timeout=10)
             self._thread = None
+            self._closing.clear()
 
     def _work(self) -> None:
         while True:
@@ -86,6 +92,8 @@ class AuditLog:
     def _gathered(self) -> tuple[list[str], bool]:
         """All lines that wait, at least one; and whether there will be no more."""
         line = self._lines.get()
+        if line is not None:
+            self._closing.wait(_PAUSE)
         found: list[str] = []
         while line is not None:
             found.append(line)

@@ -6,12 +6,13 @@ when it is used, since a command may have left a link in a folder that is allowe
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from wes_bridge.data.beneath import folder_beneath, held, opened, parent_beneath, real_path, top_of
+from wes_bridge.data.beneath import folder_at, folder_beneath, held, real_path
 from wes_bridge.data.workspace import url_path
 from wes_bridge.fetching.errors import UrlError
 from wes_bridge.fetching.urls import is_below, parse_url
@@ -37,7 +38,7 @@ class Allowed:
         """Whether a URL, as it is written, is one of them; of a path with ``..`` taken out."""
         if scheme_of(location) == "file":
             try:
-                return _is_in(str(url_path(location)), self._folders)
+                return _is_in(str(file_path(location)), self._folders)
             except ValueError:
                 return False
         return any(_starts(location, prefix) for prefix in self._others)
@@ -75,10 +76,7 @@ class Allowed:
         """
         if not path.name:
             raise ValueError("the root folder is no place for an output")
-        real = real_path(path.parent)
-        self.check(f"{real}/{path.name}" if real != "/" else f"/{path.name}")
-        with opened(top_of("/")) as top:
-            return folder_beneath(top, real[1:], make=True), path.name
+        return self._folder(path, make=True), path.name
 
     def present(self, path: Path) -> tuple[int, str]:
         """The same of a folder that must be there.
@@ -87,10 +85,28 @@ class Allowed:
             OSError: it is not there.
             ValueError: it is not for this node.
         """
-        real = os.path.realpath(path.parent, strict=True)
-        self.check(f"{real}/{path.name}" if real != "/" else f"/{path.name}")
-        with opened(top_of("/")) as top:
-            return parent_beneath(top, f"{real[1:]}/{path.name}")
+        return self._folder(path, make=False), path.name
+
+    def _folder(self, path: Path, *, make: bool) -> int:
+        """A descriptor of the folder that something is in, or is to be in."""
+        found, real, missing = folder_at(str(path.parent), partly=make)
+        try:
+            self.check("/".join((real.rstrip("/"), *filter(None, (missing, path.name)))))
+            if not missing:
+                return os.dup(found)
+            return folder_beneath(found, missing, make=True)
+        finally:
+            os.close(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def file_path(location: str) -> Path:
+    """The absolute path of a ``file:`` URL, ``..`` taken out.
+
+    Raises:
+        ValueError: the URL names another host, or no absolute path.
+    """
+    return url_path(location)
 
 
 def _folder(prefix: str) -> str:

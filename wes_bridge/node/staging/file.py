@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import stat
 from collections.abc import Sequence
@@ -11,8 +10,7 @@ from threading import Event
 
 from wes_bridge.data.beneath import open_beneath, opened, top_of
 from wes_bridge.data.copying import copy_thing, move
-from wes_bridge.data.workspace import url_path
-from wes_bridge.node.staging.allowed import Allowed
+from wes_bridge.node.staging.allowed import Allowed, file_path
 from wes_bridge.node.staging.schemes import UnusableError
 
 
@@ -49,16 +47,6 @@ class FileScheme:
             if stat.S_ISLNK(os.lstat(new_name, dir_fd=there).st_mode):  # put there since it was looked at
                 os.unlink(new_name, dir_fd=there)
                 raise UnusableError("the command put a link in its place")
-
-
-@functools.lru_cache(maxsize=4096)
-def file_path(location: str) -> Path:
-    """The absolute path of a ``file:`` URL, ``..`` taken out.
-
-    Raises:
-        ValueError: the URL names another host, or no absolute path.
-    """
-    return url_path(location)
 
 
 def copy(source: Path, target: Path) -> None:

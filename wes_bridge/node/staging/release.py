@@ -25,8 +25,7 @@ from wes_bridge.data.special import special_kind
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.node.errors import ReleaseError
 from wes_bridge.node.layout import SessionFolder, clean_relative
-from wes_bridge.node.staging.allowed import Allowed
-from wes_bridge.node.staging.file import file_path
+from wes_bridge.node.staging.allowed import Allowed, file_path
 from wes_bridge.node.staging.plan import Kind, Tree
 from wes_bridge.node.staging.schemes import Schemes, UnusableError, scheme_of
 from wes_bridge.node.staging.settling import Settling, sources_of

@@ -50,6 +50,9 @@ _OF_COMMAND = (
 _PAUSES = (0.001, 0.01, 0.1, 0.3)
 """Seconds until it is tried again to let nobody write."""
 _HELD = b"wes-bridge: the command failed: another one holds a file open, to write, that it was handed by it\n"
+_FIRST_TO_GO = b"500"
+"""Of 1000: the system, out of memory, ends what is in a cell before nodes, keepers and services. A command
+inherits it."""
 _SCHED_GETATTR = {"x86_64": 315, "aarch64": 275, "riscv64": 275, "ppc64le": 356, "s390x": 346}
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "riscv64": 31, "ppc64le": 274, "s390x": 283}
 
@@ -69,6 +72,7 @@ def be_first(control: socket.socket, shows: list[str], *, loopback: bool) -> NoR
             signal.signal(number, signal.SIG_DFL)
         if loopback:
             _open_loopback()
+        _offer_to_the_system()
         _Cell(_only(control), shows).run()
     except (NoSandboxError, OSError) as error:
         _last_words(error)
@@ -79,6 +83,17 @@ def be_first(control: socket.socket, shows: list[str], *, loopback: bool) -> NoR
 
 
 _CONTROL = 3
+
+
+def _offer_to_the_system() -> None:
+    try:
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, _FIRST_TO_GO)
+        finally:
+            os.close(file)
+    except OSError:  # not every system has it
+        pass
 
 
 def _open_loopback() -> None:
