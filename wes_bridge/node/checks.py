@@ -18,6 +18,7 @@ from wes_bridge.model.execution_broker import (
 from wes_bridge.model.units import parse_duration, parse_interval
 from wes_bridge.node import messages
 from wes_bridge.node.errors import BadRequestError
+from wes_bridge.node.kept.asking import check_keep, check_lease
 from wes_bridge.node.layout import clean_path, clean_relative
 from wes_bridge.node.messages import message
 from wes_bridge.node.staging.plan import resources, volume_path
@@ -36,6 +37,8 @@ def check_values(request: ExecutionRequest) -> None:
     _check_schedule(request)
     for volume in (request.compute.volumes or []) if request.compute else []:
         volume_path(volume)
+    for data in request.data or []:
+        check_lease(data)
     if request.executable is not None:
         _check_executable_paths(request.executable)
         _check_words(request.executable)
@@ -119,6 +122,8 @@ def _check_data(data: Data, schemes: Schemes) -> list[Message]:
     if data.kind != SIMPLE_DATA:
         return [message(messages.UNKNOWN_TYPE, "data of kind {kind} cannot be staged", kind=data.kind)]
     location = data.location or ""
+    if data.keep is not None:
+        return check_keep(data)
     if data.directory and data.access != "WRITE" and location in ("", "data:", "data:,"):
         return []
     if not location:

@@ -42,6 +42,7 @@ from wes_bridge.node.checks import check_request, check_values
 from wes_bridge.node.door import Door
 from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
+from wes_bridge.node.kept.outputs import Outputs
 from wes_bridge.node.kinds import NAMES, check_kinds
 from wes_bridge.node.live import LiveSession, decode
 from wes_bridge.node.messages import message
@@ -197,6 +198,8 @@ class Node:
         for platform in set(self._platforms.values()):
             enforced.check(self.config, await platform.gaps() if self.config.serves_others else ())
         await loop.run_in_executor(None, self.door.load, self.database)
+        self.kept = Outputs(self.config, self.state)
+        await loop.run_in_executor(None, self.kept.store.load)
         self.runner = Runner(
             self._folder,
             self.queue,
@@ -209,9 +212,13 @@ class Node:
                 processes=self.config.max_processes,
                 disk=None if self.config.session_gib is None else int(self.config.session_gib * GIB),
             ),
+            kept=self.kept,
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
+        unfinished = [live.uuid for live in self.runner.sessions]
+        await self.runner.in_thread(lambda: self.kept.store.tidy(unfinished))
+        self._spawn(self.kept.free_due(lambda: {live.uuid for live in self.runner.sessions}))
         self._spawn(self._find_gaps())
         self._spawn(self._purge_now_and_then())
 
@@ -425,14 +432,15 @@ class Node:
     async def stream(self, live: LiveSession, name: str) -> int | None:
         """A descriptor of the file that holds a session's stream; None when nothing was written yet."""
         folder, allowed = self.runner.folder(live.uuid), self.schemes.allowed
+        keeper = self.kept.keeper(live)
 
         def find() -> int | None:
-            plain = open_stream(live.session, folder, None, name, allowed)
+            plain = open_stream(live.session, folder, None, name, allowed, keeper)
             if plain is not None or stream_path(live.session, name) is None:
                 return plain
             with contextlib.suppress(NodeError, OSError, ValueError):
                 tree = make_tree(live.session, folder.fs, self.schemes)
-                return open_stream(live.session, folder, tree, name, allowed)
+                return open_stream(live.session, folder, tree, name, allowed, keeper)
             return None
 
         return await self.runner.in_thread(find)
