@@ -146,8 +146,9 @@ def test_a_link_to_an_input_becomes_a_copy(store: KeptStore, output: Path, tmp_p
     (output / "link").symlink_to(tmp_path / "input" / "big")
     (output / "whole").symlink_to(tmp_path / "input")
     (output / "foreign").symlink_to(tmp_path / "elsewhere")
-    with opened(os.open(output, os.O_RDONLY | os.O_DIRECTORY)) as folder:
-        bring_in(folder, [tmp_path / "input"])
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    with opened(os.open(output, flags)) as folder, opened(os.open(tmp_path, flags)) as scratch:
+        bring_in(folder, [tmp_path / "input"], scratch)
     found = manifest(store, keep(store, output))
     for path in ("link", "whole/big"):
         assert found[path].checksum == sha1(b"an input")

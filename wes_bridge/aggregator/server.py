@@ -14,6 +14,13 @@ from wes_bridge.surface.app import BrokerApp, load_document
 
 _NODE_ONLY = ("/status", "/bookings", "/admin/drain", "/admin/open")
 """What a node's admin asks of the node itself."""
+_DATA = (
+    "/data/{uuid}/{output}",
+    "/data/{uuid}/{output}/{path}",
+    "/leases/{uuid}/{output}",
+    "/urls/{uuid}/{output}",
+)
+"""Not passed on yet."""
 
 
 class AggregatorApp(BrokerApp):
@@ -58,7 +65,7 @@ def _document() -> dict[str, Any]:
     """The ExecutionBroker's document, and what an aggregator has beside."""
     document = load_document("execution-broker.yaml")
     more = load_document("aggregator.yaml")
-    for path in _NODE_ONLY:
+    for path in _NODE_ONLY + _DATA:
         del document["paths"][path]
     document["info"] = more["info"]
     document["paths"] |= more["paths"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import quote
 from uuid import UUID
 
+from wes_bridge.model.data_urls import quote_path
 from wes_bridge.model.execution_broker import Data, Kept, Message, Session, Stream, Streams
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.units import utcnow
@@ -208,9 +208,7 @@ def set_kept_urls(data: Data, kept: Kept, base: str) -> None:
     """Say where a kept output is: the file, or the directory, whose representation is its manifest."""
     name = data.meta.name or data.meta.uuid if data.meta else None
     kept.manifest = f"{base}/{name}"
-    data.location = (
-        f"{base}/{name}/{quote(kept.file, safe='', errors='surrogateescape') if kept.file else ''}"
-    )
+    data.location = f"{base}/{name}/{quote_path(kept.file or '')}"
 
 
 _NO_STREAMS = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})

@@ -22,6 +22,7 @@ import psutil
 
 from wes_bridge.auth.acting import person_of
 from wes_bridge.auth.rates import sessions_limit
+from wes_bridge.auth.signed_urls import KeyRing, SignedUrls
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import (
     ENUM_UPDATE,
@@ -168,6 +169,7 @@ class Node:
         self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
         self.door = Door()
         self.schemes = default_schemes(config)
+        self.signed = _signed(config, self.state)
         self.closing = False
         self.gaps: list[Gap] | None = None
         self._platforms: dict[str, Platform] = {}
@@ -200,6 +202,7 @@ class Node:
         await loop.run_in_executor(None, self.door.load, self.database)
         self.kept = Outputs(self.config, self.state)
         await loop.run_in_executor(None, self.kept.store.load)
+        await loop.run_in_executor(None, self.signed.load)
         self.runner = Runner(
             self._folder,
             self.queue,
@@ -677,6 +680,15 @@ class Node:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _signed(config: NodeConfig, state: Path) -> SignedUrls:
+    """The signed URLs of a node; their keys are in its state folder."""
+    kept = config.kept
+    ring = KeyRing(
+        state / "url-keys.json", kept.rotate_keys.total_seconds(), kept.max_url_lifetime.total_seconds()
+    )
+    return SignedUrls(ring, str(config.public_url) if config.public_url else None)
 
 
 def capacity_of(config: NodeConfig) -> Capacity:

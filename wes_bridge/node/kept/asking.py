@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from wes_bridge.model.data_urls import is_output_name
 from wes_bridge.model.execution_broker import SIMPLE_DATA, Data, Message
 from wes_bridge.model.units import parse_duration
 from wes_bridge.node import messages
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.kept.hashing import ALGORITHMS
-from wes_bridge.node.kept.store import is_name
 from wes_bridge.node.messages import message
 
 
@@ -47,7 +47,7 @@ def check_keep(data: Data) -> list[Message]:
         reason = "only an output can be kept: say access: WRITE"
     elif data.location:
         reason = "it has a location, and is to be kept here: leave one of them out"
-    elif not is_name(name):
+    elif not is_output_name(name):
         reason = (
             f"the name {str(meta.name if meta else '')[:80]!r} can be no part of a URL: use letters, digits,"
             " '.', '_' and '-', 128 at most, beginning with a letter, a digit or '_'"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from wes_bridge.node.staging.schemes import UnusableError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_COARSE = 5
+"""CLOCK_REALTIME_COARSE of Linux, for which Python has no name."""
 _LEADS_OUT = "it leads out of the output, and what it leads to is not kept"
 
 
@@ -35,6 +38,15 @@ class Counted:
     entries: int = 0
     files: int = 0
     size: int = 0
+
+
+def seal() -> int:
+    """The moment from which on a change is seen, nanoseconds since the epoch: every later one has a later
+    ``ctime``. Blocks for some milliseconds: the clock that files are stamped with goes in steps."""
+    now = time.time_ns()
+    while time.clock_gettime_ns(_COARSE) <= now:
+        time.sleep(0.0005)
+    return now
 
 
 Sum = tuple[str, dict[str, str] | None]

@@ -64,6 +64,10 @@ class Outputs:
         if any(data.keep is not None for data in live.session.data or ()):
             self.store.forget(live.uuid)
 
+    def count_served(self, size: int) -> None:
+        """Bytes were sent."""
+        self.served += size
+
     def use(self, live: LiveSession) -> None:
         """Hold the kept outputs that a session has as inputs."""
 

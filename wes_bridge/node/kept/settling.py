@@ -12,22 +12,22 @@ import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 from wes_bridge.data.beneath import open_beneath, opened, top_of
-from wes_bridge.data.copying import copy_thing
+from wes_bridge.data.swapping import replace_by_copy
 from wes_bridge.node.kept.listing import walk
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ONLY_NAMES = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def bring_in(output: int, sources: Sequence[Path]) -> None:
+def bring_in(output: int, sources: Sequence[Path], scratch: int) -> None:
     """Put a copy in the place of each link to what the session was given, or to a part of it.
 
     Args:
         output: descriptor of the output, opened to be read.
         sources: what the session was given, links followed.
+        scratch: descriptor of a folder on the same file system, which is removed when all is done.
 
     Raises:
         OSError: something cannot be read or copied.
@@ -40,10 +40,10 @@ def bring_in(output: int, sources: Sequence[Path]) -> None:
             links.append(path)
     for path in links:
         with contextlib.suppress(FileNotFoundError):
-            _bring_in(output, path, sources)
+            _bring_in(output, path, sources, scratch)
 
 
-def _bring_in(output: int, path: str, sources: Sequence[Path]) -> None:
+def _bring_in(output: int, path: str, sources: Sequence[Path], scratch: int) -> None:
     before, _, name = path.rpartition("/")
     with opened(open_beneath(output, before, os.O_RDONLY | os.O_DIRECTORY)) as folder:
         target = os.readlink(name, dir_fd=folder)
@@ -53,17 +53,15 @@ def _bring_in(output: int, path: str, sources: Sequence[Path]) -> None:
         if not any(map(real.is_relative_to, sources)):
             return
         with opened(top_of("/")) as root, opened(open_beneath(root, str(real)[1:])) as thing:
-            new = f".{uuid4().hex}"
-            copy_thing(thing, folder, new, usable=True)
-        os.unlink(name, dir_fd=folder)
-        os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+            replace_by_copy(thing, folder, name, scratch)
 
 
-def own(output: int) -> None:
+def own(output: int, scratch: int) -> None:
     """Copy the files that have names outside of the output, and see that all can be read and removed.
 
     Args:
         output: descriptor of the output, opened to be read.
+        scratch: see :func:`bring_in`.
 
     Raises:
         OSError: something cannot be copied.
@@ -83,7 +81,7 @@ def own(output: int) -> None:
             linked.append((path, key, status.st_nlink))
     for path, key, number in linked:
         if number > names[key]:
-            _copy_in_place(output, path)
+            _copy_in_place(output, path, scratch)
 
 
 def _allow(folder: int, name: str, mode: int, bits: int) -> None:
@@ -96,10 +94,10 @@ def _allow(folder: int, name: str, mode: int, bits: int) -> None:
             os.chmod(f"/proc/self/fd/{thing}", now & 0o777 | bits)  # noqa: PTH101
 
 
-def _copy_in_place(output: int, path: str) -> None:
+def _copy_in_place(output: int, path: str, scratch: int) -> None:
     before, _, name = path.rpartition("/")
-    with opened(open_beneath(output, before, os.O_RDONLY | os.O_DIRECTORY)) as folder:
-        new = f".{uuid4().hex}"
-        with opened(os.open(name, _READ, dir_fd=folder)) as file:
-            copy_thing(file, folder, new, usable=False)
-        os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    with (
+        opened(open_beneath(output, before, os.O_RDONLY | os.O_DIRECTORY)) as folder,
+        opened(os.open(name, _READ, dir_fd=folder)) as file,
+    ):
+        replace_by_copy(file, folder, name, scratch, usable=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import shutil
 import stat
 import threading
@@ -23,17 +22,16 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wes_bridge.data.beneath import open_beneath, opened, regular_file, top_of
-from wes_bridge.data.copying import move
+from wes_bridge.data.copying import move, remove
 from wes_bridge.model.manifest import write_entry
-from wes_bridge.node.kept.listing import Listing
+from wes_bridge.node.kept.listing import Listing, seal
 from wes_bridge.node.kept.settling import own
 from wes_bridge.small_files import read_small
 
 log = logging.getLogger(__name__)
 
 FILES, MANIFEST, NOTE = "files", "manifest.ndjson", "note.json"
-_NEW, _GONE, _ONE = ".new-", ".gone", ".one"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_NEW, _GONE, _ONE, _SCRATCH = ".new-", ".gone", ".one", ".scratch"
 _LONGEST_NOTE = 64 * 1024
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _GATHERED = 256 * 1024
@@ -105,11 +103,6 @@ class Totals:
     outputs: int
     files: int
     size: int
-
-
-def is_name(text: str) -> bool:
-    """Whether an output can be kept under a name."""
-    return _NAME.fullmatch(text) is not None
 
 
 class KeptStore:
@@ -222,8 +215,12 @@ class KeptStore:
     def _listed(self, wanted: Wanted, beginning: int, file: str | None) -> KeptNote:
         with opened(open_beneath(beginning, FILES, os.O_RDONLY | os.O_DIRECTORY)) as files:
             os.fchmod(files, stat.S_IMODE(os.fstat(files).st_mode) & 0o777 | stat.S_IRWXU)
-            own(files)
-            listing = Listing(time.time_ns(), wanted.algorithms)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(_SCRATCH, 0o700, dir_fd=beginning)
+            with opened(open_beneath(beginning, _SCRATCH, os.O_RDONLY | os.O_DIRECTORY)) as scratch:
+                own(files, scratch)
+            remove(beginning, _SCRATCH)
+            listing = Listing(seal(), wanted.algorithms)
             with os.fdopen(os.open(MANIFEST, _WRITE, 0o600, dir_fd=beginning), "wb", _GATHERED) as manifest:
                 for entry in listing.entries(files):
                     manifest.write(write_entry(entry))

@@ -133,7 +133,7 @@ def _keep(tree: Tree, top: int | None, path: str, *, links: bool, data: Data, ke
             contextlib.suppress(LinkInTheWayError),  # it is a file
             opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output,
         ):
-            bring_in(output, sources_of(tree))
+            bring_in(output, sources_of(tree), top)
         keeper.keep(data, folder, name)
 
 
