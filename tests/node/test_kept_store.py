@@ -249,7 +249,8 @@ def test_a_lease_is_renewed_also_over_a_restart(
 
 def test_what_is_in_use_stays_until_it_is_not(store: KeptStore, output: Path, clock: Clock) -> None:
     note = keep(store, output)
-    assert store.use(SESSION, "out", "user")
+    assert not store.use(SESSION, "out", "somebody else", "user")
+    assert store.use(SESSION, "out", "local", "user")
     clock.now += 1000
     assert store.sweep() == 0
     store.release(SESSION, "out")
@@ -264,7 +265,7 @@ def test_what_was_released_while_in_use_goes_after_a_restart(
     store: KeptStore, output: Path, clock: Clock, tmp_path: Path
 ) -> None:
     keep(store, output)
-    store.use(SESSION, "out", "user")
+    store.use(SESSION, "out", "local", "user")
     store.release(SESSION, "out")
     assert opened_store(tmp_path, clock).sweep() == 1
 

@@ -74,6 +74,16 @@ def read_data_path(text: str) -> DataPath | None:
     return DataPath(session, output, inside[0], inside[1])
 
 
+def data_path_of(url: str) -> DataPath | None:
+    """What an http(s) URL names in a kept output of some node; None where it is another kind of URL."""
+    scheme, found, rest = url.partition("://")
+    if not found or scheme.lower() not in ("http", "https"):
+        return None
+    place = rest.partition("?")[0].partition("#")[0]
+    start = place.find(DATA, max(0, place.find("/")))
+    return read_data_path(place[start:]) if start >= 0 else None
+
+
 def read_path(text: str) -> tuple[str, bool] | None:
     """Read the percent-encoded path of something in an output: its path, and whether a folder is meant.
 

@@ -43,11 +43,12 @@ from wes_bridge.node.checks import check_request, check_values
 from wes_bridge.node.door import Door
 from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
+from wes_bridge.node.kept.inputs import KeptInputs
 from wes_bridge.node.kept.outputs import Outputs
 from wes_bridge.node.kinds import NAMES, check_kinds
 from wes_bridge.node.live import LiveSession, decode
 from wes_bridge.node.messages import message
-from wes_bridge.node.offers import OfferMaker, check_limits
+from wes_bridge.node.offers import OfferMaker, check_limits, storage_min
 from wes_bridge.node.phases import client_may_move
 from wes_bridge.node.platforms import load_platforms
 from wes_bridge.node.platforms.base import Platform
@@ -164,11 +165,12 @@ class Node:
         self._end_sessions = end_sessions
         self.boot = token_hex(4)
         self.capacity = capacity_of(config)
-        self.queue = Queue(self.capacity)
+        self.queue = Queue(self.capacity, kept=lambda: self.kept.store.size)
         self.reservations = reservations(config, self.capacity, self.queue, self._save_soon)
         self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
         self.door = Door()
-        self.schemes = default_schemes(config)
+        self.kept = Outputs(config, self.state)
+        self.schemes = default_schemes(config, self.kept.count_fetched)
         self.signed = _signed(config, self.state)
         self.closing = False
         self.gaps: list[Gap] | None = None
@@ -200,7 +202,6 @@ class Node:
         for platform in set(self._platforms.values()):
             enforced.check(self.config, await platform.gaps() if self.config.serves_others else ())
         await loop.run_in_executor(None, self.door.load, self.database)
-        self.kept = Outputs(self.config, self.state)
         await loop.run_in_executor(None, self.kept.store.load)
         await loop.run_in_executor(None, self.signed.load)
         self.runner = Runner(
@@ -221,7 +222,9 @@ class Node:
         await self.runner.in_thread(self._remove_strays)
         unfinished = [live.uuid for live in self.runner.sessions]
         await self.runner.in_thread(lambda: self.kept.store.tidy(unfinished))
-        self._spawn(self.kept.free_due(lambda: {live.uuid for live in self.runner.sessions}))
+        self._spawn(
+            self.kept.free_due(lambda: {live.uuid for live in self.runner.sessions}, self.queue.look_again)
+        )
         self._spawn(self._find_gaps())
         self._spawn(self._purge_now_and_then())
 
@@ -308,7 +311,7 @@ class Node:
         """
         check_kinds(request)
         check_values(request)
-        found = await self._lacking(request) or await self._checked(request)
+        found = await self._lacking(request) or await self._checked(request, owner)
         reasons = [note for note in found if note.level == "ERROR"]
         offers: list[Session] = []
         if not reasons:
@@ -341,8 +344,8 @@ class Node:
         text = "this node runs no {what}: {reason}"
         return [message(messages.UNKNOWN_TYPE, text, kind=kind, what=NAMES[kind], reason=reason)]
 
-    async def _checked(self, request: ExecutionRequest) -> list[Message]:
-        found = check_request(request, self.schemes)
+    async def _checked(self, request: ExecutionRequest, owner: str) -> list[Message]:
+        found = check_request(request, self.schemes, KeptInputs(self.kept.store, owner).is_kept)
         found += check_limits(request, self.capacity) + self._check_storage(request)
         platform = self._platforms.get(request.executable.kind) if request.executable else None
         found += await platform.check(request) if platform is not None else []
@@ -350,6 +353,13 @@ class Node:
 
     def _check_storage(self, request: ExecutionRequest) -> list[Message]:
         asked = sum(storage.size.min or 0 for storage in request.storage or [] if storage.size)
+        quota, kept = self.capacity.storage, self.kept.store.size
+        needed = storage_min(request.storage)
+        if needed and quota is not None and needed <= quota < needed + kept:
+            text = (
+                "storage: {asked} bytes asked for at least, {here} of {quota} are not taken by kept outputs"
+            )
+            return [message(messages.RESOURCE_LIMIT, text, asked=needed, here=quota - kept, quota=quota)]
         if not asked:
             return []
         free = shutil.disk_usage(self.state).free // GIB
@@ -442,7 +452,7 @@ class Node:
             if plain is not None or stream_path(live.session, name) is None:
                 return plain
             with contextlib.suppress(NodeError, OSError, ValueError):
-                tree = make_tree(live.session, folder.fs, self.schemes)
+                tree = make_tree(live.session, folder.fs, self.schemes, self.kept.inputs(live).path)
                 return open_stream(live.session, folder, tree, name, allowed, keeper)
             return None
 

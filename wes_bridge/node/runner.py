@@ -461,12 +461,14 @@ class Runner:
         run.folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         job = self._job(run)
         place(job.tree, self._schemes, run.platform.links, run.halt)
+        self._kept.count_linked(run.live, job.tree)
         share_streams(run.live.session, run.folder, self._schemes.allowed, final=False)
         return job
 
     def _job(self, run: _Run) -> Job:
         try:
-            tree = make_tree(run.live.session, run.folder.fs, self._schemes)
+            inputs = self._kept.inputs(run.live)
+            tree = make_tree(run.live.session, run.folder.fs, self._schemes, inputs.path)
         except BadRequestError as error:
             raise PlatformError(str(error)) from error
         owner = getattr(run.live, "owner", "")  # sessions have one where callers are told apart

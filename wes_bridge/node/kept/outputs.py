@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.units import GIB
 from wes_bridge.node.kept.asking import output_name
+from wes_bridge.node.kept.inputs import KeptInputs
 from wes_bridge.node.kept.keeper import SessionKeeper
 from wes_bridge.node.kept.store import KeptStore
 from wes_bridge.node.live import LiveSession
+from wes_bridge.node.staging.plan import Tree
 from wes_bridge.store.outage import Trouble
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Outputs:
         self.config = config.kept
         self.store = KeptStore(state / "kept", None if gib is None else int(gib * GIB), clock)
         self.linked = self.served = self.fetched = 0
+        self._lock = threading.Lock()
         self._clock = clock
         self._changed = asyncio.Event()
 
@@ -68,8 +72,25 @@ class Outputs:
         """Bytes were sent."""
         self.served += size
 
+    def count_fetched(self, size: int) -> None:
+        """Bytes came from another node."""
+        self.fetched += size
+
+    def inputs(self, live: LiveSession) -> KeptInputs:
+        """The kept outputs that a session may use."""
+        return KeptInputs(self.store, live.owner, live.uuid)
+
     def use(self, live: LiveSession) -> None:
         """Hold the kept outputs that a session has as inputs."""
+        self.inputs(live).hold(live.session)
+
+    def count_linked(self, live: LiveSession, tree: Tree) -> None:
+        """Count what a session was given without moving a byte. Blocks."""
+        with contextlib.suppress(OSError, ValueError):
+            size = self.inputs(live).linked(tree)
+            if size:
+                with self._lock:
+                    self.linked += size
 
     def let_go(self, live: LiveSession) -> None:
         """A session has ended, and needs none of them any more."""
@@ -80,11 +101,12 @@ class Outputs:
         """Something was released: look for what can be removed."""
         self._changed.set()
 
-    async def free_due(self, live: Callable[[], Container[str]]) -> None:
+    async def free_due(self, live: Callable[[], Container[str]], freed: Callable[[], None]) -> None:
         """Free outputs as their leases run out, for ever.
 
         Args:
             live: the sessions that have not ended.
+            freed: called when there may be more room.
         """
         trouble = Trouble(log, "kept outputs cannot be freed; trying again")
         loop = asyncio.get_running_loop()
@@ -96,6 +118,7 @@ class Outputs:
                 trouble.seen(error)
             else:
                 trouble.over()
+                freed()
             end = self.store.next_end()
             wait = _LOOK if end is None else min(_LOOK, max(_SHORTEST, end - self._clock()))
             with contextlib.suppress(TimeoutError):

@@ -392,14 +392,22 @@ class KeptStore:
 
     # ---- users -------------------------------------------------------------------------------------
 
-    def use(self, session: str, output: str, user: str) -> bool:
-        """Hold an output for a session that has it as an input; whether it is there."""
+    def use(self, session: str, output: str, owner: str, user: str) -> bool:
+        """Hold an output for a session of the same owner that has it as an input; whether it is there.
+
+        A session that was accepted before the node was restarted gets it also when its lease has run out.
+        """
         with self._lock:
             held = self._kept.get((session, output))
-            if held is None:
+            if held is None or held.note.owner != owner:
                 return False
             held.users.add(user)
             return True
+
+    def held_by(self, session: str, output: str, user: str) -> KeptNote | None:
+        """An output that a session holds; None where it does not."""
+        held = self._kept.get((session, output))
+        return held.note if held is not None and user in held.users else None
 
     def let_go(self, user: str) -> None:
         """A session needs nothing any more."""
