@@ -14,13 +14,6 @@ from wes_bridge.surface.app import BrokerApp, load_document
 
 _NODE_ONLY = ("/status", "/bookings", "/admin/drain", "/admin/open")
 """What a node's admin asks of the node itself."""
-_DATA = (
-    "/data/{uuid}/{output}",
-    "/data/{uuid}/{output}/{path}",
-    "/leases/{uuid}/{output}",
-    "/urls/{uuid}/{output}",
-)
-"""Not passed on yet."""
 
 
 class AggregatorApp(BrokerApp):
@@ -46,8 +39,9 @@ class AggregatorApp(BrokerApp):
     ) -> None:
         """ASGI."""
         if self._prefix and scope["type"] == "http" and scope["path"].startswith(self._prefix + "/"):
-            path = scope["path"][len(self._prefix) :]
-            scope = {**scope, "path": path, "raw_path": path.encode()}
+            path, raw = scope["path"][len(self._prefix) :], scope.get("raw_path") or b""
+            raw = raw.removeprefix(self._prefix.encode()) if raw else path.encode()
+            scope = {**scope, "path": path, "raw_path": raw}
         await super().__call__(scope, receive, send)
 
 
@@ -65,7 +59,7 @@ def _document() -> dict[str, Any]:
     """The ExecutionBroker's document, and what an aggregator has beside."""
     document = load_document("execution-broker.yaml")
     more = load_document("aggregator.yaml")
-    for path in _NODE_ONLY + _DATA:
+    for path in _NODE_ONLY:
         del document["paths"][path]
     document["info"] = more["info"]
     document["paths"] |= more["paths"]
