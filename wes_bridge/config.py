@@ -156,7 +156,7 @@ class NodeFetchConfig(_Section):
 
 
 class KeptConfig(_Section):
-    """Outputs that a node keeps where they were made, and how they are handed out (docs/storage.md)."""
+    """Outputs that a node keeps where they were made, and how they are handed out (docs/kept-outputs.md)."""
 
     gib: Annotated[float, Field(gt=0)] | None = Field(
         None, description="GiB kept in all; default: storage_gib, and where that is not set all that is free"
