@@ -579,7 +579,7 @@ class Runner:
         """Transfer the outputs. Blocks; what goes wrong is noted in ``run``."""
         share_streams(job.session, run.folder, self._schemes.allowed, final=True)
         try:
-            keeper = self._kept.keeper(run.live)
+            keeper = self._kept.keeper(run.live, run.halt)
             release(job.tree, job.session, self._schemes, run.platform.links, self._most_rewritten, keeper)
             run.released = True
         except ReleaseError as error:

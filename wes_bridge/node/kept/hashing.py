@@ -6,6 +6,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterable
+from threading import Event
 from typing import Protocol
 
 SHA1 = "sha1"
@@ -72,18 +73,20 @@ class Sums:
         return found or None
 
 
-def hash_file(file: int, algorithms: Iterable[str] = ()) -> tuple[int, Sums]:
+def hash_file(file: int, algorithms: Iterable[str] = (), stop: Event | None = None) -> tuple[int, Sums]:
     """Read a file once, from where its descriptor is.
 
     Args:
         file: the descriptor.
         algorithms: see :class:`Sums`.
+        stop: set to give up.
 
     Returns:
         How many bytes it has, and its sums.
 
     Raises:
         OSError: it cannot be read.
+        InterruptedError: ``stop`` was set.
     """
     sums = Sums(algorithms)
     size = os.fstat(file).st_size
@@ -93,4 +96,6 @@ def hash_file(file: int, algorithms: Iterable[str] = ()) -> tuple[int, Sums]:
     while count := os.readv(file, [buffer]):
         sums.update(view[:count])
         total += count
+        if stop is not None and stop.is_set():
+            raise InterruptedError("stopped")
     return total, sums

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from threading import Event
 
 from wes_bridge.config import KeptConfig
 from wes_bridge.model.execution_broker import Data, Kept
@@ -18,9 +19,13 @@ class SessionKeeper:
         config: how long.
         session: the session's UUID.
         owner: whose it is.
+        stop: set when the session is to end.
     """
 
-    def __init__(self, store: KeptStore, config: KeptConfig, session: str, owner: str) -> None:
+    def __init__(
+        self, store: KeptStore, config: KeptConfig, session: str, owner: str, stop: Event | None = None
+    ) -> None:
+        self._stop = stop
         self._store = store
         self._config = config
         self._session = session
@@ -30,7 +35,14 @@ class SessionKeeper:
         """See :class:`wes_bridge.node.staging.release.Keeper`."""
         asked = data.keep.lease if data.keep else None
         algorithms = tuple((data.keep.checksums if data.keep else None) or ())
-        wanted = Wanted(self._session, output_name(data), self._owner, lease(self._config, asked), algorithms)
+        wanted = Wanted(
+            self._session,
+            output_name(data),
+            self._owner,
+            lease(self._config, asked),
+            algorithms,
+            self._stop,
+        )
         return self._store.keep(wanted, folder, name)
 
     def open_file(self, data: Data, path: str) -> int:

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import Event
 
 from wes_bridge.data.beneath import opened
 from wes_bridge.data.special import readable, special_kind
@@ -59,6 +60,7 @@ class Listing:
     Args:
         sealed: nanoseconds since the epoch: nothing may have changed since.
         algorithms: checksums beside SHA-1.
+        stop: set to give up.
 
     Attributes:
         counted: what was found so far.
@@ -66,6 +68,7 @@ class Listing:
 
     sealed: int
     algorithms: tuple[str, ...] = ()
+    stop: Event | None = None
     counted: Counted = field(default_factory=Counted)
     _known: dict[tuple[int, int], Sum] = field(default_factory=dict)
 
@@ -103,7 +106,7 @@ class Listing:
             key = status.st_dev, status.st_ino
             found = self._known.get(key)
             if found is None:
-                size, sums = hash_file(file, self.algorithms)
+                size, sums = hash_file(file, self.algorithms, self.stop)
                 found = sums.checksum, sums.others
                 after = os.fstat(file)
                 if (

@@ -50,18 +50,19 @@ class Outputs:
         self._lock = threading.Lock()
         self._clock = clock
         self._changed = asyncio.Event()
+        self._wakes = 0.0
 
-    def keeper(self, live: LiveSession) -> SessionKeeper:
-        """Keeps the outputs of a session."""
-        return SessionKeeper(self.store, self.config, live.uuid, live.owner)
+    def keeper(self, live: LiveSession, stop: threading.Event | None = None) -> SessionKeeper:
+        """Keeps the outputs of a session, until ``stop`` is set."""
+        return SessionKeeper(self.store, self.config, live.uuid, live.owner, stop)
 
     def tell(self, live: LiveSession) -> None:
         """Write what is kept of a session's outputs into the session."""
         asked = [data for data in live.session.data or () if data.keep is not None and output_name(data)]
         for data in asked:
             self.keeper(live).tell(data)
-        if asked:
-            self._changed.set()
+            if data.kept is not None and data.kept.expires.timestamp() < self._wakes:
+                self._changed.set()
 
     def forget(self, live: LiveSession) -> None:
         """Remove what a session that was cancelled has left. Blocks."""
@@ -94,8 +95,8 @@ class Outputs:
 
     def let_go(self, live: LiveSession) -> None:
         """A session has ended, and needs none of them any more."""
-        self.store.let_go(live.uuid)
-        self._changed.set()
+        if self.store.let_go(live.uuid):
+            self._changed.set()
 
     def look(self) -> None:
         """Something was released: look for what can be removed."""
@@ -121,6 +122,7 @@ class Outputs:
                 freed()
             end = self.store.next_end()
             wait = _LOOK if end is None else min(_LOOK, max(_SHORTEST, end - self._clock()))
+            self._wakes = self._clock() + wait
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._changed.wait()

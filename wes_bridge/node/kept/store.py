@@ -81,6 +81,7 @@ class Wanted:
         owner: whose it is.
         lease: seconds from now.
         algorithms: checksums beside SHA-1.
+        stop: set when it is not wanted any more.
     """
 
     session: str
@@ -88,6 +89,7 @@ class Wanted:
     owner: str
     lease: float
     algorithms: tuple[str, ...] = ()
+    stop: threading.Event | None = None
 
 
 @dataclass
@@ -120,6 +122,7 @@ class KeptStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, str], _Held] = {}
+        self._uses: dict[str, set[tuple[str, str]]] = {}
         self._size = 0
 
     # ---- coming and going --------------------------------------------------------------------------
@@ -183,7 +186,7 @@ class KeptStore:
             FileNotFoundError: there is nothing to keep.
             NoRoomError: more is kept than may be.
             UnusableError: it is changed by somebody else, or cannot be listed.
-            OSError: there is no room on the disk, or something cannot be read.
+            OSError: there is no room on the disk, something cannot be read, or it is not wanted any more.
         """
         place = self.root / wanted.session
         place.mkdir(mode=0o700, exist_ok=True)
@@ -220,7 +223,7 @@ class KeptStore:
             with opened(open_beneath(beginning, _SCRATCH, os.O_RDONLY | os.O_DIRECTORY)) as scratch:
                 own(files, scratch)
             remove(beginning, _SCRATCH)
-            listing = Listing(seal(), wanted.algorithms)
+            listing = Listing(seal(), wanted.algorithms, wanted.stop)
             with os.fdopen(os.open(MANIFEST, _WRITE, 0o600, dir_fd=beginning), "wb", _GATHERED) as manifest:
                 for entry in listing.entries(files):
                     manifest.write(write_entry(entry))
@@ -402,6 +405,7 @@ class KeptStore:
             if held is None or held.note.owner != owner:
                 return False
             held.users.add(user)
+            self._uses.setdefault(user, set()).add((session, output))
             return True
 
     def held_by(self, session: str, output: str, user: str) -> KeptNote | None:
@@ -409,10 +413,14 @@ class KeptStore:
         held = self._kept.get((session, output))
         return held.note if held is not None and user in held.users else None
 
-    def let_go(self, user: str) -> None:
-        """A session needs nothing any more."""
-        for held in list(self._kept.values()):
-            held.users.discard(user)
+    def let_go(self, user: str) -> bool:
+        """A session needs nothing any more; whether it held anything."""
+        with self._lock:
+            keys = self._uses.pop(user, set())
+            for key in keys:
+                if (held := self._kept.get(key)) is not None:
+                    held.users.discard(user)
+        return bool(keys)
 
 
 def _bring(beginning: int, folder: int | None, name: str) -> str | None:
