@@ -18,7 +18,7 @@ NAMES = st.binary(min_size=1, max_size=20).filter(
 
 
 @given(st.lists(NAMES, min_size=1, max_size=4), st.booleans())
-def test_an_address_is_read_again(names: list[bytes], is_folder: bool) -> None:  # noqa: FBT001
+def test_an_address_is_read_again(names: list[bytes], is_folder: bool) -> None:
     place = DataPath(UUID, "out", os.fsdecode(b"/".join(names)), is_folder)
     assert read_data_path(str(place)) == place
     assert data_path_of(f"https://node:8082{place}?signature=x") == place

@@ -134,14 +134,14 @@ class KeptScheme:
     def _fetch_folder(self, url: str, target: Path, stop: Event) -> None:
         with tempfile.TemporaryFile(dir=target.parent) as manifest:
             self._fetch_manifest(url, manifest, stop)
-            most = self._fetcher.limits.max_bytes
-            total = sum(entry.size or 0 for entry in _entries(manifest))
-            if most is not None and total > most:
-                raise TooLargeError(f"larger than {most} bytes (fetch.max_bytes)")
+            most, total = self._fetcher.limits.max_bytes, 0
             target.mkdir(0o700)
             for entry in _entries(manifest):
+                total += entry.size or 0
                 if entry.kind is EntryKind.DIRECTORY:
                     (target / entry.path).mkdir(0o700)
+            if most is not None and total > most:
+                raise TooLargeError(f"larger than {most} bytes (fetch.max_bytes)")
             self._fetch_files(url, target, _entries(manifest), stop)
             for entry in _entries(manifest):
                 if entry.kind is EntryKind.LINK and entry.leads_inside:
