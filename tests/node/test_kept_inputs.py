@@ -232,7 +232,8 @@ def _failed(node: NodeProcess, url: str) -> str:
     session = node.run(Request(shell(f"find {ROOT}/in")).data(f"{ROOT}/in/x", url))
     assert session["phase"] == "FAILED"
     fs = node.state / "sessions" / session["meta"]["uuid"] / "fs"
-    assert not list(fs.rglob("x")), "something half-written was left"
+    left = [*fs.rglob("x"), *fs.rglob("*.part")]
+    assert not left, "something half-written was left"
     return texts(session)
 
 
