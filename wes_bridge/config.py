@@ -155,6 +155,21 @@ class NodeFetchConfig(_Section):
     )
 
 
+class KeptConfig(_Section):
+    """Outputs that a node keeps where they were made, and how they are handed out (docs/kept-outputs.md)."""
+
+    gib: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="GiB kept in all; default: storage_gib, and where that is not set all that is free"
+    )
+    lease: Period = Field(timedelta(hours=1), description="of outputs for which none is asked")
+    max_lease: Period = Field(timedelta(days=7), description="the longest; longer ones are cut to it")
+    url_lifetime: Period = Field(timedelta(hours=1), description="of signed URLs for which none is asked")
+    max_url_lifetime: Period = Field(
+        timedelta(hours=24), description="the longest; longer ones are cut to it"
+    )
+    rotate_keys: Period = Field(timedelta(days=1), description="how long URLs are signed with one key")
+
+
 class NodeConfig(ServerConfig):
     """One ExecutionBroker node (``wes-bridge node``, or embedded in ``wes-bridge serve``)."""
 
@@ -211,6 +226,7 @@ class NodeConfig(ServerConfig):
         16 * 1024**2, gt=0, description="bytes of a cwl.output.json, which the node writes paths into"
     )
     keep_sessions: Seconds = Field(7 * 86400.0, description="seconds ended sessions are remembered")
+    kept: KeptConfig = Field(KeptConfig(), description="outputs that stay at the node")
     many_users: bool = Field(
         False, description="whether commands of several people run here; serve knows it of its own nodes"
     )

@@ -13,6 +13,7 @@ from secrets import token_hex
 from wes_bridge.aggregator.asking import Answers, Asker
 from wes_bridge.aggregator.book import Book, Item, Record
 from wes_bridge.aggregator.choosing import NOT_ACCEPTED, Chooser
+from wes_bridge.aggregator.data import KeptData
 from wes_bridge.aggregator.health import Look, report
 from wes_bridge.aggregator.hops import Way
 from wes_bridge.aggregator.messages import LOOP, STALE, Json, add_messages, message
@@ -41,11 +42,13 @@ class Aggregator:
         book: what it remembers; there once started, like the others.
         sessions: talks to brokers about sessions.
         chooser: accepts and rejects offers.
+        kept: asks brokers for outputs they keep.
     """
 
     book: Book
     sessions: Sessions
     chooser: Chooser
+    kept: KeptData
 
     def __init__(self, config: AggregatorConfig, state: Path) -> None:
         self.config = config
@@ -66,6 +69,7 @@ class Aggregator:
             for broker in self.config.brokers
         }
         self.sessions = Sessions(brokers, self.book, self._closing)
+        self.kept = KeptData(self.sessions, self.book)
         self.chooser = Chooser(self.book, self.sessions)
         self._look = Look(list(brokers.values()))
         self._stack.push_async_callback(self._look.close)
@@ -109,7 +113,8 @@ class Aggregator:
             answers = Answers(reasons=[message(LOOP, "ERROR", "{problem}", problem=problem)])
         else:
             via = way.onward(self._id, self.config.name)
-            answers = await self._asker.ask(request, deadline, via)
+            inputs = await self.kept.inputs(request, owner, len(self.config.brokers) > 1)
+            answers = await self._asker.ask(request, deadline, via, inputs)
         try:
             record = await self.book.add(self.config.name, answers, owner)
         except BaseException:

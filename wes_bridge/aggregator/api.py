@@ -21,18 +21,25 @@ from wes_bridge.aggregator.sessions import RefusedError, Told
 from wes_bridge.aggregator.upstream import LateError
 from wes_bridge.auth.acting import act_for, may_see, owner_key, person_of
 from wes_bridge.auth.identity import principal_of
+from wes_bridge.auth.signed_urls import raw_path
 from wes_bridge.federation.client import BrokerError, SessionGoneError
+from wes_bridge.model.data_urls import is_output_name, read_data_path
 from wes_bridge.model.execution_broker import SCHEDULED_SESSION, ExecutionRequest, Update
+from wes_bridge.model.headers import EXECUTABLE
+from wes_bridge.model.manifest import MEDIA_TYPE
 from wes_bridge.model.states import Phase
 from wes_bridge.surface import http
 from wes_bridge.surface.errors import BadRequestError
 from wes_bridge.surface.forwarded import Proxies
 
 _ASKED = ("range", "if-range", "if-none-match", "if-modified-since")
-_ANSWERED = ("content-length", "content-range", "accept-ranges", "etag", "last-modified", "cache-control")
+_ANSWERED = (
+    *("content-length", "content-range", "accept-ranges", "etag", "last-modified", "cache-control"),
+    EXECUTABLE.lower(),
+)
 _STREAMED = frozenset({200, 206, 304, 416})
 _BYTES = "application/octet-stream"
-_PLAIN = frozenset({_BYTES, "text/plain"})
+_PLAIN = frozenset({_BYTES, "text/plain", MEDIA_TYPE})
 """Media types passed on as they are; others could do harm in a browser that trusts this server."""
 _CHUNK = 256 * 1024
 
@@ -117,6 +124,55 @@ class Api:
             answer = await self._aggregator.sessions.stream(item, name, request.method, _conditions(request))
             return await self._pass_on(item, answer)
 
+    async def get_manifest(self, request: Request) -> Response:
+        """``GET /data/{uuid}/{output}``: passed on, in pieces."""
+        return await self._read_data(request)
+
+    async def get_data(self, request: Request) -> Response:
+        """``GET /data/{uuid}/{output}/{path}``: passed on, in pieces."""
+        return await self._read_data(request)
+
+    async def release_output(self, request: Request) -> Response:
+        """``DELETE /data/{uuid}/{output}``: passed on."""
+        await self._ask_of_data(request, "data")
+        return Response(status_code=204)
+
+    async def get_lease(self, request: Request) -> Response:
+        """``GET /leases/{uuid}/{output}``: passed on."""
+        return await self._ask_of_data(request, "leases")
+
+    async def renew_lease(self, request: Request) -> Response:
+        """``POST /leases/{uuid}/{output}``: passed on."""
+        return await self._ask_of_data(request, "leases")
+
+    async def sign_url(self, request: Request) -> Response:
+        """``POST /urls/{uuid}/{output}``: the broker's URL, as it is: bytes are to go around us."""
+        return await self._ask_of_data(request, "urls")
+
+    async def _read_data(self, request: Request) -> Response:
+        place = read_data_path(raw_path(request.scope))
+        if place is None:
+            raise BadRequestError("this is no address of a kept output: /data/SESSION/OUTPUT/PATH", 404)
+        _, item = await self._session(request)
+        with _broker_errors():
+            answer = await self._aggregator.kept.open(item, place, request.method, _conditions(request))
+            return await self._pass_on(item, answer)
+
+    async def _ask_of_data(self, request: Request, what: str) -> Response:
+        _, item = await self._session(request)
+        output = request.path_params["output"]
+        if not is_output_name(output):
+            raise BadRequestError(f"no output {output[:128]!r} of session {item.uuid} is kept", 404)
+        body = await http.read_body(request, self._limit) if request.method == "POST" else b""
+        with _broker_errors():
+            try:
+                told = await self._aggregator.kept.ask(item, what, output, request.method, body or None)
+            except ValueError as error:
+                raise BrokerError(f"{item.broker} sent something that is not JSON") from error
+        if isinstance(told, dict) and "session" in told:
+            told["session"] = item.uuid
+        return http.answer(request, _json(told))
+
     async def get_link(self, request: Request) -> Response:
         """``GET /links/{uuid}``: something a broker linked to; JSON with its URLs rewritten, too."""
         uuid = _uuid(request)
@@ -156,7 +212,7 @@ class Api:
         if answer.status not in _STREAMED:
             status = answer.status
             answer.release()
-            if status == 404:
+            if status in (404, 410):
                 raise SessionGoneError(f"{item.broker} does not have this (yet, or any more)")
             raise BrokerError(f"{item.broker} answered {status}")
         headers = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}

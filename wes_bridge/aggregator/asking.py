@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from wes_bridge.aggregator.filling import fill_in
+from wes_bridge.aggregator.located import KeptInput, located
 from wes_bridge.aggregator.messages import GARBLED, REFUSED, SILENT, UNEXPLAINED, Json, message, named
 from wes_bridge.aggregator.ranking import order
 from wes_bridge.aggregator.rewriting import is_below, local_url
@@ -83,7 +84,7 @@ class Asker:
         self._reject = reject
         self._late: set[asyncio.Task[Any]] = set()
 
-    async def ask(self, request: Json, deadline: float, via: str) -> Answers:
+    async def ask(self, request: Json, deadline: float, via: str, inputs: Mapping[str, KeptInput]) -> Answers:
         """Ask all brokers, wait for them until the deadline, and merge their answers.
 
         Offers that come later are rejected.
@@ -92,10 +93,12 @@ class Asker:
             request: as it came.
             deadline: seconds.
             via: the header.
+            inputs: those that brokers keep, by their location in the request.
         """
         headers = {"Via": via, "Prefer": f"wait={deadline * _SHARE:.3g}"}
         tasks = {
-            broker.name: asyncio.create_task(self._ask(broker, request, headers)) for broker in self._brokers
+            broker.name: asyncio.create_task(self._ask(broker, request, headers, inputs))
+            for broker in self._brokers
         }
         self._late.update(tasks.values())
         for task in tasks.values():
@@ -130,10 +133,11 @@ class Asker:
             self._reject(task.result()[0])
 
     async def _ask(
-        self, broker: Upstream, request: Json, headers: dict[str, str]
+        self, broker: Upstream, request: Json, headers: dict[str, str], inputs: Mapping[str, KeptInput]
     ) -> tuple[list[Offer], list[Json]]:
         """A broker's usable offers, or its reasons; never an exception."""
         filled, notes = fill_in(request, broker.name, self._config)
+        located(filled, broker.name, inputs)
         body = json.dumps(filled, allow_nan=False).encode()
         try:
             answer = await _request(broker, body, headers)

@@ -22,6 +22,7 @@ _TEXTS = frozenset({"messages", "description", "message", "title"})
 """Names of fields that hold text for people, in which addresses may stand anywhere."""
 _SESSION = re.compile(r"(.*)/sessions/([^/?#]+)")
 _STREAM = re.compile(r"/streams/([^/?#]+)/(stdout|stderr)")
+_DATA = re.compile(r"/data/([^/?#]+)/([^?#]*)")
 _DEEPEST = 100
 """Levels of nesting an answer may have."""
 
@@ -122,10 +123,14 @@ class Rewriter:
         if name in _TEXTS:
             return self._in_words(value, depth)
         if isinstance(value, dict):
-            return {
+            told = {
                 key: item if key in _CLIENTS else self._walk(item, key, depth + 1)
                 for key, item in value.items()
             }
+            location = value.get("location")
+            if "kept" in value and isinstance(location, str) and self._is_ours(location):
+                told["location"] = self._url(location)  # of an output, which the broker has chosen
+            return told
         if isinstance(value, list):
             return [self._walk(item, name, depth + 1) for item in value]
         if isinstance(value, str) and self._is_ours(value):
@@ -153,6 +158,9 @@ class Rewriter:
             return f"{self._base}/sessions/{self._uuid}"
         if self._id and stream and stream[1] == self._id:
             return f"{self._base}/streams/{self._uuid}/{stream[2]}"
+        data = _DATA.fullmatch(rest)
+        if self._id and data and data[1] == self._id:
+            return f"{self._base}/data/{self._uuid}/{data[2]}"
         if rest in ("", "/"):
             return self._base
         real = self._real + rest

@@ -39,8 +39,9 @@ class AggregatorApp(BrokerApp):
     ) -> None:
         """ASGI."""
         if self._prefix and scope["type"] == "http" and scope["path"].startswith(self._prefix + "/"):
-            path = scope["path"][len(self._prefix) :]
-            scope = {**scope, "path": path, "raw_path": path.encode()}
+            path, raw = scope["path"][len(self._prefix) :], scope.get("raw_path") or b""
+            raw = raw.removeprefix(self._prefix.encode()) if raw else path.encode()
+            scope = {**scope, "path": path, "raw_path": raw}
         await super().__call__(scope, receive, send)
 
 

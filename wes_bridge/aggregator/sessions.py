@@ -153,6 +153,24 @@ class Sessions:
         """
         return await self._broker(item).open(method, url, headers)
 
+    async def ask(self, item: Item, method: str, url: str, body: bytes | None) -> Answer:
+        """Ask a broker something about a session: at a URL that belongs to it.
+
+        Raises:
+            SessionGoneError: the broker does not have it.
+            RefusedError: the broker finds fault with the question.
+            BrokerError: no answer, or a failure.
+        """
+        broker = self._broker(item)
+        answer = await broker.exchange(method, url, ACTION_TIMEOUT, body)
+        if answer.status == 404:
+            raise SessionGoneError(broker.refusal(answer))
+        if answer.status in _PASSED_ON:
+            raise RefusedError(broker.refusal(answer), answer.status)
+        if answer.status not in (200, 204):
+            raise BrokerError(broker.refusal(answer))
+        return answer
+
     async def tell_anything(self, item: Item, content: bytes, base: str) -> Any:
         """JSON that a link led to, as we tell it.
 

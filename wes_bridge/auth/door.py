@@ -20,6 +20,7 @@ from wes_bridge.auth.page import INSTRUCTIONS, instructions
 from wes_bridge.auth.principal import LOCAL, Principal
 from wes_bridge.auth.private import private_token
 from wes_bridge.auth.rules import Rules
+from wes_bridge.auth.signed_urls import SignedUrls
 from wes_bridge.auth.tokens import TOKEN, kept_secret, read_secret
 from wes_bridge.model.access import AuthenticationConfig
 
@@ -44,6 +45,7 @@ class Served:
         name: what people call it.
         service_info: the path of its description for everybody, where it has one.
         routes: templates of its paths, for a decision point.
+        signed: looks at signed URLs, where it has some.
     """
 
     app: ASGIApp
@@ -51,6 +53,7 @@ class Served:
     name: str
     service_info: str | None = None
     routes: Iterable[str] = ()
+    signed: SignedUrls | None = None
 
 
 def guarded(config: ServerConfig, served: Served) -> ASGIApp:
@@ -68,7 +71,9 @@ def guarded(config: ServerConfig, served: Served) -> ASGIApp:
     names = Names(_names(config), access.cors_origins, str(config.public_url) if config.public_url else None)
     if private := private_token():
         secrets = Secrets({private: LOCAL})
-        return Guard(served.app, names, [secrets], Limits(hint=_PRIVATE, public=frozenset()))
+        return Guard(
+            served.app, names, [secrets], Limits(hint=_PRIVATE, public=frozenset(), signed=served.signed)
+        )
     door = Guard(served.app, names, _authenticators(access, config, served.state), _limits(config, served))
     if not access.cors_origins:
         return door
@@ -117,6 +122,7 @@ def _limits(config: ServerConfig, served: Served) -> Limits:
         proxies=tuple(ip_network(text, strict=False) for text in config.trusted_proxies)
         if config.behind_proxy
         else None,
+        signed=served.signed,
     )
 
 

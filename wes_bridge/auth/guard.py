@@ -22,6 +22,7 @@ from wes_bridge.auth.origins import Names
 from wes_bridge.auth.peers import Connection
 from wes_bridge.auth.principal import LOCAL, NOBODY, Principal
 from wes_bridge.auth.rules import Rules
+from wes_bridge.auth.signed_urls import SignatureError, SignedUrls
 from wes_bridge.lasting import LastingOfEach, place_of
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Limits:
         rules: what the site says of its users.
         permissions: what else decides.
         proxies: where clients come through one: those that are believed.
+        signed: looks at signed URLs, where the server has some.
     """
 
     hint: str
@@ -81,6 +83,7 @@ class Limits:
     rules: Rules = field(default_factory=lambda: Rules((), {}))
     permissions: DecisionPoint | None = None
     proxies: tuple[Network, ...] | None = None
+    signed: SignedUrls | None = None
 
 
 class Guard:
@@ -132,6 +135,10 @@ class Guard:
             if reads and (page := self._limits.pages.get(scope["path"])) is not None:
                 await _answer(send, 200, page, b"text/html; charset=utf-8", _PAGE)
                 return
+            if self._limits.signed is not None and self._limits.signed.claims(scope):
+                identify(scope, self._bearer(self._limits.signed, scope, told))
+                await self._app(scope, receive, send)
+                return
             principal = await self._known(scope, told, connection)
             if principal is None:
                 if not reads or scope["path"] not in self._limits.public:
@@ -151,6 +158,18 @@ class Guard:
 
             allow_second_look(scope, again)
         await self._app(scope, receive, send)
+
+    @staticmethod
+    def _bearer(signed: SignedUrls, scope: Scope, told: dict[bytes, str]) -> Principal:
+        """Whom a request with a signed URL comes from: who may do what the URL says, and nothing else.
+
+        Raises:
+            _Refusal: 403.
+        """
+        try:
+            return signed.check(scope, told.get(b"host", "localhost"))
+        except SignatureError as error:
+            raise _Refusal(403, str(error)) from error
 
     async def _is_known_as(
         self, principal: Principal, scope: Scope, told: dict[bytes, str], connection: Connection | None

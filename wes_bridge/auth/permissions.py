@@ -47,7 +47,9 @@ class Permissions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._routes = [(route, re.compile(re.sub(r"{\w+}", "[^/]+", route))) for route in routes]
+        self._routes = [
+            (route, re.compile(re.sub(r"{\w+}", "[^/]+", route.replace("{path}", ".*")))) for route in routes
+        ]
         self._clock = clock
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
         self._known: dict[tuple[bytes, str, str], tuple[bool, float]] = {}

@@ -224,13 +224,44 @@ class Storage(Component):
     data: list[str] | None = None
 
 
+class Keep(_Part):
+    """Native: asks the node to keep an output where it is made.
+
+    Attributes:
+        lease: ISO 8601 duration, from the end of the session; absent: what the node thinks best.
+        checksums: algorithms beside SHA-1: ``md5``, ``sha256``, ``sha512``, ``adler32``.
+    """
+
+    lease: str | None = None
+    checksums: list[str] | None = None
+
+
+class Kept(_Part):
+    """Native, told by the node: an output that it keeps, as it was at the end of the session.
+
+    Attributes:
+        manifest: URL of its manifest (:mod:`wes_bridge.model.manifest`).
+        file: name of the one file that the output is; absent: it is a directory.
+        entries, files, bytes: lines of the manifest, regular files, and bytes of them.
+        expires: when its lease runs out, unless it is renewed.
+    """
+
+    manifest: str | None = None
+    file: str | None = None
+    entries: int
+    files: int
+    size: int = Field(alias="bytes")
+    expires: Instant
+
+
 class Data(Component):
     """A data resource; which fields matter depends on ``kind``.
 
     ``location`` belongs to simple-data-resource: ``file:``, ``http(s):``, ``data:`` (native, literals).
     Native: ``access`` says how the node treats it: READ (default) stages it in; WRITE leaves it empty and
     transfers what is there to ``location`` while RELEASING (upstream plan, "WRITE-ONLY"); ``directory``
-    says it is a directory.
+    says it is a directory; ``keep``, with WRITE and in place of ``location``, has the node keep it, which
+    then tells where in ``location``, and what in ``kept``.
     """
 
     kind: str = SIMPLE_DATA
@@ -238,6 +269,8 @@ class Data(Component):
     storage: str | None = None
     access: Literal["READ", "WRITE"] | None = None
     directory: bool | None = None
+    keep: Keep | None = None
+    kept: Kept | None = None
 
 
 class Image(_Part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -17,6 +18,7 @@ from wes_bridge.model.states import Phase
 from wes_bridge.model.units import format_duration, format_instant
 from wes_bridge.node.capacity import UNCOUNTED
 from wes_bridge.node.errors import BadRequestError
+from wes_bridge.node.kept.store import KeptNote
 from wes_bridge.node.live import LiveSession
 from wes_bridge.node.node import Node
 from wes_bridge.node.offers import DEFAULT_DURATION, need_of
@@ -49,6 +51,7 @@ class Booking(BaseModel):
         cores, gpus: numbers held.
         memory, storage: bytes held.
         phase: of the session.
+        kept: name of an output of a session that has ended: it takes storage until its lease runs out.
     """
 
     session: str
@@ -60,6 +63,7 @@ class Booking(BaseModel):
     storage: int
     gpus: int
     phase: Phase
+    kept: str | None = None
 
 
 class Admin:
@@ -90,8 +94,12 @@ class Admin:
                 own.add(live.uuid)
             if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # ten thousand take a second, in which others want answers
+        for note in self._node.kept.store.all():
+            found.append(_kept_booking(note))
+            if may_see(principal, note.owner):
+                own.add(note.session)
         found.sort(key=lambda booking: (booking.start, booking.session))
-        hidden = {"session", "name"}
+        hidden = {"session", "name", "kept"}
         texts = [
             item.model_dump_json(exclude_none=True, exclude=None if item.session in own else hidden)
             for item in found
@@ -132,8 +140,39 @@ def status(node: Node) -> dict[str, Any]:
         "quota": {name: quota[place] for name, place in counted.items()},
         "used": {name: used[place] for name, place in counted.items()},
         "sessions": {"running": node.queue.running, "accepted": node.runner.active},
+        "kept": _kept(node),
         **({} if node.gaps is None else {"unenforced": {gap.what: gap.text for gap in node.gaps}}),
     }
+
+
+def _kept(node: Node) -> dict[str, int]:
+    """The outputs that stay here, and the bytes of them that have moved since the node was started."""
+    kept = node.kept
+    totals, most = kept.store.totals, kept.store.most
+    return {
+        "outputs": totals.outputs,
+        "files": totals.files,
+        "bytes": totals.size,
+        **({} if most is None else {"limit": most}),
+        "linked": kept.linked,
+        "served": kept.served,
+        "fetched": kept.fetched,
+    }
+
+
+def _kept_booking(note: KeptNote) -> Booking:
+    return Booking(
+        session=note.session,
+        name=None,
+        start=datetime.fromtimestamp(note.made, UTC),
+        end=datetime.fromtimestamp(note.until, UTC),
+        cores=0,
+        memory=0,
+        storage=note.size,
+        gpus=0,
+        phase=Phase.COMPLETED,
+        kept=note.output,
+    )
 
 
 def booking_of(node: Node, live: LiveSession) -> Booking:

@@ -11,7 +11,7 @@ from wes_bridge.auth.acting import may_see, owner_key
 from wes_bridge.auth.identity import principal_of
 from wes_bridge.model.execution_broker import ExecutionRequest, Session, Update
 from wes_bridge.model.states import Phase
-from wes_bridge.node.admin import Admin
+from wes_bridge.node.data_api import DataApi
 from wes_bridge.node.errors import BadRequestError
 from wes_bridge.node.live import LiveSession, as_uuid
 from wes_bridge.node.node import LiveOfferSet, Node
@@ -25,8 +25,8 @@ ENDING_WAIT = 5.0
 """Seconds the answer to a cancellation waits for the end: longer than a command has before it is killed."""
 
 
-class Api(Admin):
-    """Handlers, those of :class:`Admin` too.
+class Api(DataApi):
+    """Handlers, those of :class:`DataApi` too.
 
     Args:
         node: what they work on.
@@ -35,7 +35,6 @@ class Api(Admin):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self._limit = node.config.max_body
-        self._public = str(node.config.public_url) if node.config.public_url else None
 
     async def request_offers(self, request: Request) -> Response:
         """``POST /requests``: 303 to the offer set, which is also the body."""
@@ -121,9 +120,6 @@ class Api(Admin):
         if live is None or not may_see(principal_of(request), live.owner):
             raise BadRequestError(f"no session {uuid}", 404)
         return live
-
-    def _base(self, request: Request) -> str:
-        return http.base_url(request, self._public)
 
 
 def _uuid(request: Request) -> str:

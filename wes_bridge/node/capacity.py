@@ -68,10 +68,17 @@ class Queue:
     Args:
         capacity: what there is.
         clock: seconds.
+        kept: bytes of storage that outputs take which the node keeps.
     """
 
-    def __init__(self, capacity: Capacity, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        capacity: Capacity,
+        clock: Callable[[], float] = time.monotonic,
+        kept: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.capacity = capacity
+        self._kept = kept
         self._clock = clock
         self._running: dict[str, Need] = {}
         self._since: dict[str, float] = {}
@@ -165,7 +172,18 @@ class Queue:
         seconds = need.duration.total_seconds()
         return need.cores * (seconds if self._typical is None else min(seconds, self._typical))
 
+    def look_again(self) -> None:
+        """There may be more room by now."""
+        self._admit()
+
     def _fits(self, need: Need) -> bool:
+        storage = self.capacity.storage
+        if (
+            storage is not None
+            and need.storage
+            and self._used.storage + need.storage + self._kept() > storage
+        ):
+            return False
         return self._used.plus(need.amount).within(self._all)
 
     def _enter(self, uuid: str, need: Need) -> None:

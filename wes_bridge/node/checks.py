@@ -18,6 +18,8 @@ from wes_bridge.model.execution_broker import (
 from wes_bridge.model.units import parse_duration, parse_interval
 from wes_bridge.node import messages
 from wes_bridge.node.errors import BadRequestError
+from wes_bridge.node.kept.asking import check_keep, check_lease
+from wes_bridge.node.kept.inputs import IsKept, check_inputs, is_input
 from wes_bridge.node.layout import clean_path, clean_relative
 from wes_bridge.node.messages import message
 from wes_bridge.node.staging.plan import resources, volume_path
@@ -36,6 +38,8 @@ def check_values(request: ExecutionRequest) -> None:
     _check_schedule(request)
     for volume in (request.compute.volumes or []) if request.compute else []:
         volume_path(volume)
+    for data in request.data or []:
+        check_lease(data)
     if request.executable is not None:
         _check_executable_paths(request.executable)
         _check_words(request.executable)
@@ -87,12 +91,13 @@ def _check_words(executable: Executable) -> None:
             raise BadRequestError(f"not a name for an environment variable: {name!r}")
 
 
-def check_request(request: ExecutionRequest, schemes: Schemes) -> list[Message]:
+def check_request(request: ExecutionRequest, schemes: Schemes, is_kept: IsKept) -> list[Message]:
     """Check what no platform of this node could do.
 
     Args:
         request: the request, its kinds and values already checked.
         schemes: what can be staged and stored, and which URLs may be used.
+        is_kept: whether a URL is of an output that this node keeps for the same owner.
 
     Returns:
         Messages; those of level ERROR are reasons for a NO.
@@ -106,7 +111,9 @@ def check_request(request: ExecutionRequest, schemes: Schemes) -> list[Message]:
     if executable.network is not None and executable.network.ports:
         found.append(message(messages.NOT_SUPPORTED, "this node does not publish ports"))
     for data in request.data or []:
-        found += _check_data(data, schemes)
+        if not (is_input(data) and data.keep is None and is_kept(data.location or "")):
+            found += _check_data(data, schemes)
+    found += check_inputs(request, is_kept)
     found += _check_streams(executable, schemes)
     found += _check_names(request)
     found += _check_volumes(request)
@@ -119,6 +126,8 @@ def _check_data(data: Data, schemes: Schemes) -> list[Message]:
     if data.kind != SIMPLE_DATA:
         return [message(messages.UNKNOWN_TYPE, "data of kind {kind} cannot be staged", kind=data.kind)]
     location = data.location or ""
+    if data.keep is not None:
+        return check_keep(data)
     if data.directory and data.access != "WRITE" and location in ("", "data:", "data:,"):
         return []
     if not location:

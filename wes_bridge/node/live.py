@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
-from wes_bridge.model.execution_broker import Message, Session, Stream, Streams
+from wes_bridge.model.data_urls import quote_path
+from wes_bridge.model.execution_broker import Data, Kept, Message, Session, Stream, Streams
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.units import utcnow
 from wes_bridge.node.phases import component_phase, may_move, options
@@ -188,6 +189,9 @@ def _set_urls(session: Session, base: str) -> None:
     uuid = session.meta.uuid
     session.meta.url = f"{base}/sessions/{uuid}"
     session.meta.options = options(session.phase)
+    for data in session.data or ():
+        if data.kept is not None:
+            set_kept_urls(data, data.kept, f"{base}/data/{uuid}")
     executable = session.executable
     if executable is None or session.phase in _NO_STREAMS:
         return
@@ -198,6 +202,13 @@ def _set_urls(session: Session, base: str) -> None:
         stream.locations = [f"{base}/streams/{uuid}/{name}"]
         setattr(streams, name, stream)
     executable.streams = streams
+
+
+def set_kept_urls(data: Data, kept: Kept, base: str) -> None:
+    """Say where a kept output is: the file, or the directory, whose representation is its manifest."""
+    name = data.meta.name or data.meta.uuid if data.meta else None
+    kept.manifest = f"{base}/{name}"
+    data.location = f"{base}/{name}/{quote_path(kept.file or '')}"
 
 
 _NO_STREAMS = frozenset({Phase.INITIAL, Phase.OFFERED, Phase.REJECTED, Phase.EXPIRED})

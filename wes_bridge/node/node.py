@@ -22,6 +22,7 @@ import psutil
 
 from wes_bridge.auth.acting import person_of
 from wes_bridge.auth.rates import sessions_limit
+from wes_bridge.auth.signed_urls import KeyRing, SignedUrls
 from wes_bridge.config import NodeConfig
 from wes_bridge.model.execution_broker import (
     ENUM_UPDATE,
@@ -42,10 +43,12 @@ from wes_bridge.node.checks import check_request, check_values
 from wes_bridge.node.door import Door
 from wes_bridge.node.errors import NodeError
 from wes_bridge.node.ids import new_uuid
+from wes_bridge.node.kept.inputs import KeptInputs
+from wes_bridge.node.kept.outputs import Outputs
 from wes_bridge.node.kinds import NAMES, check_kinds
 from wes_bridge.node.live import LiveSession, decode
 from wes_bridge.node.messages import message
-from wes_bridge.node.offers import OfferMaker, check_limits
+from wes_bridge.node.offers import OfferMaker, check_limits, storage_min
 from wes_bridge.node.phases import client_may_move
 from wes_bridge.node.platforms import load_platforms
 from wes_bridge.node.platforms.base import Platform
@@ -162,11 +165,13 @@ class Node:
         self._end_sessions = end_sessions
         self.boot = token_hex(4)
         self.capacity = capacity_of(config)
-        self.queue = Queue(self.capacity)
+        self.queue = Queue(self.capacity, kept=lambda: self.kept.store.size)
         self.reservations = reservations(config, self.capacity, self.queue, self._save_soon)
         self.offers = OfferMaker(config, self.capacity, self.reservations.planner)
         self.door = Door()
-        self.schemes = default_schemes(config)
+        self.kept = Outputs(config, self.state)
+        self.schemes = default_schemes(config, self.kept.count_fetched)
+        self.signed = _signed(config, self.state)
         self.closing = False
         self.gaps: list[Gap] | None = None
         self._platforms: dict[str, Platform] = {}
@@ -197,6 +202,8 @@ class Node:
         for platform in set(self._platforms.values()):
             enforced.check(self.config, await platform.gaps() if self.config.serves_others else ())
         await loop.run_in_executor(None, self.door.load, self.database)
+        await loop.run_in_executor(None, self.kept.store.load)
+        await loop.run_in_executor(None, self.signed.load)
         self.runner = Runner(
             self._folder,
             self.queue,
@@ -209,9 +216,15 @@ class Node:
                 processes=self.config.max_processes,
                 disk=None if self.config.session_gib is None else int(self.config.session_gib * GIB),
             ),
+            kept=self.kept,
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
+        unfinished = [live.uuid for live in self.runner.sessions]
+        await self.runner.in_thread(lambda: self.kept.store.tidy(unfinished))
+        self._spawn(
+            self.kept.free_due(lambda: {live.uuid for live in self.runner.sessions}, self.queue.look_again)
+        )
         self._spawn(self._find_gaps())
         self._spawn(self._purge_now_and_then())
 
@@ -298,7 +311,7 @@ class Node:
         """
         check_kinds(request)
         check_values(request)
-        found = await self._lacking(request) or await self._checked(request)
+        found = await self._lacking(request) or await self._checked(request, owner)
         reasons = [note for note in found if note.level == "ERROR"]
         offers: list[Session] = []
         if not reasons:
@@ -331,8 +344,8 @@ class Node:
         text = "this node runs no {what}: {reason}"
         return [message(messages.UNKNOWN_TYPE, text, kind=kind, what=NAMES[kind], reason=reason)]
 
-    async def _checked(self, request: ExecutionRequest) -> list[Message]:
-        found = check_request(request, self.schemes)
+    async def _checked(self, request: ExecutionRequest, owner: str) -> list[Message]:
+        found = check_request(request, self.schemes, KeptInputs(self.kept.store, owner).is_kept)
         found += check_limits(request, self.capacity) + self._check_storage(request)
         platform = self._platforms.get(request.executable.kind) if request.executable else None
         found += await platform.check(request) if platform is not None else []
@@ -340,6 +353,13 @@ class Node:
 
     def _check_storage(self, request: ExecutionRequest) -> list[Message]:
         asked = sum(storage.size.min or 0 for storage in request.storage or [] if storage.size)
+        quota, kept = self.capacity.storage, self.kept.store.size
+        needed = storage_min(request.storage)
+        if needed and quota is not None and needed <= quota < needed + kept:
+            text = (
+                "storage: {asked} bytes asked for at least, {here} of {quota} are not taken by kept outputs"
+            )
+            return [message(messages.RESOURCE_LIMIT, text, asked=needed, here=quota - kept, quota=quota)]
         if not asked:
             return []
         free = shutil.disk_usage(self.state).free // GIB
@@ -425,14 +445,15 @@ class Node:
     async def stream(self, live: LiveSession, name: str) -> int | None:
         """A descriptor of the file that holds a session's stream; None when nothing was written yet."""
         folder, allowed = self.runner.folder(live.uuid), self.schemes.allowed
+        keeper = self.kept.keeper(live)
 
         def find() -> int | None:
-            plain = open_stream(live.session, folder, None, name, allowed)
+            plain = open_stream(live.session, folder, None, name, allowed, keeper)
             if plain is not None or stream_path(live.session, name) is None:
                 return plain
             with contextlib.suppress(NodeError, OSError, ValueError):
-                tree = make_tree(live.session, folder.fs, self.schemes)
-                return open_stream(live.session, folder, tree, name, allowed)
+                tree = make_tree(live.session, folder.fs, self.schemes, self.kept.inputs(live).path)
+                return open_stream(live.session, folder, tree, name, allowed, keeper)
             return None
 
         return await self.runner.in_thread(find)
@@ -669,6 +690,15 @@ class Node:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _signed(config: NodeConfig, state: Path) -> SignedUrls:
+    """The signed URLs of a node; their keys are in its state folder."""
+    kept = config.kept
+    ring = KeyRing(
+        state / "url-keys.json", kept.rotate_keys.total_seconds(), kept.max_url_lifetime.total_seconds()
+    )
+    return SignedUrls(ring, str(config.public_url) if config.public_url else None)
 
 
 def capacity_of(config: NodeConfig) -> Capacity:

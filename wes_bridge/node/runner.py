@@ -37,6 +37,7 @@ from wes_bridge.node.errors import (
     ReleaseError,
     StagingError,
 )
+from wes_bridge.node.kept.outputs import Outputs
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.live import LiveSession
 from wes_bridge.node.messages import message
@@ -134,6 +135,7 @@ class Runner:
         ended: called when a session has reached its final phase.
         most_rewritten: bytes of a file that paths are written into.
         limits: of each command, whatever it was offered.
+        kept: the outputs that stay here.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class Runner:
         ended: Ended,
         most_rewritten: int = MOST_REWRITTEN,
         limits: Bounds,
+        kept: Outputs,
     ) -> None:
         self._folder = folder
         self._queue = queue
@@ -158,6 +161,7 @@ class Runner:
         threads = min(_MOST_THREADS, _FILE_THREADS + queue.capacity.sessions)
         self._files = ThreadPoolExecutor(threads, "wb-files")
         self._limits = limits
+        self._kept = kept
         self._watch = TreeWatch()
         self._disk = DiskWatch()
         self._groups = Groups()
@@ -209,6 +213,7 @@ class Runner:
             resumed,
         )
         self._runs[live.uuid] = run
+        self._kept.use(live)
         task = asyncio.get_running_loop().create_task(self._live(run))
         self._tasks[live.uuid] = task
 
@@ -284,13 +289,20 @@ class Runner:
             live.session.executable.finished = live.session.executable.finished or utcnow()
         if note is not None:
             live.session.meta.messages = [*(live.session.meta.messages or []), note]
+        await self._forget_kept(run, phase)
         live.move(phase, part)
         self._runs.pop(live.uuid, None)
+        self._kept.let_go(live)
         try:
             await self._write_down(run)
             self._tidying.later(functools.partial(_clean, run))
         finally:
             self._tasks.pop(live.uuid, None)
+
+    async def _forget_kept(self, run: _Run, phase: Phase) -> None:
+        """Keep nothing of what a client has cancelled."""
+        if phase is Phase.CANCELLED:
+            await self.in_thread(lambda: self._kept.forget(run.live))
 
     async def _write_down(self, run: _Run) -> None:
         """Tell that a session has ended until that is stored: its disk may be full, of this very session."""
@@ -449,12 +461,14 @@ class Runner:
         run.folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         job = self._job(run)
         place(job.tree, self._schemes, run.platform.links, run.halt)
+        self._kept.count_linked(run.live, job.tree)
         share_streams(run.live.session, run.folder, self._schemes.allowed, final=False)
         return job
 
     def _job(self, run: _Run) -> Job:
         try:
-            tree = make_tree(run.live.session, run.folder.fs, self._schemes)
+            inputs = self._kept.inputs(run.live)
+            tree = make_tree(run.live.session, run.folder.fs, self._schemes, inputs.path)
         except BadRequestError as error:
             raise PlatformError(str(error)) from error
         owner = getattr(run.live, "owner", "")  # sessions have one where callers are told apart
@@ -555,6 +569,7 @@ class Runner:
         is_lost = note is not None and note.kind == messages.LOST  # then nobody knows what its outputs are
         if not run.released and run.release_error is None and not is_lost:
             await self.in_thread(lambda: self._release(run, job))
+        self._kept.tell(live)
         if run.release_error is not None:
             if note is None:
                 raise run.release_error
@@ -565,7 +580,8 @@ class Runner:
         """Transfer the outputs. Blocks; what goes wrong is noted in ``run``."""
         share_streams(job.session, run.folder, self._schemes.allowed, final=True)
         try:
-            release(job.tree, job.session, self._schemes, run.platform.links, self._most_rewritten)
+            keeper = self._kept.keeper(run.live, run.halt)
+            release(job.tree, job.session, self._schemes, run.platform.links, self._most_rewritten, keeper)
             run.released = True
         except ReleaseError as error:
             run.release_error = error

@@ -32,3 +32,4 @@ class NodeApp(BrokerApp):
         self.node = node
         document = load_document("execution-broker.yaml")
         super().__init__("node", node, Api(node), document, node.config.limits)
+        self.signed = node.signed

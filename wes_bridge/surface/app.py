@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wes_bridge.auth.rates import limited
+from wes_bridge.auth.signed_urls import SignedUrls
 from wes_bridge.lasting import LastingOfEach, place_of
 from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.store.database import NewerDatabaseError, cannot_open
@@ -57,6 +58,7 @@ class BrokerApp:
 
     Attributes:
         kind: as given.
+        signed: looks at signed URLs, where it has some.
         paths: templates of the operations' paths.
         release_waiters: call it on the loop when told to stop, so that held answers are given at once.
     """
@@ -70,6 +72,7 @@ class BrokerApp:
         limits: LimitsConfig,
     ) -> None:
         self.kind = kind
+        self.signed: SignedUrls | None = None
         self.paths = list(document["paths"])
         self.release_waiters = served.release_waiters
         self._failed = f"the {kind} failed; its log says more"
@@ -157,12 +160,18 @@ def _make_others(document: dict[str, Any], api: object, failed: str) -> AsgiApp:
 def _routes(document: dict[str, Any], api: object) -> list[tuple[str, re.Pattern[str], Handler]]:
     """Method, path and handler of each operation of the document; what can be got has HEAD too."""
     found = [
-        (method.upper(), re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), by_operation(api)(name))
+        (method.upper(), re.compile(_pattern(path)), by_operation(api)(name))
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         if isinstance(operation, dict) and (name := operation.get("operationId"))
     ]
     return found + [("HEAD", path, handler) for method, path, handler in found if method == "GET"]
+
+
+def _pattern(path: str) -> str:
+    """The regular expression of a path; its parameter ``{path}`` is all the rest, ``/`` and all."""
+    head, rest, _ = path.partition("{path}")
+    return re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", head) + ("(?P<path>(?s:.*))" if rest else "")
 
 
 def _not_taken(request: Request, methods: list[str]) -> Response:

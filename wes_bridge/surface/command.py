@@ -54,7 +54,9 @@ class Start(Generic[_Config]):
     def answer(self, app: BrokerApp, on_ready: Callable[[str], None] = lambda _url: None) -> int:
         """Serve until told to stop; see :func:`wes_bridge.surface.process.serve`."""
         try:
-            door = guarded(self.config, Served(app, self.state, self.config.name, routes=app.paths))
+            door = guarded(
+                self.config, Served(app, self.state, self.config.name, routes=app.paths, signed=app.signed)
+            )
             door = audited(door, self.config.audit, self.state, f"{app.kind} {self.config.name}")
         except (OSError, MethodError) as error:
             print(f"error: the {app.kind} cannot see who calls: {error}", file=sys.stderr)  # noqa: T201

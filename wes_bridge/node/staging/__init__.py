@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.staging.schemes import Schemes
 
 
-def default_schemes(config: NodeConfig) -> Schemes:
-    """The schemes this package has: ``file``, ``http``, ``https``, ``data``."""
+def default_schemes(config: NodeConfig, fetched: Callable[[int], None] = lambda _size: None) -> Schemes:
+    """The schemes this package has: ``file``, ``http``, ``https``, ``data``.
+
+    Args:
+        config: of the node.
+        fetched: is told how many bytes came from other nodes.
+    """
+    from wes_bridge.node.kept.receiving import KeptScheme  # noqa: PLC0415
     from wes_bridge.node.staging.allowed import Allowed  # noqa: PLC0415
     from wes_bridge.node.staging.file import FileScheme  # noqa: PLC0415
     from wes_bridge.node.staging.http import HttpScheme, transfers  # noqa: PLC0415
     from wes_bridge.node.staging.literal import LiteralScheme  # noqa: PLC0415
 
     allowed = Allowed(config.data)
-    return Schemes([FileScheme(allowed), HttpScheme(transfers(config)), LiteralScheme()], allowed)
+    fetcher = transfers(config)
+    web = KeptScheme(HttpScheme(fetcher), fetcher, fetched)
+    return Schemes([FileScheme(allowed), web, LiteralScheme()], allowed)

@@ -123,7 +123,7 @@ class _Placing:
         if scheme is None:
             raise ValueError("no way to fetch this kind of URL")
         scheme.fetch(entry.location, target, self._stop)
-        if not entry.writable:
+        if not entry.writable and not target.is_dir():
             target.chmod(0o444 | (target.stat().st_mode & 0o111))
 
     def _download(self, downloads: list[tuple[Entry, Path]]) -> None:

@@ -7,6 +7,7 @@ symbolic links (process) or as mounts (containers).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -191,13 +192,19 @@ def _is_directory(entry: Entry) -> bool:
     return entry.kind in (Kind.DIRECTORY, Kind.OUTPUT)
 
 
-def make_tree(session: Session, fs: Path, schemes: Schemes) -> Tree:
+Kept = Callable[[str], Path | None]
+"""Where an output is that this node keeps; None where a URL is of none that may be used. It raises OSError or
+ValueError where there is nothing."""
+
+
+def make_tree(session: Session, fs: Path, schemes: Schemes, kept: Kept | None = None) -> Tree:
     """Plan a session's file system from its volumes and data resources.
 
     Args:
         session: the accepted session.
         fs: the directory that stands for the session's root.
         schemes: where data can come from.
+        kept: finds the outputs that this node keeps.
 
     Raises:
         StagingError: a file that should be on this machine is not.
@@ -218,7 +225,7 @@ def make_tree(session: Session, fs: Path, schemes: Schemes) -> Tree:
     )
     tree.add(Entry(workdir, Kind.DIRECTORY, writable=True))
     for path, volume in placed:
-        _place(tree, path, volume, data.get(volume.resource or ""), schemes)
+        _place(tree, path, volume, data.get(volume.resource or ""), schemes, kept)
     streams = executable.streams
     for stream in (streams.stdout, streams.stderr) if streams else ():
         if stream is not None and stream.path:
@@ -253,7 +260,9 @@ def resources(data: list[Data]) -> dict[str, Data]:
     return found
 
 
-def _place(tree: Tree, path: str, volume: Volume, data: Data | None, schemes: Schemes) -> None:
+def _place(  # noqa: PLR0917
+    tree: Tree, path: str, volume: Volume, data: Data | None, schemes: Schemes, kept: Kept | None
+) -> None:
     writable = volume.mode == "READWRITE"
     if data is None:  # scratch storage
         tree.add(Entry(path, Kind.DIRECTORY, writable=True))
@@ -270,14 +279,16 @@ def _place(tree: Tree, path: str, volume: Volume, data: Data | None, schemes: Sc
     if data.directory and location in ("", "data:", "data:,"):
         tree.add(Entry(path, Kind.DIRECTORY, writable=writable))
         return
-    source = schemes.local(location)
-    if source is None:
-        tree.add(Entry(path, Kind.FETCH, location=location, writable=writable))
-        return
     try:
-        source = schemes.allowed.source(source)
+        here = kept(location) if kept is not None else None
+        source = schemes.local(location) if here is None else None
+        if here is None and source is None:
+            tree.add(Entry(path, Kind.FETCH, location=location, writable=writable))
+            return
+        source = here or schemes.allowed.source(source or Path())
     except (OSError, RuntimeError, ValueError) as error:
         reason = "no such file or directory" if isinstance(error, FileNotFoundError) else str(error)
         raise StagingError(location, path, reason) from error
     kind = Kind.COPY if volume.private_copy and writable else Kind.LINK
+    writable = writable and (here is None or kind is Kind.COPY)
     tree.add(Entry(path, kind, source=source, location=location, writable=writable))

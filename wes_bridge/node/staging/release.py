@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from wes_bridge.data.beneath import (
@@ -22,8 +23,9 @@ from wes_bridge.data.beneath import (
 )
 from wes_bridge.data.copying import copy_thing, drop_rights
 from wes_bridge.data.special import special_kind
-from wes_bridge.model.execution_broker import Session
+from wes_bridge.model.execution_broker import Data, Session
 from wes_bridge.node.errors import ReleaseError
+from wes_bridge.node.kept.settling import bring_in
 from wes_bridge.node.layout import SessionFolder, clean_relative
 from wes_bridge.node.staging.allowed import Allowed, file_path
 from wes_bridge.node.staging.plan import Kind, Tree
@@ -35,8 +37,32 @@ MOST_REWRITTEN = 16 * 1024**2
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def release(
-    tree: Tree, session: Session, schemes: Schemes, links: bool, most_rewritten: int = MOST_REWRITTEN
+class Keeper(Protocol):
+    """Keeps outputs where they are made."""
+
+    def keep(self, data: Data, folder: int | None, name: str) -> object:
+        """Keep one, or go on where a crash has ended that.
+
+        Args:
+            data: what is asked for.
+            folder: descriptor of the folder that it is in; None: it is not there any more.
+            name: its name there.
+
+        Raises:
+            OSError, ValueError: it cannot be kept.
+        """
+
+    def open_file(self, data: Data, path: str) -> int:
+        """A descriptor, to read, of a file of an output that is kept. Raises OSError: there is none."""
+
+
+def release(  # noqa: PLR0917
+    tree: Tree,
+    session: Session,
+    schemes: Schemes,
+    links: bool,
+    most_rewritten: int = MOST_REWRITTEN,
+    keeper: Keeper | None = None,
 ) -> None:
     """Transfer all outputs of a session. Blocks; may be called again after a crash.
 
@@ -46,6 +72,7 @@ def release(
         schemes: how to store.
         links: whether the tree was made with symbolic links (see ``place``).
         most_rewritten: bytes of a file that paths are written into.
+        keeper: keeps the outputs that are to stay.
 
     Raises:
         ReleaseError: names the output, its destination and the reason.
@@ -60,7 +87,11 @@ def release(
         for path, data in tree.outputs:
             location = data.location or ""
             try:
-                _release(tree, top, path, links=links, to=schemes, location=location)
+                if data.keep is not None and keeper is not None:
+                    location = "the outputs that this node keeps"
+                    _keep(tree, top, path, links=links, data=data, keeper=keeper)
+                else:
+                    _release(tree, top, path, links=links, to=schemes, location=location)
             except (OSError, ValueError, shutil.Error) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 by_command = isinstance(error, UnusableError)
@@ -75,40 +106,91 @@ def _release(tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes
 
     Another session may hold a descriptor of that folder, and change it now: it is walked by descriptors.
     """
-    relative = tree.paths.below(path)
-    kind = kind_beneath(top, relative) if top is not None and relative else None
+    kind = _kind_of(tree, top, path)
     if kind is None or top is None:
         if _is_done(location):
             return
         raise FileNotFoundError(2, "the command left nothing there")
-    if kind == stat.S_IFLNK:
-        raise UnusableError("the command put a link in its place")
-    if kind not in (stat.S_IFDIR, stat.S_IFREG):
-        raise UnusableError(f"the command put {special_kind(kind)} in its place")
-    if not links:
-        _show_mounted(tree, top, path)
-    folder, name = parent_beneath(top, relative)
+    folder, name = parent_beneath(top, tree.paths.below(path))
     with opened(folder):
-        if kind == stat.S_IFDIR:
-            may_stay = links and scheme_of(location) == "file"
-            try:
-                with opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output:
-                    settling = Settling(tree, top, output, tree.paths.host(path))
-                    settling.settle()
-                    if not may_stay:
-                        settling.break_foreign_links()
-            except LinkInTheWayError as error:  # it was changed while we looked
-                raise UnusableError(str(error.strerror)) from error
-        else:
-            drop_rights(name, folder)
+        _settle(tree, top, (folder, name), path, links=links, break_links=scheme_of(location) != "file")
         scheme = to.get(location)
         if scheme is None or not scheme.can_store:
             raise ValueError("no way to write to this kind of URL")
         scheme.store(folder, name, location, sources_of(tree))
 
 
-def open_stream(
-    session: Session, folder: SessionFolder, tree: Tree | None, name: str, allowed: Allowed
+def _keep(tree: Tree, top: int | None, path: str, *, links: bool, data: Data, keeper: Keeper) -> None:
+    """Have one output kept; of links to what the session was given it gets copies."""
+    if top is None or _kind_of(tree, top, path) is None:
+        keeper.keep(data, None, "")
+        return
+    folder, name = parent_beneath(top, tree.paths.below(path))
+    with opened(folder):
+        _settle(tree, top, (folder, name), path, links=links, break_links=False)
+        with (
+            contextlib.suppress(LinkInTheWayError),  # it is a file
+            opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output,
+        ):
+            bring_in(output, sources_of(tree), top)
+        keeper.keep(data, folder, name)
+
+
+def _kind_of(tree: Tree, top: int | None, path: str) -> int | None:
+    """What an output is; None where there is nothing.
+
+    Raises:
+        UnusableError: it is neither a file nor a folder.
+    """
+    relative = tree.paths.below(path)
+    kind = kind_beneath(top, relative) if top is not None and relative else None
+    if kind == stat.S_IFLNK:
+        raise UnusableError("the command put a link in its place")
+    if kind not in (None, stat.S_IFDIR, stat.S_IFREG):
+        raise UnusableError(f"the command put {special_kind(kind or 0)} in its place")
+    return kind
+
+
+def _settle(
+    tree: Tree, top: int, place: tuple[int, str], path: str, *, links: bool, break_links: bool
+) -> None:
+    """Make an output good for when the session's folder has gone.
+
+    Args:
+        tree: the session's file system.
+        top: descriptor of its folder.
+        place: descriptor of the folder that the output is in, and its name there.
+        path: of the output in the session.
+        links: whether the tree was made with symbolic links.
+        break_links: whether links to files of this machine are broken, too, where the tree was.
+    """
+    folder, name = place
+    if not links:
+        _show_mounted(tree, top, path)
+    try:
+        output = open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)
+    except LinkInTheWayError as error:
+        if kind_beneath(folder, name) == stat.S_IFREG:
+            drop_rights(name, folder)
+            return
+        raise UnusableError(str(error.strerror)) from error
+    try:
+        with opened(output):
+            settling = Settling(tree, top, output, tree.paths.host(path))
+            settling.settle()
+            if break_links or not links:
+                settling.break_foreign_links()
+    except LinkInTheWayError as error:  # it was changed while we looked
+        raise UnusableError(str(error.strerror)) from error
+
+
+def open_stream(  # noqa: PLR0917
+    session: Session,
+    folder: SessionFolder,
+    tree: Tree | None,
+    name: str,
+    allowed: Allowed,
+    keeper: Keeper,
 ) -> int | None:
     """A descriptor, to read, of the file that holds stream ``name`` (stdout, stderr) now; None when there is
     none yet. The command may put links anywhere, at any moment: none is followed.
@@ -119,6 +201,7 @@ def open_stream(
         tree: the session's file system, where that is known.
         name: of the stream.
         allowed: where outputs may have gone.
+        keeper: has those that stayed here.
     """
     with contextlib.suppress(OSError, ValueError):
         with opened(top_of(folder.root)) as root:
@@ -128,17 +211,21 @@ def open_stream(
                 found = regular_file(root, name)
             if found is not None:
                 return found
-        return _open_released(session, tree, name, allowed)
+        return _open_released(session, tree, name, allowed, keeper)
     return None
 
 
-def _open_released(session: Session, tree: Tree | None, name: str, allowed: Allowed) -> int | None:
+def _open_released(
+    session: Session, tree: Tree | None, name: str, allowed: Allowed, keeper: Keeper
+) -> int | None:
     """The same of one that has gone with an output."""
     relative = stream_path(session, name)
     if relative is None or tree is None:
         return None
     inside = f"{tree.workdir}/{relative}"
     for path, data in tree.outputs:
+        if inside.startswith(path + "/") and data.keep is not None:
+            return keeper.open_file(data, inside[len(path) + 1 :])
         if inside.startswith(path + "/") and scheme_of(data.location or "") == "file":
             folder, place = allowed.present(file_path(data.location or ""))
             with opened(folder), opened(folder_beneath(folder, place)) as out:

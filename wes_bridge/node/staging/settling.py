@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from wes_bridge.data.beneath import folders_below, open_beneath, opened
-from wes_bridge.data.copying import copy_thing, drop_rights
+from wes_bridge.data.copying import drop_rights
+from wes_bridge.data.swapping import replace_by_copy
 from wes_bridge.node.staging.plan import Kind, Tree
 
 OF_THE_IMAGE = "/nonexistent/file-of-the-container-image"
@@ -84,8 +85,7 @@ class Settling:
         except FileNotFoundError:
             return
         with opened(found) as thing:
-            os.unlink(name, dir_fd=folder)
-            copy_thing(thing, folder, name, usable=True)
+            replace_by_copy(thing, folder, name, self._fs)
 
     def break_foreign_links(self) -> None:
         """Let no link of a container's output lead to files of this machine: it meant those of its image,

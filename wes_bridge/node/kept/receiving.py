@@ -1,0 +1,295 @@
+"""Fetching what another node keeps: a file, or a whole output by its manifest, all of it or nothing.
+
+Every file is hashed while it is written, and compared with what its node says of it. A transfer that breaks
+off is gone on with where it ended. The other node is trusted with nothing but its own bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import IO
+from uuid import uuid4
+
+from wes_bridge.data.special import readable
+from wes_bridge.fetching.client import Answer, Fetcher
+from wes_bridge.fetching.errors import (
+    DeadlineError,
+    FetchError,
+    RefusedError,
+    StatusError,
+    TooLargeError,
+)
+from wes_bridge.model.data_urls import data_path_of, quote_path
+from wes_bridge.model.headers import EXECUTABLE
+from wes_bridge.model.manifest import MEDIA_TYPE, EntryKind, ManifestEntry, read_manifest
+from wes_bridge.node.kept.hashing import Sums
+from wes_bridge.node.staging.schemes import Scheme
+
+ATTEMPTS = 4
+"""How often a transfer is tried."""
+PARALLEL = 8
+"""Files of one output that are fetched at once."""
+_AHEAD = 4 * PARALLEL
+_CHUNK = 256 * 1024
+_LONGEST_REASON = 4096
+_WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_FINAL = (DeadlineError, RefusedError, TooLargeError)
+Count = Callable[[int], None]
+
+
+class WrongContentError(ValueError):
+    """What came is not what the other node's manifest says."""
+
+
+class KeptScheme:
+    """``http:`` and ``https:`` URLs, of which those of kept outputs are read as such.
+
+    Args:
+        inner: does all others.
+        fetcher: asks other nodes.
+        count: is told how many bytes came from them.
+        pause: seconds before the second attempt; doubles each time.
+    """
+
+    names: tuple[str, ...] = ("http", "https")
+    can_store = True
+
+    def __init__(self, inner: Scheme, fetcher: Fetcher, count: Count, pause: float = 0.5) -> None:
+        self._inner = inner
+        self._fetcher = fetcher
+        self._count = count
+        self._lock = threading.Lock()
+        self._pause = pause
+
+    def local(self, location: str) -> Path | None:
+        """See :class:`Scheme`."""
+        return self._inner.local(location)
+
+    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
+        """See :class:`Scheme`."""
+        self._inner.store(folder, name, location, beside)
+
+    def fetch(self, location: str, target: Path, stop: Event) -> None:
+        """See :class:`Scheme`; errors say what the other node says."""
+        place = data_path_of(location)
+        if place is None:
+            self._inner.fetch(location, target, stop)
+            return
+        part = target.with_name(f".{uuid4().hex}.part")
+        try:
+            if place.is_folder:
+                self._fetch_folder(location, part, stop)
+            else:
+                self._fetch_file(location, part, None, stop)
+            part.rename(target)
+        finally:
+            _remove(part)
+
+    # ---- a file ------------------------------------------------------------------------------------
+
+    def _fetch_file(self, url: str, target: Path, entry: ManifestEntry | None, stop: Event) -> None:
+        """Fetch a file and compare it: with its entry, else with the checksum that its answer gives."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(target, flags, 0o600), "wb") as out:
+            came = _Coming(out)
+            for attempt in range(ATTEMPTS):
+                try:
+                    self._receive(url, came, stop)
+                    break
+                except FetchError as error:
+                    if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                        raise
+                if stop.wait(self._pause * 2**attempt):
+                    raise InterruptedError("stopped")
+        came.check(entry)
+        mode = entry.mode if entry is not None and entry.mode is not None else came.mode
+        target.chmod(mode | 0o600)
+
+    def _receive(self, url: str, came: _Coming, stop: Event) -> None:
+        with self._fetcher.open("GET", url, headers=came.headers) as answer:
+            _check_status(answer)
+            came.begin(answer)
+            for chunk in answer.chunks():
+                came.take(chunk)
+                self._counted(len(chunk))
+                if stop.is_set():
+                    raise InterruptedError("stopped")
+
+    def _counted(self, size: int) -> None:
+        with self._lock:
+            self._count(size)
+
+    # ---- a folder ----------------------------------------------------------------------------------
+
+    def _fetch_folder(self, url: str, target: Path, stop: Event) -> None:
+        with tempfile.TemporaryFile(dir=target.parent) as manifest:
+            self._fetch_manifest(url, manifest, stop)
+            most, total = self._fetcher.limits.max_bytes, 0
+            target.mkdir(0o700)
+            for entry in _entries(manifest):
+                total += entry.size or 0
+                if entry.kind is EntryKind.DIRECTORY:
+                    (target / entry.path).mkdir(0o700)
+            if most is not None and total > most:
+                raise TooLargeError(f"larger than {most} bytes (fetch.max_bytes)")
+            self._fetch_files(url, target, _entries(manifest), stop)
+            for entry in _entries(manifest):
+                if entry.kind is EntryKind.LINK and entry.leads_inside:
+                    (target / entry.path).symlink_to(entry.target or "")
+                elif entry.kind is EntryKind.DIRECTORY:
+                    (target / entry.path).chmod((entry.mode or 0o755) | 0o700)
+        target.chmod(0o755)
+
+    def _fetch_manifest(self, url: str, file: IO[bytes], stop: Event) -> None:
+        for attempt in range(ATTEMPTS):
+            file.seek(0)
+            file.truncate()
+            try:
+                with self._fetcher.open("GET", url) as answer:
+                    _check_status(answer)
+                    if (answer.header("content-type") or "").partition(";")[0].strip() != MEDIA_TYPE:
+                        raise WrongContentError("a folder was asked for, and what came is no manifest")
+                    for chunk in answer.chunks():
+                        file.write(chunk)
+                return
+            except FetchError as error:
+                if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                    raise
+            if stop.wait(self._pause * 2**attempt):
+                raise InterruptedError("stopped")
+
+    def _fetch_files(self, url: str, target: Path, entries: Iterator[ManifestEntry], stop: Event) -> None:
+        """Several at once; the first that fails ends it."""
+        base, question, query = url.partition("?")
+        base = base if base.endswith("/") else base + "/"
+        over = _Either(stop)
+        waiting: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(PARALLEL, "wb-kept") as pool:
+            try:
+                for entry in entries:
+                    if entry.kind is not EntryKind.FILE:
+                        continue
+                    place = f"{base}{quote_path(entry.path)}{question}{query}"
+                    waiting.append(pool.submit(self._fetch_entry, place, target, entry, over))
+                    if len(waiting) >= _AHEAD:
+                        waiting.popleft().result()
+                while waiting:
+                    waiting.popleft().result()
+            except BaseException:
+                over.set()
+                for future in waiting:
+                    future.cancel()
+                raise
+
+    def _fetch_entry(self, url: str, target: Path, entry: ManifestEntry, stop: Event) -> None:
+        try:
+            self._fetch_file(url, target / entry.path, entry, stop)
+        except FetchError as error:
+            raise ValueError(f"{readable(entry.path)}: {error}") from error
+
+
+class _Either(Event):
+    """Set when somebody else's event is, or when we are done ourselves."""
+
+    def __init__(self, other: Event) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._other.is_set()
+
+
+class _Coming:
+    """A file on its way: what of it has come, and what it should be."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self._etag: str | None = None
+        self._size = 0
+        self._sums = Sums()
+        self.mode = 0o644
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What asks for the rest, of the same version."""
+        if not self._size or self._etag is None:
+            return {}
+        return {"Range": f"bytes={self._size}-", "If-Range": self._etag}
+
+    def begin(self, answer: Answer) -> None:
+        """An answer has begun: it goes on, or brings all of it."""
+        starts = (answer.header("content-range") or "").startswith(f"bytes {self._size}-")
+        if self._size and not (answer.status == 206 and starts and answer.header("etag") == self._etag):
+            self._out.seek(0)
+            self._out.truncate()
+            self._size, self._sums = 0, Sums()
+            if answer.status == 206:
+                raise WrongContentError("another part of the file came than was asked for")
+        self._etag = answer.header("etag")
+        if (answer.header(EXECUTABLE.lower()) or "").strip().lower() == "true":
+            self.mode = 0o755
+
+    def take(self, chunk: bytes) -> None:
+        """Some of it."""
+        self._out.write(chunk)
+        self._sums.update(memoryview(chunk))
+        self._size += len(chunk)
+
+    def check(self, entry: ManifestEntry | None) -> None:
+        """See that it is what it should be.
+
+        Raises:
+            WrongContentError: it is not.
+        """
+        if entry is not None and entry.size != self._size:
+            raise WrongContentError(
+                f"{readable(entry.path)} has {self._size} bytes and not the {entry.size} of its manifest"
+            )
+        etag = (self._etag or "").strip('"')
+        wanted = entry.checksum if entry is not None else etag if etag.startswith("sha1$") else None
+        if wanted is not None and wanted != self._sums.checksum:
+            name = readable(entry.path) if entry is not None else "what came"
+            raise WrongContentError(f"{name} has the checksum {self._sums.checksum} and not {wanted}")
+
+
+def _entries(manifest: IO[bytes]) -> Iterator[ManifestEntry]:
+    manifest.seek(0)
+    return read_manifest(iter(lambda: manifest.read(_CHUNK), b""))
+
+
+def _check_status(answer: Answer) -> None:
+    """Raise StatusError unless it is a success, with what the other node says."""
+    if 200 <= answer.status < 300:
+        return
+    reason = ""
+    with contextlib.suppress(FetchError, ValueError, TypeError, KeyError):
+        content = b""
+        for chunk in answer.chunks():
+            content += chunk
+            if len(content) > _LONGEST_REASON:
+                break
+        reason = f": {str(json.loads(content)['message'])[:500]}"
+    raise StatusError(f"HTTP {answer.status}{reason}", answer.status)
+
+
+def _is_worth_retrying(error: FetchError) -> bool:
+    if isinstance(error, StatusError):
+        return error.status in _WORTH_RETRYING
+    return not isinstance(error, _FINAL)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
