@@ -214,13 +214,20 @@ class Storage(Component):
     data: list[str] | None = None
 
 
+class Checksum(_Part):
+    """As upstream's of the SKA Observatory's data: ``sha256``, ``adler32``, ..., and hex digits."""
+
+    type: str
+    value: str
+
+
 class Data(Component):
     """A data resource; which fields matter depends on ``kind``.
 
     ``location`` belongs to simple-data-resource: ``file:``, ``http(s):``, ``data:`` (native, literals).
     Native: ``access`` says how the node treats it: READ (default) stages it in; WRITE leaves it empty and
     transfers what is there to ``location`` while RELEASING (upstream plan, "WRITE-ONLY"); ``directory``
-    says it is a directory.
+    says it is a directory; ``size`` (bytes) and ``checksum`` say how a file that is fetched must be.
     """
 
     kind: str = SIMPLE_DATA
@@ -228,6 +235,8 @@ class Data(Component):
     storage: str | None = None
     access: Literal["READ", "WRITE"] | None = None
     directory: bool | None = None
+    size: int | None = None
+    checksum: Checksum | None = None
 
 
 class Image(_Part):

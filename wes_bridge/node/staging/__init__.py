@@ -7,11 +7,14 @@ from wes_bridge.node.staging.schemes import Schemes
 
 
 def default_schemes(config: NodeConfig) -> Schemes:
-    """The schemes this package has: ``file``, ``http``, ``https``, ``data``."""
+    """The schemes that a node is configured with: ours (``file``, ``http``, ``https``, ``data``, and where
+    the site names stores ``s3`` and ``davs``), and those of plug-ins.
+
+    Raises:
+        SchemeError: one of them cannot be used.
+    """
     from wes_bridge.node.staging.allowed import Allowed  # noqa: PLC0415
-    from wes_bridge.node.staging.file import FileScheme  # noqa: PLC0415
-    from wes_bridge.node.staging.http import HttpScheme, transfers  # noqa: PLC0415
-    from wes_bridge.node.staging.literal import LiteralScheme  # noqa: PLC0415
+    from wes_bridge.node.staging.plugins import Site, configured  # noqa: PLC0415
 
     allowed = Allowed(config.data)
-    return Schemes([FileScheme(allowed), HttpScheme(transfers(config)), LiteralScheme()], allowed)
+    return Schemes(configured(Site(config, allowed)), allowed)

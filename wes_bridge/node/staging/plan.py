@@ -15,7 +15,7 @@ from wes_bridge.data.beneath import real_path
 from wes_bridge.model.execution_broker import Data, Session, Volume
 from wes_bridge.node.errors import StagingError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative
-from wes_bridge.node.staging.schemes import Schemes
+from wes_bridge.node.staging.schemes import UNSAID, Expected, Schemes
 
 
 class Kind(Enum):
@@ -40,6 +40,8 @@ class Entry:
         location: URL of what a FETCH brings.
         writable: whether the command may change it (for a LINK: the source itself).
         within: see :attr:`top`.
+        directory: of a FETCH: whether it brings a folder.
+        expected: of a FETCH: how the file must be.
     """
 
     path: str
@@ -48,6 +50,8 @@ class Entry:
     location: str = ""
     writable: bool = False
     within: Path | None = None
+    directory: bool = False
+    expected: Expected = UNSAID
 
     @property
     def top(self) -> Path:
@@ -129,6 +133,9 @@ class Tree:
             entry = self.entries.get(parent)
             if entry is not None and entry.kind is Kind.LINK:
                 self._explode(entry)
+            elif entry is not None and entry.kind is Kind.FETCH and entry.directory:
+                reason = f"it is to be fetched, and {path} lies in it; mount the two side by side"
+                raise StagingError(entry.location, entry.path, reason)
 
     def reserve(self, path: str) -> None:
         """Keep ``path`` for a file the node or the command writes: nothing linked may be in its way."""
@@ -233,6 +240,13 @@ def workdir_of(workdir: str | None, root: str | None) -> str:
     return f"{root or ''}/work"
 
 
+def expected_of(data: Data) -> Expected:
+    """What a request says of a file before it is fetched."""
+    checksum = data.checksum
+    pair = (checksum.type.lower(), checksum.value.lower()) if checksum is not None else None
+    return Expected(data.size, pair)
+
+
 def volume_path(volume: Volume) -> str:
     """The session path of a volume: as asked, else the reference broker's ``/volumes/<name>``."""
     if volume.path:
@@ -272,7 +286,16 @@ def _place(tree: Tree, path: str, volume: Volume, data: Data | None, schemes: Sc
         return
     source = schemes.local(location)
     if source is None:
-        tree.add(Entry(path, Kind.FETCH, location=location, writable=writable))
+        tree.add(
+            Entry(
+                path,
+                Kind.FETCH,
+                location=location,
+                writable=writable,
+                directory=bool(data.directory),
+                expected=expected_of(data),
+            )
+        )
         return
     try:
         source = schemes.allowed.source(source)
