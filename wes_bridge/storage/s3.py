@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -27,7 +29,9 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
+from wes_bridge.data.plain_files import CHUNK, chunks_of
 from wes_bridge.model.stores import S3CredentialsConfig, S3StoreConfig
+from wes_bridge.storage.base import StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
@@ -39,18 +43,12 @@ PART = 8 * 1024**2
 """Bytes of one part of an upload, unless there would be too many of them."""
 _MOST_PARTS = 9_000
 """Stores take 10,000."""
-_MOST_SENT = 64 * 1024**2
+_MOST_SENT = 32 * 1024**2
 """Bytes of parts of one upload that are under way at once."""
+_LARGE_AT_ONCE = 2
+"""Uploads of several parts."""
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _STATUS = re.compile(r"status(?: code)?:? (\d{3}\b[^:\n]{0,40})")
-
-
-class StoreError(OSError):
-    """A store does not give or take something; the text says why."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.strerror = text
 
 
 @dataclass(frozen=True)
@@ -225,6 +223,43 @@ def part_size(size: int) -> tuple[int, int]:
     """How an upload of ``size`` bytes is cut: bytes of a part, and parts at once."""
     part = max(PART, -(-size // _MOST_PARTS))
     return part, max(2, min(8, _MOST_SENT // part))
+
+
+class Uploads:
+    """Sends open files; what is under way of all of them together is bounded."""
+
+    def __init__(self) -> None:
+        self._large = BoundedSemaphore(_LARGE_AT_ONCE)
+
+    def put(self, store: S3Store, key: str, file: int, look: Callable[[bytes], None] | None = None) -> None:
+        """Send a file; it is there as a whole, or not at all.
+
+        Args:
+            store: where to.
+            key: what it is called there.
+            file: descriptor; read from its beginning, and not closed.
+            look: sees each piece as it passes.
+
+        Raises:
+            OSError: it was not taken.
+        """
+        size = os.fstat(file).st_size
+        part, at_once = part_size(size)
+        pieces = _seen(chunks_of(file), look)
+        if size < part:
+            content = b"".join(itertools.islice(pieces, part // CHUNK + 1))
+            with told():
+                obstore.put(store, key, content, use_multipart=False)
+            return
+        with self._large, told():
+            obstore.put(store, key, pieces, chunk_size=part, max_concurrency=at_once)
+
+
+def _seen(pieces: Iterator[bytes], look: Callable[[bytes], None] | None) -> Iterator[bytes]:
+    for piece in pieces:
+        if look is not None:
+            look(piece)
+        yield piece
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from wes_bridge.config import NodeConfig, NodeFetchConfig
 from wes_bridge.data.beneath import opened
+from wes_bridge.data.plain_files import chunks_of, files_of
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
 from wes_bridge.fetching.errors import FetchError, RefusedError, UrlError
@@ -24,7 +25,6 @@ from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
 from wes_bridge.fetching.urls import parse_url
 from wes_bridge.node.staging.downloading import ATTEMPTS, Download, is_worth_retrying
-from wes_bridge.node.staging.files import chunks_of, files_of
 from wes_bridge.node.staging.plugins import DataPlugin, NoSettings, Site
 from wes_bridge.node.staging.schemes import Fetched, Wanted
 

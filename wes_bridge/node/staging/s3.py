@@ -18,26 +18,26 @@ import obstore
 from obstore.exceptions import NotModifiedError
 from obstore.store import S3Store
 
+from wes_bridge.data.plain_files import files_of
 from wes_bridge.fetching.limits import Budget, Limits
 from wes_bridge.fetching.tls import tls_context
 from wes_bridge.model.stores import S3Config
 from wes_bridge.node.staging.arriving import Arrival
-from wes_bridge.node.staging.files import files_of
 from wes_bridge.node.staging.http import limits_of
 from wes_bridge.node.staging.plugins import DataPlugin, Key, S3Settings, Site
 from wes_bridge.node.staging.schemes import UNSAID, Expected, Fetched, Wanted
-from wes_bridge.node.staging.work import Work
+from wes_bridge.storage.base import StoreError
 from wes_bridge.storage.s3 import (
     Keys,
     ObjectUrl,
-    StoreError,
     Times,
+    Uploads,
     bucket_of,
     check_key,
     parse_object_url,
-    part_size,
     told,
 )
+from wes_bridge.storage.work import Work
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -46,6 +46,8 @@ _CHUNK = 256 * 1024
 """Bytes of an object that come at once."""
 _PARALLEL = 16
 """Objects of one folder at once."""
+_SENT_AT_ONCE = 8
+"""Objects of one output, each below the size of a part in memory."""
 _LISTED = 1000
 _EVER = 10 * 365 * 86400.0
 
@@ -67,6 +69,7 @@ class S3Scheme:
         self._write = _areas((store, area) for store in stores for area in store.write)
         self._clients: dict[tuple[int, str], S3Store] = {}
         self._lock = Lock()
+        self._uploads = Uploads()
         self.places: Sequence[str] | None = tuple(dict.fromkeys(f"s3://{area}/" for area, _ in self._read))
 
     def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
@@ -103,7 +106,7 @@ class S3Scheme:
         url = parse_object_url(location)
         bucket = self._bucket(self._write, url)
 
-        with Work(_PARALLEL) as work:
+        with Work(_SENT_AT_ONCE) as work:
             for relative, file in files_of(folder, name, beside):
                 key = f"{url.key}/{relative}" if relative and url.key else relative or url.key
                 try:
@@ -111,7 +114,7 @@ class S3Scheme:
                 except ValueError:
                     os.close(file)
                     raise ValueError(f"{key!r} is no name for an object: names are UTF-8 text") from None
-                work.add(partial(_send, bucket, key, file), partial(os.close, file))
+                work.add(partial(self._uploads.put, bucket, key, file), partial(os.close, file))
 
     def _bucket(self, areas: list[tuple[str, S3Config]], url: ObjectUrl) -> S3Store:
         store = _store_of(areas, url)
@@ -267,13 +270,6 @@ class _Version:
     @property
     def text(self) -> str:
         return f"listed {self.count} {self._sum:064x}"
-
-
-def _send(bucket: S3Store, key: str, file: int) -> None:
-    """Send an open file; it is there as a whole, or not at all."""
-    with os.fdopen(os.dup(file), "rb") as content, told():
-        part, at_once = part_size(os.fstat(file).st_size)
-        obstore.put(bucket, key, content, chunk_size=part, max_concurrency=at_once)
 
 
 def _make(settings: S3Settings, site: Site) -> S3Scheme:

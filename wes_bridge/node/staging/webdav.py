@@ -18,17 +18,17 @@ from urllib.parse import quote, unquote
 
 from wes_bridge.auth.tokens import secret_of
 from wes_bridge.data.beneath import opened, regular_file, top_of
+from wes_bridge.data.plain_files import files_of
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import FetchError, StatusError, UrlError
 from wes_bridge.fetching.urls import WebUrl, is_below, parse_url
 from wes_bridge.model.stores import WebdavConfig
 from wes_bridge.node.staging.downloading import Download
-from wes_bridge.node.staging.files import files_of
 from wes_bridge.node.staging.http import put, transfers
 from wes_bridge.node.staging.plugins import DataPlugin, Key, Site, WebdavSettings
 from wes_bridge.node.staging.schemes import UNSAID, Fetched, Wanted
-from wes_bridge.node.staging.work import Work
 from wes_bridge.storage.dav import BODY, ListingError, Member, members
+from wes_bridge.storage.work import Work
 
 _WEB = {"davs": "https", "webdavs": "https", "dav": "http", "webdav": "http"}
 _PARALLEL = 8

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from wes_bridge.data.beneath import folders_below, name_of, open_beneath, opened, regular_file, top_of
 
-_CHUNK = 256 * 1024
+CHUNK = 256 * 1024
+"""Bytes of a piece of a file."""
 
 
 def files_of(folder: int, name: str, beside: Sequence[Path]) -> Iterator[tuple[str, int]]:
@@ -72,6 +73,6 @@ def _linked(folder: int, name: str, within: Iterable[Path]) -> int | None:
 def chunks_of(file: int) -> Iterator[bytes]:
     """The content of an open file, from its beginning."""
     offset = 0
-    while chunk := os.pread(file, _CHUNK, offset):
+    while chunk := os.pread(file, CHUNK, offset):
         yield chunk
         offset += len(chunk)
