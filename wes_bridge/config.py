@@ -36,7 +36,7 @@ from wes_bridge.model.containers import Containers
 from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
 from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.model.preferences import Preferences
-from wes_bridge.model.stores import DataPluginConfig, S3Config, WebdavConfig
+from wes_bridge.model.stores import DataPluginConfig, S3Config, WebdavConfig, WorkspaceStoreConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -539,6 +539,9 @@ class ServiceConfig(ServerConfig):
     state_dir: Path = Path("wes-bridge-state")
     database: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in state_dir")
     workspace: Path | None = Field(None, description="run folders; default: state_dir/workspace")
+    outputs_store: WorkspaceStoreConfig | None = Field(
+        None, description="where outputs of runs are kept for good (docs/storage.md); default: the workspace"
+    )
     max_body: int = Field(10 * 1024**3, gt=0, description="bytes of one submission, attachments included")
     max_attachments: int = Field(10_000, gt=0)
     limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)

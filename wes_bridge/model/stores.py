@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -35,6 +35,13 @@ def _area(text: str) -> str:
 
 
 Area = Annotated[str, AfterValidator(_area)]
+
+
+def _prefix(text: str) -> str:
+    text = text.strip("/")
+    if text and any(part in ("", ".", "..") for part in text.split("/")):
+        raise ValueError("must not have '.', '..' or an empty part between slashes")
+    return text
 
 
 def _dav(text: str) -> str:
@@ -110,6 +117,42 @@ class WebdavConfig(_Section):
         " what is fetched with one is for that user only",
     )
     write: bool = Field(False, description="whether outputs may be written there")
+
+
+class DirectoryWorkspaceConfig(_Section):
+    """Outputs of runs in a folder."""
+
+    kind: Literal["directory"]
+    path: Path = Field(description="the folder; all machines of the service see it here")
+
+
+class S3WorkspaceConfig(S3StoreConfig):
+    """Outputs of runs in an object store."""
+
+    kind: Literal["s3"]
+    bucket: Annotated[str, Field(pattern=f"^{_BUCKET.pattern}$")]
+    prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        "", description="of all keys, without slashes around"
+    )
+    timeout: float = Field(30.0, gt=0, description="seconds without progress until a transfer is given up")
+    signed_urls: bool = Field(
+        True, description="whether downloads are sent on to the store, by URLs that expire"
+    )
+    public_endpoint: AnyHttpUrl | None = Field(
+        None, description="what clients call the store, for those URLs; default: endpoint"
+    )
+    url_lifetime: Annotated[int, Field(gt=0, le=604_800)] = Field(
+        300, description="seconds such a URL can be used"
+    )
+
+    @model_validator(mode="after")
+    def _signs(self) -> Self:
+        if self.signed_urls and self.credentials is None:
+            raise ValueError("signed URLs need credentials; give them, or signed_urls: false")
+        return self
+
+
+WorkspaceStoreConfig = Annotated[DirectoryWorkspaceConfig | S3WorkspaceConfig, Field(discriminator="kind")]
 
 
 class DataPluginConfig(_Section):
