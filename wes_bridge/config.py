@@ -36,6 +36,7 @@ from wes_bridge.model.containers import Containers
 from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
 from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.model.preferences import Preferences
+from wes_bridge.model.stores import DataPluginConfig, S3Config, WebdavConfig, WorkspaceStoreConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -221,6 +222,18 @@ class NodeConfig(ServerConfig):
     fetch: NodeFetchConfig | None = Field(
         None, description="private hosts and limits of HTTP transfers; default: in serve, the service's"
     )
+    s3: list[S3Config] = Field(
+        default_factory=list, description="object stores it stages from, beside data (docs/storage.md)"
+    )
+    webdav: list[WebdavConfig] = Field(
+        default_factory=list, description="WebDAV folders it stages from, beside data (docs/storage.md)"
+    )
+    data_plugins: list[DataPluginConfig] = Field(
+        default_factory=list, description="other ways to stage, brought by other packages"
+    )
+    cache_gib: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="GiB of downloads kept for later sessions; those not used for longest go first"
+    )
     max_body: int = Field(64 * 1024**2, gt=0, description="bytes of a request body")
     max_rewrite: int = Field(
         16 * 1024**2, gt=0, description="bytes of a cwl.output.json, which the node writes paths into"
@@ -231,6 +244,12 @@ class NodeConfig(ServerConfig):
         False, description="whether commands of several people run here; serve knows it of its own nodes"
     )
     one_cpu: bool = Field(True, description=_ONE_CPU)
+
+    @property
+    def reads(self) -> list[str]:
+        """The beginnings of all URLs that it stages from, plug-ins' aside: what a broker's ``data`` is."""
+        objects = [f"s3://{area}/" for store in self.s3 for area in store.read]
+        return [*self.data, *objects, *(folder.url for folder in self.webdav)]
 
     @property
     def serves_others(self) -> str | None:
@@ -536,6 +555,9 @@ class ServiceConfig(ServerConfig):
     state_dir: Path = Path("wes-bridge-state")
     database: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in state_dir")
     workspace: Path | None = Field(None, description="run folders; default: state_dir/workspace")
+    outputs_store: WorkspaceStoreConfig | None = Field(
+        None, description="where outputs of runs are kept for good (docs/storage.md); default: the workspace"
+    )
     max_body: int = Field(10 * 1024**3, gt=0, description="bytes of one submission, attachments included")
     max_attachments: int = Field(10_000, gt=0)
     limits: LimitsConfig = Field(LimitsConfig(), description=_LIMITS)

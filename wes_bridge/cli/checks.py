@@ -106,6 +106,10 @@ def check_node(config: NodeConfig, prefix: str = "") -> Iterator[Finding]:
                 f"{prefix}platforms[{index}]: no platform {platform!r};"
                 f" installed: {', '.join(sorted(known))}",
             )
+    from wes_bridge.node.staging.plugins import findings  # noqa: PLC0415
+
+    for key, text in findings(config):
+        yield key, f"{prefix}{text}"
     if config.sandbox == "bwrap" and shutil.which("bwrap") is None:
         yield ("sandbox",), f"{prefix}sandbox: bubblewrap (bwrap) is not installed; install it or use auto"
 

@@ -20,6 +20,7 @@ from wes_bridge.data.workspace import RunFolder, UnsafeNameError, stored_relativ
 SHOWN = ("attachments", "logs", "outputs", "tasks")
 """The parts of a run's folder that may be looked at."""
 
+_MAX_DEPTH = 100
 _RANGE = re.compile(r"^\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$")
 
 
@@ -154,6 +155,26 @@ def entries(folder: RunFolder, path: Path) -> Iterator[tuple[Entry, Path]]:
                 yield Entry(name, True, None), real
             elif stat.S_ISREG(status.st_mode):
                 yield Entry(name, False, status.st_size, bool(status.st_mode & 0o100)), real
+
+
+def walk(
+    folder: RunFolder, path: Path, name: str, above: tuple[Path, ...] = ()
+) -> Iterator[tuple[str, Path | None]]:
+    """A folder given by its real path and all in it, links followed inside the run: names that begin with
+    ``name``, and real paths; None for a folder. Folders that contain themselves end there.
+
+    Raises:
+        NotThereError: it is gone.
+    """
+    if path in above or len(above) > _MAX_DEPTH:
+        return
+    yield name, None
+    for entry, real in entries(folder, path):
+        inner = f"{name}/{entry.name}"
+        if entry.is_folder:
+            yield from walk(folder, real, inner, (*above, path))
+        else:
+            yield inner, real
 
 
 def _children(descriptor: int) -> list[tuple[str, os.stat_result | None]]:

@@ -126,6 +126,7 @@ class Fetcher:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
+        credentials: Mapping[str, str] | None = None,
         content: Content | None = None,
         length: int | None = None,
         follow: bool = True,
@@ -136,6 +137,7 @@ class Fetcher:
             method: of the request.
             url: http or https.
             headers: beside the usual ones.
+            credentials: headers for this origin, which no redirect takes to another.
             content: makes the body.
             length: of the body.
             follow: whether redirects are followed.
@@ -145,9 +147,11 @@ class Fetcher:
             FetchError: no answer, one that stops, is too slow or too large.
         """
         place = self.guard.check_url(url)
+        origin = place.origin
         with _words(), within(self.limits):
             for _ in range(MAX_REDIRECTS + 1):
-                sent = _head(place, headers or {}, length)
+                secret = credentials or {} if place.origin == origin else {}
+                sent = _head(place, {**(headers or {}), **secret}, length)
                 with self._send(method, place, sent, content) as response:
                     target = _redirect(response) if follow else None
                     if target is None:

@@ -254,6 +254,13 @@ class Kept(_Part):
     expires: Instant
 
 
+class Checksum(_Part):
+    """As upstream's of the SKA Observatory's data: ``sha256``, ``adler32``, ..., and hex digits."""
+
+    type: str
+    value: str
+
+
 class Data(Component):
     """A data resource; which fields matter depends on ``kind``.
 
@@ -261,7 +268,8 @@ class Data(Component):
     Native: ``access`` says how the node treats it: READ (default) stages it in; WRITE leaves it empty and
     transfers what is there to ``location`` while RELEASING (upstream plan, "WRITE-ONLY"); ``directory``
     says it is a directory; ``keep``, with WRITE and in place of ``location``, has the node keep it, which
-    then tells where in ``location``, and what in ``kept``.
+    then tells where in ``location``, and what in ``kept``; ``size`` (bytes) and ``checksum`` say how a file
+    that is fetched must be.
     """
 
     kind: str = SIMPLE_DATA
@@ -271,6 +279,8 @@ class Data(Component):
     directory: bool | None = None
     keep: Keep | None = None
     kept: Kept | None = None
+    size: int | None = None
+    checksum: Checksum | None = None
 
 
 class Image(_Part):

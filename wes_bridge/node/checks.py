@@ -22,7 +22,8 @@ from wes_bridge.node.kept.asking import check_keep, check_lease
 from wes_bridge.node.kept.inputs import IsKept, check_inputs, is_input
 from wes_bridge.node.layout import clean_path, clean_relative
 from wes_bridge.node.messages import message
-from wes_bridge.node.staging.plan import resources, volume_path
+from wes_bridge.node.staging.arriving import problem_with
+from wes_bridge.node.staging.plan import expected_of, resources, volume_path
 from wes_bridge.node.staging.schemes import Schemes
 
 LONGEST = timedelta(days=36525)
@@ -132,11 +133,24 @@ def _check_data(data: Data, schemes: Schemes) -> list[Message]:
         return []
     if not location:
         return [message(messages.MISSING_VALUE, "data resource {name} has no location", name=name)]
-    reason = _why_not(location, data.access == "WRITE", schemes)
+    reason = schemes.refusal(location, write=data.access == "WRITE", directory=bool(data.directory))
+    if reason is not None:
+        text = "data resource {name}: {reason}: {location}"
+        return [message(messages.UNKNOWN_URL, text, name=name, reason=reason, location=location[:200])]
+    return _check_expected(data, name)
+
+
+def _check_expected(data: Data, name: str) -> list[Message]:
+    """A size or checksum that nothing can have."""
+    size, checksum = expected_of(data).size, expected_of(data).checksum
+    reason = None if size is None or size >= 0 else f"its size must be 0 or more, not {size}"
+    if reason is None and checksum is not None:
+        reason = problem_with(*checksum)
+    if reason is None and checksum is not None and data.directory:
+        reason = "a folder has no checksum"
     if reason is None:
         return []
-    text = "data resource {name}: {reason}: {location}"
-    return [message(messages.UNKNOWN_URL, text, name=name, reason=reason, location=location[:200])]
+    return [message(messages.INVALID_VALUE, "data resource {name}: {reason}", name=name, reason=reason)]
 
 
 def _check_streams(executable: Executable, schemes: Schemes) -> list[Message]:
@@ -144,26 +158,12 @@ def _check_streams(executable: Executable, schemes: Schemes) -> list[Message]:
     found = []
     for name, stream in (("stdout", streams.stdout), ("stderr", streams.stderr)):
         location = stream.destination if stream else None
-        reason = _why_not(location, True, schemes) if location else None
+        reason = schemes.refusal(location, write=True) if location else None
         if reason is not None:
             text = "{name} cannot be kept at {location}: {reason}"
             values = {"name": name, "location": location, "reason": reason}
             found.append(message(messages.UNKNOWN_URL, text, **values))
     return found
-
-
-def _why_not(location: str, write: bool, schemes: Schemes) -> str | None:
-    """Why data cannot be staged from (or written to) a URL; None when it can."""
-    scheme = schemes.get(location)
-    if scheme is None or not schemes.allowed.names(location):
-        return f"this node takes only {schemes.allowed}"
-    if write and not scheme.can_store:
-        return "cannot write to this"
-    try:
-        scheme.local(location)
-    except ValueError as error:
-        return str(error)[:300]
-    return None
 
 
 def _check_names(request: ExecutionRequest) -> list[Message]:

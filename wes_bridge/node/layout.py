@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from wes_bridge.node.errors import BadRequestError
 
+INPUTS = "inputs"
+
 
 class SessionFolder:
     """The folder of one session: ``fs`` is its file system, the rest is the node's own.
@@ -14,6 +16,7 @@ class SessionFolder:
     Attributes:
         root: absolute, with no symbolic links.
         fs: what is below ``Executable.root``, or below ``/`` when the request has no root.
+        inputs: what was fetched and is only read; links in ``fs`` lead there, or mounts are of it.
         stdout, stderr: the streams, unless the request named files for them.
         command: the keeper's record of the command: process id and start; its exit code once it has ended.
         stop: why the node ended the command, if it did.
@@ -22,6 +25,7 @@ class SessionFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.fs = root / "fs"
+        self.inputs = root / INPUTS
         self.stdout = root / "stdout"
         self.stderr = root / "stderr"
         self.command = root / "command"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import create_app
+from wes_bridge.node.staging.plugins import SchemeError
 from wes_bridge.private_files import private_file
 from wes_bridge.surface.command import command_line, settle
 from wes_bridge.surface.process import keep_descriptors
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(0.001)  # file and database threads hand over to the loop sooner
     keep_descriptors()
-    app = create_app(start.config, start.state, start.options.end_sessions_on_exit)
+    try:
+        app = create_app(start.config, start.state, start.options.end_sessions_on_exit)
+    except SchemeError as error:
+        parser.error(str(error))
     return start.answer(app, on_ready=lambda url: _note_url(app.node.state, url))
 
 

@@ -56,6 +56,7 @@ from wes_bridge.node.platforms.watch import Bounds
 from wes_bridge.node.room import Room
 from wes_bridge.node.runner import Runner
 from wes_bridge.node.staging import default_schemes
+from wes_bridge.node.staging.incoming import Incoming
 from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import open_stream, stream_path
 from wes_bridge.private_files import private_folder
@@ -209,6 +210,7 @@ class Node:
             self.queue,
             self._platforms,
             self.schemes,
+            incoming=Incoming(self.state / "incoming", int(self.config.cache_gib * GIB)),
             reservations=self.reservations,
             ended=self._on_ended,
             most_rewritten=self.config.max_rewrite,
@@ -465,6 +467,7 @@ class Node:
             "cores": {"total": self.capacity.cores, "free": max(0, self.queue.free_cores)},
             "sessions": {"running": self.queue.running, "waiting": self.queue.waiting},
             "kinds": sorted(self._platforms),
+            "data": self.schemes.places,
             "draining": self.door.draining is not None,
         }
 

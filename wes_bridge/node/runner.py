@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
+from wes_bridge.auth.acting import person_of
 from wes_bridge.model.execution_broker import Message
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import parse_duration, signal_of, utcnow
@@ -46,6 +47,8 @@ from wes_bridge.node.platforms.base import PAUSES, Job, Platform
 from wes_bridge.node.platforms.groups import Groups
 from wes_bridge.node.platforms.processes import Roots, Started, descendants, ended, started
 from wes_bridge.node.platforms.watch import Bounds, DiskWatch, TreeWatch, What
+from wes_bridge.node.staging.incoming import Incoming
+from wes_bridge.node.staging.inputs import Inputs
 from wes_bridge.node.staging.place import place
 from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
@@ -131,6 +134,7 @@ class Runner:
         queue: who may run.
         platforms: by kind of executable.
         schemes: staging.
+        incoming: what is fetched for sessions.
         reservations: when they may run.
         ended: called when a session has reached its final phase.
         most_rewritten: bytes of a file that paths are written into.
@@ -145,6 +149,7 @@ class Runner:
         platforms: Mapping[str, Platform],
         schemes: Schemes,
         *,
+        incoming: Incoming,
         reservations: Reservations,
         ended: Ended,
         most_rewritten: int = MOST_REWRITTEN,
@@ -155,6 +160,7 @@ class Runner:
         self._queue = queue
         self._platforms = platforms
         self._schemes = schemes
+        self._incoming = incoming
         self._reservations = reservations
         self._ended = ended
         self._most_rewritten = most_rewritten
@@ -460,7 +466,7 @@ class Runner:
     def _stage(self, run: _Run) -> Job:
         run.folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         job = self._job(run)
-        place(job.tree, self._schemes, run.platform.links, run.halt)
+        place(job.tree, self._schemes, self._inputs_of(run), run.platform.links, run.halt)
         self._kept.count_linked(run.live, job.tree)
         share_streams(run.live.session, run.folder, self._schemes.allowed, final=False)
         return job
@@ -471,8 +477,14 @@ class Runner:
             tree = make_tree(run.live.session, run.folder.fs, self._schemes, inputs.path)
         except BadRequestError as error:
             raise PlatformError(str(error)) from error
+        self._inputs_of(run).adopt(tree)
         owner = getattr(run.live, "owner", "")  # sessions have one where callers are told apart
         return Job(run.live.uuid, run.live.session, run.folder, tree, owner)
+
+    def _inputs_of(self, run: _Run) -> Inputs:
+        user = person_of(getattr(run.live, "owner", "")) or ""
+        shields = bool(getattr(run.platform, "shields", False))  # an older plug-in has no such word
+        return Inputs(run.folder.inputs, self._incoming, user, shields)
 
     def _set_running(self, run: _Run, job: Job, since: Started) -> None:
         live = run.live
@@ -618,6 +630,7 @@ def _clean(run: _Run) -> None:
         spoilt = run.release_error is not None and run.release_error.by_command
         if run.released or spoilt or run.live.phase is Phase.CANCELLED:
             shutil.rmtree(run.folder.fs, ignore_errors=True)
+            shutil.rmtree(run.folder.inputs, ignore_errors=True)
 
 
 def _finished(run: _Run) -> datetime:
@@ -639,6 +652,7 @@ def _clean_unbegun(run: _Run) -> None:
     executable = run.live.session.executable
     if run.job is None and executable is not None and executable.started is None:
         shutil.rmtree(run.folder.fs, ignore_errors=True)
+        shutil.rmtree(run.folder.inputs, ignore_errors=True)
 
 
 def _is_full(folder: SessionFolder) -> bool:

@@ -9,10 +9,10 @@ from sqlalchemy import Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wes_bridge.data.archive import tar_stream, zip_stream
+from wes_bridge.data.archive import members_of, tar_stream, zip_stream
 from wes_bridge.data.downloads import SHOWN, Entry, NotThereError, Opened, list_folder, locate, open_file
 from wes_bridge.data.workspace import RunFolder, url_path
-from wes_bridge.wes.errors import BadRequestError, NotFoundError
+from wes_bridge.wes.errors import BadRequestError, NotFoundError, UpstreamError
 from wes_bridge.wes.proxy import pass_through
 from wes_bridge.wes.sending import send_archive, send_file, send_nothing
 from wes_bridge.wes.service import Service, json_response
@@ -54,6 +54,8 @@ class FileHandlers:
         folder = self._service.workspace.run(run_id)
         name = request.path_params["path"].strip("/")
         try:
+            if (stored := await self._send_stored(request, run_id, name, archive)) is not None:
+                return stored
             return await self._send_path(request, run_id, folder, name, archive)
         except NotThereError as error:
             raise NotFoundError(f"run {run_id} has no file or folder {name[:200]!r}") from error
@@ -65,6 +67,27 @@ class FileHandlers:
             return send_nothing(request)
         return send_file(request, opened, path.name, self._service.threads, _TEXT)
 
+    async def _send_stored(
+        self, request: Request, run_id: str, name: str, archive: str | None
+    ) -> Response | None:
+        """An output that is in a store of its own; None where there is none."""
+        if self._service.stored is None:
+            return None
+        try:
+            if archive:
+                pack, media_type = _ARCHIVES[archive]
+                chunks = pack(await self._service.stored.members(run_id, name))
+                full = f"{name.rpartition('/')[2]}.{archive}"
+                return send_archive(chunks, full, media_type, self._service.stored.threads)
+            found = await self._service.stored.answer(request, run_id, name)
+        except NotThereError:
+            return None
+        except OSError as error:
+            raise UpstreamError(f"the store of outputs does not give {name[:200]!r}: {error}") from error
+        if isinstance(found, Response):
+            return found
+        return json_response(self._listing(request, run_id, name, found))
+
     async def _send_path(
         self, request: Request, run_id: str, folder: RunFolder, name: str, archive: str | None
     ) -> Response:
@@ -72,7 +95,7 @@ class FileHandlers:
         if archive:
             pack, media_type = _ARCHIVES[archive]
             real = await threads.files(_folder, folder, name)
-            return send_archive(pack(folder, real), f"{real.name}.{archive}", media_type, threads)
+            return send_archive(pack(members_of(folder, real)), f"{real.name}.{archive}", media_type, threads)
         found = await threads.files(_look, folder, name)
         if isinstance(found, Opened):
             return send_file(request, found, name.rpartition("/")[2], threads)

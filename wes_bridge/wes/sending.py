@@ -6,9 +6,10 @@ import asyncio
 import mimetypes
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import formatdate, parsedate_to_datetime
+from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from wes_bridge.data.downloads import Opened, RangeError, parse_range
 from wes_bridge.model.headers import EXECUTABLE
+from wes_bridge.storage.base import Stat
 from wes_bridge.surface.safe_headers import INERT, inert_type
 from wes_bridge.wes.errors import NoSuchRangeError
 from wes_bridge.wes.threads import Threads
@@ -96,10 +98,12 @@ class FileBody(_Streamed):
 
 
 class MadeBody(_Streamed):
-    """What an iterator makes: an archive."""
+    """What an iterator gives: an archive as it is made, a file from a store."""
 
-    def __init__(self, chunks: Iterator[bytes], headers: Mapping[str, str], threads: Threads) -> None:
-        super().__init__(200, headers, threads)
+    def __init__(
+        self, chunks: Iterator[bytes], headers: Mapping[str, str], threads: Threads, status: int = 200
+    ) -> None:
+        super().__init__(status, headers, threads)
         self._chunks = chunks
 
     def read(self) -> bytes | None:
@@ -127,29 +131,84 @@ def send_file(
     Raises:
         NoSuchRangeError: the range begins behind the end.
     """
+    try:
+        answer = _asked(request, opened, name, media_type)
+    except NoSuchRangeError:
+        opened.file.close()
+        raise
+    if answer.part is None:
+        opened.file.close()
+        return Response(None, answer.status, answer.headers)
+    return FileBody(opened, answer.part, answer.status, answer.headers, threads)
+
+
+def send_stored(
+    request: Request, stat: Stat, read: Callable[[int, int], Iterator[bytes]], threads: Threads
+) -> Response:
+    """The same of a file in a store, read from there.
+
+    Args:
+        request: as of :func:`send_file`.
+        stat: what the file is.
+        read: gives the bytes from one place to before another.
+        threads: to read in.
+
+    Raises:
+        NoSuchRangeError: the range begins behind the end.
+    """
+    answer = _asked(request, stat, stat.name.rpartition("/")[2], None)
+    if answer.part is None:
+        return Response(None, answer.status, answer.headers)
+    return MadeBody(read(*answer.part), answer.headers, threads, answer.status)
+
+
+class _Sendable(Protocol):
+    """What is known of a file that is sent."""
+
+    @property
+    def etag(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def mtime_ns(self) -> int: ...
+
+    @property
+    def is_executable(self) -> bool: ...
+
+
+class _Answer(NamedTuple):
+    """Status and headers, and which part of the file; None: nothing of it."""
+
+    status: int
+    headers: dict[str, str]
+    part: tuple[int, int] | None
+
+
+def _asked(request: Request, found: _Sendable, name: str, media_type: str | None) -> _Answer:
+    """What of a file the request's headers want."""
     headers = {
-        "ETag": opened.etag,
-        "Last-Modified": formatdate(opened.mtime_ns / 1e9, usegmt=True),
+        "ETag": found.etag,
+        "Last-Modified": formatdate(found.mtime_ns / 1e9, usegmt=True),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        **({EXECUTABLE: "true"} if opened.is_executable else {}),
+        **({EXECUTABLE: "true"} if found.is_executable else {}),
         **_SAFE,
     }
-    if _is_known(request, opened):
-        opened.file.close()
-        return Response(None, 304, headers)
+    if _is_known(request, found):
+        return _Answer(304, headers, None)
     try:
-        part = parse_range(request.headers.get("range"), opened.size) if _may_cut(request, opened) else None
+        part = parse_range(request.headers.get("range"), found.size) if _may_cut(request, found) else None
     except RangeError as error:
-        opened.file.close()
         raise nothing_there(error.size) from error
-    start, end = cut = part or (0, opened.size)
+    start, end = part or (0, found.size)
     headers["Content-Length"] = str(end - start)
     headers["Content-Type"], how = inert_type(media_type or guess_type(name))
     headers["Content-Disposition"] = f"{how}; filename*=UTF-8''{quote(name)}"
     if part:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{opened.size}"
-    return FileBody(opened, cut, 206 if part else 200, headers, threads)
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
+    return _Answer(206 if part else 200, headers, (start, end))
 
 
 def send_nothing(request: Request) -> Response:
@@ -191,24 +250,24 @@ def guess_type(name: str) -> str:
     return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
 
 
-def _is_known(request: Request, opened: Opened) -> bool:
+def _is_known(request: Request, found: _Sendable) -> bool:
     known = request.headers.get("if-none-match")
     if known is not None:
-        return known.strip() == "*" or opened.etag in [
+        return known.strip() == "*" or found.etag in [
             one.strip().removeprefix("W/") for one in known.split(",")
         ]
     since = _date(request.headers.get("if-modified-since"))
-    return since is not None and opened.mtime_ns // 10**9 <= since.timestamp()
+    return since is not None and found.mtime_ns // 10**9 <= since.timestamp()
 
 
-def _may_cut(request: Request, opened: Opened) -> bool:
+def _may_cut(request: Request, found: _Sendable) -> bool:
     condition = request.headers.get("if-range")
     if condition is None:
         return True
     if condition.startswith('"'):
-        return condition == opened.etag
+        return condition == found.etag
     when = _date(condition)
-    return when is not None and opened.mtime_ns // 10**9 == int(when.timestamp())
+    return when is not None and found.mtime_ns // 10**9 == int(when.timestamp())
 
 
 def _date(text: str | None) -> datetime | None:

@@ -30,6 +30,7 @@ from wes_bridge.store.writer import Writer
 from wes_bridge.wes.allowances import Allowances
 from wes_bridge.wes.errors import ForbiddenError, NotFoundError
 from wes_bridge.wes.links import Links
+from wes_bridge.wes.stored_outputs import StoredOutputs
 from wes_bridge.wes.threads import PATIENCE, Threads
 from wes_bridge.wes.watching import Watcher
 
@@ -74,6 +75,8 @@ class Service:
         self.totals = Totals(database)
         self._state = StateLookup(database)
         self.allowances = Allowances(config.limits, database, self.workspace, self.threads)
+        store = config.outputs_store
+        self.stored = None if store is None else StoredOutputs(store)
         self._http: httpx.AsyncClient | None = None
 
     @property
@@ -96,6 +99,8 @@ class Service:
             await self._http.aclose()
         await self.threads.files(self.writer.close)
         await self.threads.files(self._teller.close)
+        if self.stored is not None:
+            self.stored.close()
         self.threads.close()
 
     def wake(self) -> None:

@@ -46,6 +46,10 @@ ALGORITHMS = frozenset(_MAKERS)
 """Those that can be asked for."""
 
 
+def _sum(name: str) -> _Sum:
+    return _MAKERS[name]() if name in _MAKERS else hashlib.new(name, usedforsecurity=False)
+
+
 class Sums:
     """Checksums of what passes.
 
@@ -54,7 +58,7 @@ class Sums:
     """
 
     def __init__(self, algorithms: Iterable[str] = ()) -> None:
-        self._sums = {name: _MAKERS[name]() for name in (SHA1, *algorithms)}
+        self._sums = {name: _sum(name) for name in (SHA1, *algorithms)}
 
     def update(self, content: memoryview) -> None:
         """Take more of the content."""
@@ -65,6 +69,10 @@ class Sums:
     def checksum(self) -> str:
         """The SHA-1 as CWL writes it."""
         return f"sha1${self._sums[SHA1].hexdigest()}"
+
+    def value(self, algorithm: str) -> str:
+        """One of them, in hexadecimal digits."""
+        return self._sums[algorithm].hexdigest()
 
     @property
     def others(self) -> dict[str, str] | None:

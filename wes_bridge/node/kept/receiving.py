@@ -33,7 +33,7 @@ from wes_bridge.model.data_urls import data_path_of, quote_path
 from wes_bridge.model.headers import EXECUTABLE
 from wes_bridge.model.manifest import MEDIA_TYPE, EntryKind, ManifestEntry, read_manifest
 from wes_bridge.node.kept.hashing import Sums
-from wes_bridge.node.staging.schemes import Scheme
+from wes_bridge.node.staging.schemes import UNSAID, Expected, Fetched, Scheme, Wanted
 
 ATTEMPTS = 4
 """How often a transfer is tried."""
@@ -63,6 +63,7 @@ class KeptScheme:
 
     names: tuple[str, ...] = ("http", "https")
     can_store = True
+    places: Sequence[str] | None = None
 
     def __init__(self, inner: Scheme, fetcher: Fetcher, count: Count, pause: float = 0.5) -> None:
         self._inner = inner
@@ -71,37 +72,55 @@ class KeptScheme:
         self._lock = threading.Lock()
         self._pause = pause
 
+    def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
+        """See :class:`Scheme`; a folder that a node keeps can be fetched."""
+        is_kept = directory and not write and data_path_of(location) is not None
+        return self._inner.refusal(location, write=write, directory=directory and not is_kept)
+
     def local(self, location: str) -> Path | None:
         """See :class:`Scheme`."""
         return self._inner.local(location)
+
+    def scope(self, wanted: Wanted) -> str:
+        """See :class:`Scheme`; a signed URL is everything that its reader needs."""
+        return self._inner.scope(wanted)
 
     def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
         """See :class:`Scheme`."""
         self._inner.store(folder, name, location, beside)
 
-    def fetch(self, location: str, target: Path, stop: Event) -> None:
+    def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
         """See :class:`Scheme`; errors say what the other node says."""
+        location = wanted.location
         place = data_path_of(location)
         if place is None:
-            self._inner.fetch(location, target, stop)
-            return
+            return self._inner.fetch(wanted, target, stop, unless)
         part = target.with_name(f".{uuid4().hex}.part")
         try:
             if place.is_folder:
                 self._fetch_folder(location, part, stop)
             else:
-                self._fetch_file(location, part, None, stop)
+                self._fetch_file(location, part, None, stop, wanted.expected)
             part.rename(target)
         finally:
             _remove(part)
+        return Fetched()
 
     # ---- a file ------------------------------------------------------------------------------------
 
-    def _fetch_file(self, url: str, target: Path, entry: ManifestEntry | None, stop: Event) -> None:
-        """Fetch a file and compare it: with its entry, else with the checksum that its answer gives."""
+    def _fetch_file(
+        self,
+        url: str,
+        target: Path,
+        entry: ManifestEntry | None,
+        stop: Event,
+        expected: Expected = UNSAID,
+    ) -> None:
+        """Fetch a file and compare it: with its entry, else with the checksum that its answer gives; and with
+        what the session expects."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(target, flags, 0o600), "wb") as out:
-            came = _Coming(out)
+            came = _Coming(out, expected)
             for attempt in range(ATTEMPTS):
                 try:
                     self._receive(url, came, stop)
@@ -212,11 +231,13 @@ class _Either(Event):
 class _Coming:
     """A file on its way: what of it has come, and what it should be."""
 
-    def __init__(self, out: IO[bytes]) -> None:
+    def __init__(self, out: IO[bytes], expected: Expected) -> None:
         self._out = out
+        self._expected = expected
+        self._algorithms = [expected.checksum[0]] if expected.checksum else []
         self._etag: str | None = None
         self._size = 0
-        self._sums = Sums()
+        self._sums = Sums(self._algorithms)
         self.mode = 0o644
 
     @property
@@ -232,7 +253,7 @@ class _Coming:
         if self._size and not (answer.status == 206 and starts and answer.header("etag") == self._etag):
             self._out.seek(0)
             self._out.truncate()
-            self._size, self._sums = 0, Sums()
+            self._size, self._sums = 0, Sums(self._algorithms)
             if answer.status == 206:
                 raise WrongContentError("another part of the file came than was asked for")
         self._etag = answer.header("etag")
@@ -260,6 +281,18 @@ class _Coming:
         if wanted is not None and wanted != self._sums.checksum:
             name = readable(entry.path) if entry is not None else "what came"
             raise WrongContentError(f"{name} has the checksum {self._sums.checksum} and not {wanted}")
+        self._compare()
+
+    def _compare(self) -> None:
+        """The same with what the session expects."""
+        if self._expected.size not in (None, self._size):
+            raise WrongContentError(f"what came has {self._size} bytes and not {self._expected.size}")
+        if self._expected.checksum is None:
+            return
+        algorithm, wanted = self._expected.checksum
+        found = self._sums.value(algorithm)
+        if found != wanted:
+            raise WrongContentError(f"what came has the {algorithm} checksum {found} and not {wanted}")
 
 
 def _entries(manifest: IO[bytes]) -> Iterator[ManifestEntry]:

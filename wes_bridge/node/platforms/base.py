@@ -43,11 +43,13 @@ class Platform(Protocol):
         name: as in the configuration.
         kinds: kinds of executables it runs.
         links: whether staged inputs become symbolic links; false when the platform mounts them.
+        shields: whether a command cannot change inputs that it was given to read, so that they may be shared.
     """
 
     name: str
     kinds: frozenset[str]
     links: bool
+    shields: bool
 
     async def open(self) -> None:
         """The node is starting."""

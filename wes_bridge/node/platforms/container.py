@@ -45,6 +45,7 @@ class ContainerPlatform(Kept):
     name = "container"
     kinds = frozenset({DOCKER_CONTAINER})
     links = False
+    shields = True
 
     def __init__(self, config: NodeConfig, state: Path) -> None:
         super().__init__(state)

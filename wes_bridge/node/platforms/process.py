@@ -108,6 +108,11 @@ class ProcessPlatform(Kept):
             record.unlink(missing_ok=True)
 
     @property
+    def shields(self) -> bool:
+        """A sandbox shows inputs read-only."""
+        return self._is_enforced
+
+    @property
     def _is_enforced(self) -> bool:
         return self._encloses or self._bwrap is not None
 

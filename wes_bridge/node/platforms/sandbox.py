@@ -183,9 +183,14 @@ def binds_of(view: View, job: Job) -> list[tuple[str, bool]]:
 
     They are those of the session's own files and of its data; nothing is there because a step names it.
     """
+    linked = [entry for entry in job.tree.ordered() if entry.kind is Kind.LINK]
+    inputs = str(job.folder.inputs)
+    others = [entry for entry in linked if not str(entry.source).startswith(inputs + "/")]
     binds = [(str(job.folder.fs), True)]
-    for entry in job.tree.ordered():
-        if entry.kind is Kind.LINK and (entry.writable or not view.has(entry.source)):
+    if len(others) < len(linked):
+        binds.append((inputs, False))  # what was fetched, all at once
+    for entry in others:
+        if entry.writable or not view.has(entry.source):
             binds.append((str(entry.source), entry.writable))
     return binds + [(tool, False) for tool in view.uncovered]
 

@@ -9,19 +9,23 @@ from wes_bridge.node.staging.schemes import Schemes
 
 
 def default_schemes(config: NodeConfig, fetched: Callable[[int], None] = lambda _size: None) -> Schemes:
-    """The schemes this package has: ``file``, ``http``, ``https``, ``data``.
+    """The schemes that a node is configured with: ours (``file``, ``http``, ``https``, ``data``, and where
+    the site names stores ``s3`` and ``davs``), and those of plug-ins.
 
     Args:
         config: of the node.
         fetched: is told how many bytes came from other nodes.
+
+    Raises:
+        SchemeError: one of them cannot be used.
     """
     from wes_bridge.node.kept.receiving import KeptScheme  # noqa: PLC0415
     from wes_bridge.node.staging.allowed import Allowed  # noqa: PLC0415
-    from wes_bridge.node.staging.file import FileScheme  # noqa: PLC0415
-    from wes_bridge.node.staging.http import HttpScheme, transfers  # noqa: PLC0415
-    from wes_bridge.node.staging.literal import LiteralScheme  # noqa: PLC0415
+    from wes_bridge.node.staging.http import transfers  # noqa: PLC0415
+    from wes_bridge.node.staging.plugins import Site, configured  # noqa: PLC0415
 
     allowed = Allowed(config.data)
+    schemes = configured(Site(config, allowed))
     fetcher = transfers(config)
-    web = KeptScheme(HttpScheme(fetcher), fetcher, fetched)
-    return Schemes([FileScheme(allowed), web, LiteralScheme()], allowed)
+    told = [KeptScheme(one, fetcher, fetched) if "https" in one.names else one for one in schemes]
+    return Schemes(told, allowed)

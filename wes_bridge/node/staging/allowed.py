@@ -24,15 +24,18 @@ class Allowed:
 
     Args:
         prefixes: their beginnings (``NodeConfig.data``).
+
+    Attributes:
+        prefixes: the same.
     """
 
     def __init__(self, prefixes: Iterable[str]) -> None:
         self._others = [text for text in prefixes if scheme_of(text) != "file"]
         self._folders = [_folder(text) for text in prefixes if scheme_of(text) == "file"]
-        self._prefixes = list(prefixes)
+        self.prefixes = list(prefixes)
 
     def __str__(self) -> str:
-        return ", ".join(self._prefixes)
+        return ", ".join(self.prefixes)
 
     def names(self, location: str) -> bool:
         """Whether a URL, as it is written, is one of them; of a path with ``..`` taken out."""

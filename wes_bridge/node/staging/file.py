@@ -11,7 +11,8 @@ from threading import Event
 from wes_bridge.data.beneath import open_beneath, opened, top_of
 from wes_bridge.data.copying import copy_thing, move
 from wes_bridge.node.staging.allowed import Allowed, file_path
-from wes_bridge.node.staging.schemes import UnusableError
+from wes_bridge.node.staging.plugins import DataPlugin, NoSettings, Site
+from wes_bridge.node.staging.schemes import Fetched, UnusableError, Wanted
 
 
 class FileScheme:
@@ -23,9 +24,14 @@ class FileScheme:
 
     names: tuple[str, ...] = ("file",)
     can_store = True
+    places: Sequence[str] | None = None
 
     def __init__(self, allowed: Allowed) -> None:
         self._allowed = allowed
+
+    def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
+        """None: what is wrong with a path, :meth:`local` says."""
+        return None
 
     def local(self, location: str) -> Path | None:
         """The path of a ``file:`` URL.
@@ -35,9 +41,14 @@ class FileScheme:
         """
         return file_path(location)
 
-    def fetch(self, location: str, target: Path, stop: Event) -> None:
+    def scope(self, wanted: Wanted) -> str:
+        """All of this node: its user reads it."""
+        return ""
+
+    def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
         """Copy; used when a link will not do."""
-        copy(self._allowed.source(file_path(location)), target)
+        copy(self._allowed.source(file_path(wanted.location)), target)
+        return Fetched()
 
     def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
         """Move it to ``location``; in one step when nothing is there yet."""
@@ -67,3 +78,10 @@ def copy_into(source: Path, folder: int, name: str) -> None:
     """The same, to a folder that is open."""
     with opened(top_of("/")) as top, opened(open_beneath(top, str(source)[1:])) as thing:
         copy_thing(thing, folder, name, usable=True)
+
+
+def _make(_settings: NoSettings, site: Site) -> FileScheme:
+    return FileScheme(site.allowed)
+
+
+PLUGIN = DataPlugin(NoSettings, _make)

@@ -1,13 +1,13 @@
 """``http:`` and ``https:`` URLs: downloaded as a stream; outputs are PUT, one request per file.
 
 Where the node may ask, and for how long, is the guarded fetcher's; private hosts are those that its
-configuration names, in ``fetch.private_hosts`` or as the host of a prefix in ``data``.
+configuration names, in ``fetch.private_hosts`` or as the host of a prefix in ``data``. How a download is
+begun, gone on with after an interruption, and checked is in ``downloading.py``.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -16,37 +16,38 @@ from threading import Event
 from urllib.parse import quote
 
 from wes_bridge.config import NodeConfig, NodeFetchConfig
-from wes_bridge.data.beneath import folders_below, name_of, open_beneath, opened, regular_file, top_of
+from wes_bridge.data.beneath import opened
+from wes_bridge.data.plain_files import chunks_of, files_of
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
-from wes_bridge.fetching.errors import (
-    DeadlineError,
-    FetchError,
-    RefusedError,
-    StatusError,
-    TooLargeError,
-    UrlError,
-)
+from wes_bridge.fetching.errors import FetchError, RefusedError, UrlError
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
 from wes_bridge.fetching.urls import parse_url
-from wes_bridge.model.headers import EXECUTABLE
-
-ATTEMPTS = 4
-"""How often a transfer is tried."""
-_CHUNK = 256 * 1024
-_WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+from wes_bridge.node.staging.downloading import ATTEMPTS, Download, is_worth_retrying
+from wes_bridge.node.staging.plugins import DataPlugin, NoSettings, Site
+from wes_bridge.node.staging.schemes import Fetched, Wanted
 
 
-def transfers(config: NodeConfig) -> Fetcher:
-    """What a node fetches and stores with."""
+def limits_of(config: NodeConfig) -> Limits:
+    """How slow and how large a transfer of a node may be."""
     fetch = config.fetch or NodeFetchConfig()
-    limits = Limits(fetch.timeout, fetch.deadline, fetch.least_rate, fetch.max_bytes)
-    hosts = PrivateHosts([*fetch.private_hosts, *_named_in(config.data)])
-    return Fetcher(Guard(hosts), limits, ca_file=fetch.ca_file)
+    return Limits(fetch.timeout, fetch.deadline, fetch.least_rate, fetch.max_bytes)
 
 
-def _named_in(prefixes: list[str]) -> Iterator[str]:
+def transfers(config: NodeConfig, trusted: Iterable[str] = ()) -> Fetcher:
+    """What a node fetches and stores with.
+
+    Args:
+        config: of the node.
+        trusted: http(s) URLs of the configuration, whose hosts may be private.
+    """
+    fetch = config.fetch or NodeFetchConfig()
+    hosts = PrivateHosts([*fetch.private_hosts, *_named_in([*config.data, *trusted])])
+    return Fetcher(Guard(hosts), limits_of(config), ca_file=fetch.ca_file)
+
+
+def _named_in(prefixes: Iterable[str]) -> Iterator[str]:
     """The hosts of URL prefixes: who names one means it, private or not."""
     for prefix in prefixes:
         try:
@@ -67,102 +68,70 @@ class HttpScheme:
 
     names: tuple[str, ...] = ("http", "https")
     can_store = True
+    places: Sequence[str] | None = None
 
     def __init__(self, fetcher: Fetcher, pause: float = 0.5) -> None:
         self._fetcher = fetcher
         self._pause = pause
 
-    def local(self, location: str) -> Path | None:
-        """Never on this machine yet. Raises ValueError: the URL must not be asked."""
+    def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
+        """The URL must not be asked, or is said to be a folder, which HTTP does not know."""
         try:
             self._fetcher.guard.check_url(location)
         except RefusedError as error:
-            raise ValueError(str(error)) from error
+            return str(error)
+        if directory and not write:
+            return "a folder cannot be fetched over HTTP; davs: and s3: know folders"
         return None
 
-    def fetch(self, location: str, target: Path, stop: Event) -> None:
-        """Download to ``target``; interrupted transfers are tried again."""
-        for attempt in range(ATTEMPTS):
-            try:
-                self._download(location, target, stop)
-                return
-            except FetchError as error:
-                if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
-                    raise
-            if stop.wait(self._pause * 2**attempt):
-                raise InterruptedError("stopped")
+    def local(self, location: str) -> Path | None:
+        """Never on this machine yet."""
+        return None
+
+    def scope(self, wanted: Wanted) -> str:
+        """All of this node: nobody's credentials are used."""
+        return ""
+
+    def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
+        """Download; an interrupted transfer goes on where it was."""
+        download = Download(self._fetcher, wanted.location, wanted.expected, pause=self._pause)
+        return download.run(target, stop, unless)
 
     def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
         """PUT a file to ``location``, or each file of a directory below ``location``."""
-        with opened(open_beneath(folder, name)) as thing:
-            if stat.S_ISDIR(os.fstat(thing).st_mode):
-                self._put_folder(thing, location if location.endswith("/") else location + "/", beside)
-            else:
-                self._put(thing, location)
-
-    def _put_folder(self, top: int, base: str, beside: Sequence[Path]) -> None:
-        """Each file; of links those that lead to another one of it, or to what is beside it."""
-        real = name_of(top)
-        within = [*beside, Path(real)] if real is not None else list(beside)
-        for folder, relative, entries in folders_below(top):
-            before = relative + "/" if relative else ""
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir(follow_symlinks=False):
-                    continue
-                file = regular_file(folder, entry.name)
-                if file is None and entry.is_symlink():
-                    file = _linked(folder, entry.name, within)
-                if file is not None:
-                    with opened(file):
-                        self._put(file, base + quote(before + entry.name))
-
-    def _download(self, location: str, target: Path, stop: Event) -> None:
-        with self._fetcher.open("GET", location) as answer:
-            answer.raise_for_status()
-            with target.open("wb") as out:
-                for chunk in answer.chunks():
-                    out.write(chunk)
-                    if stop.is_set():
-                        raise InterruptedError("stopped")
-            if (answer.header(EXECUTABLE.lower()) or "").strip().lower() == "true":
-                target.chmod(0o755)
-
-    def _put(self, file: int, location: str) -> None:
-        for attempt in range(ATTEMPTS):
-            try:
-                with self._fetcher.open(
-                    "PUT", location, content=partial(_chunks, file), length=os.fstat(file).st_size
-                ) as answer:
-                    answer.raise_for_status()
-                return
-            except FetchError as error:
-                if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
-                    raise OSError(f"{error} from {location}") from error
-            time.sleep(self._pause * 2**attempt)
+        base = location if location.endswith("/") else location + "/"
+        for relative, file in files_of(folder, name, beside):
+            with opened(file):
+                put(self._fetcher, file, base + quote(relative) if relative else location, self._pause)
 
 
-def _is_worth_retrying(error: FetchError) -> bool:
-    if isinstance(error, StatusError):
-        return error.status in _WORTH_RETRYING
-    return not isinstance(error, DeadlineError | RefusedError | TooLargeError)
+def put(
+    fetcher: Fetcher, file: int, location: str, pause: float, credentials: dict[str, str] | None = None
+) -> None:
+    """Send an open file, again when that is interrupted.
+
+    Raises:
+        OSError: it was not taken; the text names the URL.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            with fetcher.open(
+                "PUT",
+                location,
+                credentials=credentials,
+                content=partial(chunks_of, file),
+                length=os.fstat(file).st_size,
+            ) as answer:
+                answer.raise_for_status()
+            return
+        except FetchError as error:
+            if attempt == ATTEMPTS - 1 or not is_worth_retrying(error):
+                raise OSError(f"{error} from {location}") from error
+        time.sleep(pause * 2**attempt)
 
 
-def _linked(folder: int, name: str, within: Iterable[Path]) -> int | None:
-    """A descriptor of the file that a link leads to, when that is in one of these folders, or is one of
-    them: links on the way are followed once, to see where it is, and not when it is opened."""
-    try:
-        here = name_of(folder)
-        real = Path(os.path.realpath(Path(here or "/", os.readlink(name, dir_fd=folder)), strict=True))
-    except OSError:
-        return None
-    if here is None or not any(map(real.is_relative_to, within)):
-        return None
-    with opened(top_of("/")) as root:
-        return regular_file(root, str(real)[1:])
+def _make(_settings: NoSettings, site: Site) -> HttpScheme:
+    return HttpScheme(transfers(site.config))
 
 
-def _chunks(file: int) -> Iterator[bytes]:
-    offset = 0
-    while chunk := os.pread(file, _CHUNK, offset):
-        yield chunk
-        offset += len(chunk)
+PLUGIN = DataPlugin(NoSettings, _make)

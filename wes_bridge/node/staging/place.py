@@ -14,6 +14,7 @@ from threading import Event
 from wes_bridge.data.beneath import folder_beneath, top_of
 from wes_bridge.node.errors import StagingError
 from wes_bridge.node.staging.file import copy_into
+from wes_bridge.node.staging.inputs import Inputs
 from wes_bridge.node.staging.literal import literal_bytes
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
 from wes_bridge.node.staging.schemes import Schemes, scheme_of
@@ -25,12 +26,13 @@ _OPEN = 32
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def place(tree: Tree, schemes: Schemes, links: bool, stop: Event) -> None:
+def place(tree: Tree, schemes: Schemes, inputs: Inputs, links: bool, stop: Event) -> None:
     """Make everything of ``tree`` that is not there yet. Blocks.
 
     Args:
-        tree: the plan.
+        tree: the plan; what is fetched and then linked becomes a LINK in it.
         schemes: how to fetch.
+        inputs: where what is fetched goes.
         links: whether LINK entries become symbolic links, and paths in literals are rewritten; otherwise
             the platform mounts them.
         stop: set to give up.
@@ -38,13 +40,14 @@ def place(tree: Tree, schemes: Schemes, links: bool, stop: Event) -> None:
     Raises:
         StagingError: names the resource, its path and the reason.
     """
-    _Placing(tree, schemes, links, stop).place()
+    _Placing(tree, schemes, inputs, links, stop).place()
 
 
 class _Placing:
-    def __init__(self, tree: Tree, schemes: Schemes, links: bool, stop: Event) -> None:
+    def __init__(self, tree: Tree, schemes: Schemes, inputs: Inputs, links: bool, stop: Event) -> None:
         self._tree = tree
         self._schemes = schemes
+        self._inputs = inputs
         self._links = links
         self._stop = stop
         self._folders: OrderedDict[str, int] = OrderedDict()
@@ -118,13 +121,8 @@ class _Placing:
             if not entry.writable:
                 os.fchmod(file.fileno(), 0o444)
 
-    def _fetch(self, entry: Entry, target: Path) -> None:
-        scheme = self._schemes.get(entry.location)
-        if scheme is None:
-            raise ValueError("no way to fetch this kind of URL")
-        scheme.fetch(entry.location, target, self._stop)
-        if not entry.writable and not target.is_dir():
-            target.chmod(0o444 | (target.stat().st_mode & 0o111))
+    def _fetch(self, entry: Entry, _target: Path) -> None:
+        self._inputs.bring(entry, self._tree, self._schemes, links=self._links, stop=self._stop)
 
     def _download(self, downloads: list[tuple[Entry, Path]]) -> None:
         if len(downloads) < 2:

@@ -16,7 +16,7 @@ from wes_bridge.data.beneath import real_path
 from wes_bridge.model.execution_broker import Data, Session, Volume
 from wes_bridge.node.errors import StagingError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative
-from wes_bridge.node.staging.schemes import Schemes
+from wes_bridge.node.staging.schemes import UNSAID, Expected, Schemes
 
 
 class Kind(Enum):
@@ -41,6 +41,8 @@ class Entry:
         location: URL of what a FETCH brings.
         writable: whether the command may change it (for a LINK: the source itself).
         within: see :attr:`top`.
+        directory: of a FETCH: whether it brings a folder.
+        expected: of a FETCH: how the file must be.
     """
 
     path: str
@@ -49,6 +51,8 @@ class Entry:
     location: str = ""
     writable: bool = False
     within: Path | None = None
+    directory: bool = False
+    expected: Expected = UNSAID
 
     @property
     def top(self) -> Path:
@@ -130,6 +134,9 @@ class Tree:
             entry = self.entries.get(parent)
             if entry is not None and entry.kind is Kind.LINK:
                 self._explode(entry)
+            elif entry is not None and entry.kind is Kind.FETCH and entry.directory:
+                reason = f"it is to be fetched, and {path} lies in it; mount the two side by side"
+                raise StagingError(entry.location, entry.path, reason)
 
     def reserve(self, path: str) -> None:
         """Keep ``path`` for a file the node or the command writes: nothing linked may be in its way."""
@@ -240,6 +247,13 @@ def workdir_of(workdir: str | None, root: str | None) -> str:
     return f"{root or ''}/work"
 
 
+def expected_of(data: Data) -> Expected:
+    """What a request says of a file before it is fetched."""
+    checksum = data.checksum
+    pair = (checksum.type.lower(), checksum.value.lower()) if checksum is not None else None
+    return Expected(data.size, pair)
+
+
 def volume_path(volume: Volume) -> str:
     """The session path of a volume: as asked, else the reference broker's ``/volumes/<name>``."""
     if volume.path:
@@ -283,7 +297,16 @@ def _place(  # noqa: PLR0917
         here = kept(location) if kept is not None else None
         source = schemes.local(location) if here is None else None
         if here is None and source is None:
-            tree.add(Entry(path, Kind.FETCH, location=location, writable=writable))
+            tree.add(
+                Entry(
+                    path,
+                    Kind.FETCH,
+                    location=location,
+                    writable=writable,
+                    directory=bool(data.directory),
+                    expected=expected_of(data),
+                )
+            )
             return
         source = here or schemes.allowed.source(source or Path())
     except (OSError, RuntimeError, ValueError) as error:

@@ -1,8 +1,12 @@
-"""The table of URL schemes a node can stage from and transfer to. One file per scheme beside this one."""
+"""The table of URL schemes a node can stage from and transfer to: what a scheme is, and which URLs are used.
+
+One file per scheme beside this one. Each is an entry point ``wes_bridge.data`` (see ``plugins.py``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
@@ -15,22 +19,91 @@ class UnusableError(ValueError):
     """An output is nothing that can be brought anywhere; that is its command's fault."""
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a request says of a file before it is fetched.
+
+    Attributes:
+        size: bytes; None: not said.
+        checksum: algorithm (``sha256``, ...) and value in hex digits; None: not said.
+    """
+
+    size: int | None = None
+    checksum: tuple[str, str] | None = None
+
+
+UNSAID = Expected()
+"""Nothing is said."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a session wants to be fetched.
+
+    Attributes:
+        location: the URL.
+        directory: whether it is a folder.
+        expected: how it must be, of a file.
+        user: the name of the person for whom it is; empty: nobody is told from others.
+    """
+
+    location: str
+    directory: bool = False
+    expected: Expected = UNSAID
+    user: str = ""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What has come.
+
+    Attributes:
+        version: a text that is another one as soon as the content is another one; empty: the server gives
+            none, so the content cannot be used again.
+        digests: checksums that were computed while it came, by algorithm.
+    """
+
+    version: str = ""
+    digests: tuple[tuple[str, str], ...] = ()
+
+
 class Scheme(Protocol):
     """One family of URLs. All methods may block; they run in a thread.
 
     Attributes:
         names: URL schemes, lower case, without the colon.
         can_store: whether :meth:`store` is there.
+        places: beginnings of the URLs that its own settings allow; None: the node's ``data`` says.
     """
 
     names: tuple[str, ...]
     can_store: bool
+    places: Sequence[str] | None
+
+    def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
+        """Why the node cannot stage from (or write to) a URL, as far as that is known without asking anybody;
+        None when it can. An offer is a NO with this reason."""
 
     def local(self, location: str) -> Path | None:
         """The path on this machine of what ``location`` names; None when it must be fetched."""
 
-    def fetch(self, location: str, target: Path, stop: Event) -> None:
-        """Bring what ``location`` names to the new file ``target``.
+    def scope(self, wanted: Wanted) -> str:
+        """For whom it is fetched: the name of a user whose own rights are used, empty for all of this node.
+
+        What was fetched for one user is never given to another.
+        """
+
+    def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
+        """Bring what ``wanted`` names to the new file or folder ``target``.
+
+        Args:
+            wanted: what; a file's size and checksum are checked (see ``arriving.py``).
+            target: in a private folder: what is half written there is seen by nobody.
+            stop: set to give up.
+            unless: a version that is here already; empty: none.
+
+        Returns:
+            None: its version is still ``unless``, and nothing was written.
 
         Raises:
             OSError, ValueError: it cannot be had; the text says why.
@@ -61,12 +134,22 @@ class Schemes:
 
     Args:
         schemes: those.
-        allowed: which of their URLs may be used.
+        allowed: which of their URLs may be used, where a scheme has no settings of its own.
     """
 
     def __init__(self, schemes: Iterable[Scheme], allowed: Allowed) -> None:
         self.allowed = allowed
-        self._by_name = {name: scheme for scheme in schemes for name in scheme.names}
+        self._schemes = list(schemes)
+        self._by_name = {name: scheme for scheme in self._schemes for name in scheme.names}
+
+    def __str__(self) -> str:
+        return ", ".join(self.places)
+
+    @property
+    def places(self) -> list[str]:
+        """The beginnings of all URLs that the node stages from or writes to."""
+        own = [place for scheme in self._schemes for place in scheme.places or ()]
+        return list(dict.fromkeys([*self.allowed.prefixes, *own]))
 
     def get(self, location: str) -> Scheme | None:
         """The scheme of a URL; None when unknown."""
@@ -76,3 +159,19 @@ class Schemes:
         """See :meth:`Scheme.local`; None also for an unknown scheme."""
         scheme = self.get(location)
         return scheme.local(location) if scheme else None
+
+    def refusal(self, location: str, *, write: bool, directory: bool = False) -> str | None:
+        """Why data cannot be staged from (or written to) a URL; None when it can."""
+        scheme = self.get(location)
+        if scheme is None or (scheme.places is None and not self.allowed.names(location)):
+            return f"this node takes only {self}"
+        if write and not scheme.can_store:
+            return "cannot write to this"
+        reason = scheme.refusal(location, write=write, directory=directory)
+        if reason is not None:
+            return reason[:300]
+        try:
+            scheme.local(location)
+        except ValueError as error:
+            return str(error)[:300]
+        return None

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from wes_bridge.data.beneath import folders_below, open_beneath, opened
+from wes_bridge.data.beneath import folders_below, open_beneath, opened, top_of
 from wes_bridge.data.copying import drop_rights
 from wes_bridge.data.swapping import replace_by_copy
+from wes_bridge.node.layout import INPUTS
 from wes_bridge.node.staging.plan import Kind, Tree
 
 OF_THE_IMAGE = "/nonexistent/file-of-the-container-image"
@@ -60,7 +61,9 @@ class Settling:
         there = Path(os.path.normpath(path / self._here(raw)))
         fs = Path(self._tree.paths.real)
         if not there.is_relative_to(fs):
-            if there.is_relative_to(fs.parent.parent):
+            if there.is_relative_to(fs.parent / INPUTS):
+                self._copy_input(folder, name, Path(os.path.realpath(there)), fs)
+            elif there.is_relative_to(fs.parent.parent):
                 os.unlink(name, dir_fd=folder)  # into another session
             return
         if there.is_relative_to(self._top):
@@ -76,12 +79,30 @@ class Settling:
     def _copy(self, folder: int, name: str, there: Path, fs: Path) -> None:
         """Put a copy of something of the session in the place of a link to it."""
         real, real_fs = Path(os.path.realpath(there)), Path(os.path.realpath(fs))
+        given = Path(os.path.realpath(self._tree.resolve(self._tree.paths.session_path(there))))
+        for place in (real, given):
+            if place.is_relative_to(real_fs.parent / INPUTS):
+                self._copy_input(folder, name, place, fs)
+                return
         if not real.is_relative_to(real_fs):
             return  # by way of a link that the command made, to somewhere else on this machine
         if self._top.is_relative_to(fs / real.relative_to(real_fs)):
             return  # the output is in it: there would be no end
         try:
             found = open_beneath(self._fs, str(real.relative_to(real_fs)))
+        except FileNotFoundError:
+            return
+        with opened(found) as thing:
+            replace_by_copy(thing, folder, name, self._fs)
+
+    def _copy_input(self, folder: int, name: str, real: Path, fs: Path) -> None:
+        """Put a copy of what was fetched for the session in the place of a link to it."""
+        inputs = Path(os.path.realpath(fs.parent)) / INPUTS
+        if real == inputs or not real.is_relative_to(inputs):
+            return
+        try:
+            with opened(top_of(inputs)) as top:
+                found = open_beneath(top, str(real.relative_to(inputs)))
         except FileNotFoundError:
             return
         with opened(found) as thing:

@@ -1,0 +1,22 @@
+"""Stores as the configuration names them: one place where a kind of store becomes a store."""
+
+from __future__ import annotations
+
+from wes_bridge.model.stores import DirectoryWorkspaceConfig, WorkspaceStoreConfig
+from wes_bridge.storage.base import Storage
+
+
+def open_storage(config: WorkspaceStoreConfig) -> Storage:
+    """A store.
+
+    Raises:
+        OSError, ValueError: it cannot be made of these settings; nothing is asked yet.
+    """
+    if isinstance(config, DirectoryWorkspaceConfig):
+        from wes_bridge.storage.directory import DirectoryStorage  # noqa: PLC0415
+
+        return DirectoryStorage(config.path)
+    from wes_bridge.storage.objects import ObjectStorage  # noqa: PLC0415 - its library is large
+    from wes_bridge.storage.s3 import Times  # noqa: PLC0415
+
+    return ObjectStorage(config, Times(config.timeout))
