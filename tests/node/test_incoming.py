@@ -16,8 +16,9 @@ from tests.node import misbehaving
 from tests.node.conftest import ROOT, NodeProcess, Request, Starter, shell, texts
 from tests.node.misbehaving import Site
 from tests.waiting import until
+from wes_bridge.model.expected import Expected
 from wes_bridge.node.staging.incoming import Incoming
-from wes_bridge.node.staging.schemes import Expected, Fetched, Wanted
+from wes_bridge.node.staging.schemes import Fetched, Wanted
 
 F = f"{ROOT}/in/f"
 

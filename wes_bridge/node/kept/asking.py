@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from wes_bridge.data.hashing import ALGORITHMS
 from wes_bridge.model.data_urls import is_output_name
 from wes_bridge.model.execution_broker import SIMPLE_DATA, Data, Message
 from wes_bridge.model.units import parse_duration
 from wes_bridge.node import messages
 from wes_bridge.node.errors import BadRequestError
-from wes_bridge.node.kept.hashing import ALGORITHMS
 from wes_bridge.node.messages import message
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from wes_bridge.data.beneath import opened
+from wes_bridge.data.hashing import hash_file
 from wes_bridge.data.special import readable, special_kind
 from wes_bridge.model.manifest import DEEPEST, LONGEST_PATH, EntryKind, ManifestEntry
-from wes_bridge.node.kept.hashing import hash_file
 from wes_bridge.node.staging.schemes import UnusableError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

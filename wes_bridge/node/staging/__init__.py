@@ -19,7 +19,7 @@ def default_schemes(config: NodeConfig, fetched: Callable[[int], None] = lambda 
     Raises:
         SchemeError: one of them cannot be used.
     """
-    from wes_bridge.node.kept.receiving import KeptScheme  # noqa: PLC0415
+    from wes_bridge.node.kept.scheme import KeptScheme  # noqa: PLC0415
     from wes_bridge.node.staging.allowed import Allowed  # noqa: PLC0415
     from wes_bridge.node.staging.http import transfers  # noqa: PLC0415
     from wes_bridge.node.staging.plugins import Site, configured  # noqa: PLC0415

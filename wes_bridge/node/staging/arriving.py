@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from wes_bridge.node.staging.schemes import Expected
+from wes_bridge.model.expected import Expected
 
 _HEX = {
     "md5": 32,

@@ -22,9 +22,10 @@ from wes_bridge.fetching.errors import (
     StatusError,
     TooLargeError,
 )
+from wes_bridge.model.expected import Expected
 from wes_bridge.model.headers import EXECUTABLE
 from wes_bridge.node.staging.arriving import Arrival
-from wes_bridge.node.staging.schemes import Expected, Fetched
+from wes_bridge.node.staging.schemes import Fetched
 
 ATTEMPTS = 4
 """How often a transfer is tried that does not get on."""

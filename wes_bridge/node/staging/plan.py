@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 
 from wes_bridge.data.beneath import real_path
 from wes_bridge.model.execution_broker import Data, Session, Volume
+from wes_bridge.model.expected import UNSAID, Expected
 from wes_bridge.node.errors import StagingError
 from wes_bridge.node.layout import RootMap, clean_path, clean_relative
-from wes_bridge.node.staging.schemes import UNSAID, Expected, Schemes
+from wes_bridge.node.staging.schemes import Schemes
 
 
 class Kind(Enum):

@@ -21,11 +21,12 @@ from obstore.store import S3Store
 from wes_bridge.data.plain_files import files_of
 from wes_bridge.fetching.limits import Budget, Limits
 from wes_bridge.fetching.tls import tls_context
+from wes_bridge.model.expected import UNSAID, Expected
 from wes_bridge.model.stores import S3Config
 from wes_bridge.node.staging.arriving import Arrival
 from wes_bridge.node.staging.http import limits_of
 from wes_bridge.node.staging.plugins import DataPlugin, Key, S3Settings, Site
-from wes_bridge.node.staging.schemes import UNSAID, Expected, Fetched, Wanted
+from wes_bridge.node.staging.schemes import Fetched, Wanted
 from wes_bridge.storage.base import StoreError
 from wes_bridge.storage.s3 import (
     Keys,

@@ -11,29 +11,14 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
+from wes_bridge.model.expected import UNSAID, Expected
+
 if TYPE_CHECKING:
     from wes_bridge.node.staging.allowed import Allowed
 
 
 class UnusableError(ValueError):
     """An output is nothing that can be brought anywhere; that is its command's fault."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a request says of a file before it is fetched.
-
-    Attributes:
-        size: bytes; None: not said.
-        checksum: algorithm (``sha256``, ...) and value in hex digits; None: not said.
-    """
-
-    size: int | None = None
-    checksum: tuple[str, str] | None = None
-
-
-UNSAID = Expected()
-"""Nothing is said."""
 
 
 @dataclass(frozen=True)

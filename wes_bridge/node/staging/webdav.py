@@ -22,11 +22,12 @@ from wes_bridge.data.plain_files import files_of
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import FetchError, StatusError, UrlError
 from wes_bridge.fetching.urls import WebUrl, is_below, parse_url
+from wes_bridge.model.expected import UNSAID
 from wes_bridge.model.stores import WebdavConfig
 from wes_bridge.node.staging.downloading import Download
 from wes_bridge.node.staging.http import put, transfers
 from wes_bridge.node.staging.plugins import DataPlugin, Key, Site, WebdavSettings
-from wes_bridge.node.staging.schemes import UNSAID, Fetched, Wanted
+from wes_bridge.node.staging.schemes import Fetched, Wanted
 from wes_bridge.storage.dav import BODY, ListingError, Member, members
 from wes_bridge.storage.work import Work
 

@@ -13,13 +13,14 @@ import shutil
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import IO
 from uuid import uuid4
 
+from wes_bridge.data.hashing import Sums
 from wes_bridge.data.special import readable
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import (
@@ -30,10 +31,9 @@ from wes_bridge.fetching.errors import (
     TooLargeError,
 )
 from wes_bridge.model.data_urls import data_path_of, quote_path
+from wes_bridge.model.expected import UNSAID, Expected
 from wes_bridge.model.headers import EXECUTABLE
 from wes_bridge.model.manifest import MEDIA_TYPE, EntryKind, ManifestEntry, read_manifest
-from wes_bridge.node.kept.hashing import Sums
-from wes_bridge.node.staging.schemes import UNSAID, Expected, Fetched, Scheme, Wanted
 
 ATTEMPTS = 4
 """How often a transfer is tried."""
@@ -51,60 +51,43 @@ class WrongContentError(ValueError):
     """What came is not what the other node's manifest says."""
 
 
-class KeptScheme:
-    """``http:`` and ``https:`` URLs, of which those of kept outputs are read as such.
+class Receiving:
+    """Fetches what kept outputs hold.
 
     Args:
-        inner: does all others.
-        fetcher: asks other nodes.
-        count: is told how many bytes came from them.
+        fetcher: asks their nodes.
+        count: is told how many bytes came.
         pause: seconds before the second attempt; doubles each time.
     """
 
-    names: tuple[str, ...] = ("http", "https")
-    can_store = True
-    places: Sequence[str] | None = None
-
-    def __init__(self, inner: Scheme, fetcher: Fetcher, count: Count, pause: float = 0.5) -> None:
-        self._inner = inner
+    def __init__(self, fetcher: Fetcher, count: Count = lambda _size: None, pause: float = 0.5) -> None:
         self._fetcher = fetcher
         self._count = count
         self._lock = threading.Lock()
         self._pause = pause
 
-    def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
-        """See :class:`Scheme`; a folder that a node keeps can be fetched."""
-        is_kept = directory and not write and data_path_of(location) is not None
-        return self._inner.refusal(location, write=write, directory=directory and not is_kept)
+    def receive(self, location: str, target: Path, stop: Event, expected: Expected = UNSAID) -> None:
+        """Bring a file, or a folder with all that is in it, to a place where nothing is.
 
-    def local(self, location: str) -> Path | None:
-        """See :class:`Scheme`."""
-        return self._inner.local(location)
+        Args:
+            location: URL; of a folder it ends, before its query, with a slash or with the output's name.
+            target: the place.
+            stop: set to give up.
+            expected: how a file must be.
 
-    def scope(self, wanted: Wanted) -> str:
-        """See :class:`Scheme`; a signed URL is everything that its reader needs."""
-        return self._inner.scope(wanted)
-
-    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
-        """See :class:`Scheme`."""
-        self._inner.store(folder, name, location, beside)
-
-    def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
-        """See :class:`Scheme`; errors say what the other node says."""
-        location = wanted.location
+        Raises:
+            OSError, ValueError: it cannot be had; the text says what its node says.
+        """
         place = data_path_of(location)
-        if place is None:
-            return self._inner.fetch(wanted, target, stop, unless)
         part = target.with_name(f".{uuid4().hex}.part")
         try:
-            if place.is_folder:
+            if place is not None and place.is_folder:
                 self._fetch_folder(location, part, stop)
             else:
-                self._fetch_file(location, part, None, stop, wanted.expected)
+                self._fetch_file(location, part, None, stop, expected)
             part.rename(target)
         finally:
             _remove(part)
-        return Fetched()
 
     # ---- a file ------------------------------------------------------------------------------------
 
