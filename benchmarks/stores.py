@@ -22,7 +22,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
-KEY, SECRET = "bench", "bench-secret"
+KEY, SECRET = "bench", "bench-secret"  # pragma: allowlist secret
 PARALLEL = 16
 
 
