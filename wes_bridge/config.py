@@ -310,6 +310,11 @@ class BrokerTraits(_Section):
     name: Name
     url: AnyHttpUrl
     dialect: Literal["native", "reference"] = "native"
+    shares_files: bool = Field(
+        True,
+        description="native: whether its nodes see this service's files at the same paths; else files go over"
+        " HTTP, both ways (docs/data.md)",
+    )
     data: list[str] | None = Field(None, description="URL prefixes of files it can reach; default: all")
     holds: list[str] = Field(default_factory=list, description="URL prefixes of files that are there already")
     images: dict[str, str | ImageConfig] = Field(

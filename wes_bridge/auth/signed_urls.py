@@ -33,6 +33,8 @@ _MARK = "wes_bridge.signed_url"
 _ASK = "ask the session's owner, or whoever gave you the URL, for a new one (POST /urls/SESSION/OUTPUT)"
 _LONGEST_FILE = 1 << 20
 _MOST_FIELDS = 20
+_AGAIN = 0.2
+"""Seconds between looks for a key that is not known."""
 
 
 class SignatureError(Exception):
@@ -68,6 +70,7 @@ class KeyRing:
         self._clock = clock
         self._lock = threading.Lock()
         self._keys: dict[str, _Key] | None = None
+        self._looked: float | None = None
 
     def load(self) -> None:
         """Read the file, where there is one. Blocks.
@@ -99,9 +102,26 @@ class KeyRing:
     def find(self, name: str) -> _Key | None:
         """A key by its name; None where it is not here, or too old."""
         key = (self._keys or {}).get(name)
+        if key is None:
+            self._look_again()
+            key = (self._keys or {}).get(name)
         if key is None or self._clock() >= key.made + self._rotate + self.longest:
             return None
         return key
+
+    def _look_again(self) -> None:
+        """Another process of the same server may have made a key; asked for seldom, since anybody may name
+        keys that there are not."""
+        now = time.monotonic()
+        with self._lock:
+            if self._looked is not None and now - self._looked < _AGAIN:
+                return
+            self._looked, known = now, self._keys
+            try:
+                self._keys = None
+                self._known()
+            except OSError:
+                self._keys = known
 
     def _known(self) -> dict[str, _Key]:
         if self._keys is None:

@@ -33,6 +33,7 @@ from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.early import WORKER, Early
 from wes_bridge.cli.ports import base_url, keep_ports, listener, server_url
 from wes_bridge.config import AggregatorConfig, BrokerConfig, CredentialsConfig, NodeConfig, ServiceConfig
+from wes_bridge.data.handing_out import signed_urls
 from wes_bridge.model.access import ServiceKeyConfig
 from wes_bridge.open_files import allow_many
 from wes_bridge.private_files import private_file, private_folder
@@ -360,7 +361,8 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)
     app = create_app(config, database, waker.wake, closing)
-    served = Served(app, config.state_dir, config.name, f"{API}/service-info", routes())
+    signed = signed_urls(config.state_dir, str(config.public_url) if config.public_url else None)
+    served = Served(app, config.state_dir, config.name, f"{API}/service-info", routes(), signed)
     try:
         door = audited(guarded(config, served), config.audit, config.state_dir, "wes")
     except (OSError, MethodError) as error:

@@ -46,6 +46,7 @@ from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.federation.strangers import Strangers
+from wes_bridge.federation.ways import ways_of
 from wes_bridge.model.units import GIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
@@ -75,6 +76,8 @@ _GOODBYE = 3.0
 _THREADS = 4
 """Threads for cwltool's work. It holds the interpreter's lock most of the time, so more would not make it
 faster; expressions do not, and one that never ends must not keep the others waiting."""
+_TRANSFERS = 8
+"""Outputs that are fetched from nodes at once; they start no thread before the first."""
 
 
 class Worker:
@@ -125,11 +128,15 @@ class Worker:
         at_work = AtWork(notes, self._name)
         watching = asyncio.create_task(self._watch_nursery())
         strangers = Strangers(self._config)
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads:
+        with (
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads,
+            ThreadPoolExecutor(_TRANSFERS, thread_name_prefix="transfer") as transfers,
+        ):
             async with http_session(strangers.resolver()) as http, http_session() as issuers:
                 engine = self._config.engine
+                ways = ways_of(self._config, transfers)
                 brokers = [
-                    make_broker(broker, http, broker.credentials, engine.default_image)
+                    make_broker(broker, http, broker.credentials, engine.default_image, ways)
                     for broker in self._config.brokers
                 ]
                 federation = Federation(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import aiohttp
 
 from wes_bridge.config import BrokerConfig, BrokerTraits, CredentialsConfig, ImageConfig
+from wes_bridge.federation.apart import Apart, Ways
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.credentials import Credentials
 from wes_bridge.federation.dialect import NATIVE, Dialect
@@ -20,6 +21,7 @@ def make_broker(
     http: aiohttp.ClientSession,
     credentials: CredentialsConfig | None = None,
     default_image: str | None = None,
+    ways: Ways | None = None,
 ) -> Broker:
     """A broker as configured or listed.
 
@@ -28,12 +30,18 @@ def make_broker(
         http: shared by all brokers of a process.
         credentials: where its secret is; None: it wants none.
         default_image: for steps that name none, where only containers run.
+        ways: how bytes go to and from nodes that share no disk with us.
     """
     secret = Credentials(credentials) if credentials is not None else None
-    dialect = dialect_of(traits, default_image)
+    dialect = dialect_of(traits, default_image, ways)
     delegation = traits.delegation if isinstance(traits, BrokerConfig) else None  # no listing asks for tokens
     profile = profile_of(traits)
-    return Broker(traits.name, str(traits.url), http, profile, secret, dialect=dialect, delegation=delegation)
+    broker = Broker(
+        traits.name, str(traits.url), http, profile, secret, dialect=dialect, delegation=delegation
+    )
+    if isinstance(dialect, Apart):
+        dialect.use(broker)
+    return broker
 
 
 def profile_of(traits: BrokerTraits) -> Profile:
@@ -48,14 +56,14 @@ def profile_of(traits: BrokerTraits) -> Profile:
     )
 
 
-def dialect_of(traits: BrokerTraits, default_image: str | None = None) -> Dialect:
+def dialect_of(traits: BrokerTraits, default_image: str | None = None, ways: Ways | None = None) -> Dialect:
     """How a broker is spoken to.
 
     Which of our folders it shares with us is not a listing's to say: one that is only listed shares none, and
     steps say so.
     """
     if traits.dialect == "native":
-        return NATIVE
+        return Apart(ways) if ways is not None and not traits.shares_files else NATIVE
     default = _image(traits.images.get(default_image, default_image)) if default_image else None
     if not isinstance(traits, BrokerConfig):
         return Reference(Shared({}), default_image=default)

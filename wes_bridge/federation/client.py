@@ -6,10 +6,12 @@ It speaks the standard and knows the two extras of our own node (long poll, stre
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 
@@ -19,12 +21,13 @@ from pydantic import BaseModel, ValidationError
 from wes_bridge.auth import acting
 from wes_bridge.auth.acting import NoTokenError
 from wes_bridge.federation.credentials import Credentials, CredentialsError
-from wes_bridge.federation.dialect import NATIVE, Dialect
+from wes_bridge.federation.dialect import NATIVE, Dialect, Native
 from wes_bridge.federation.exchange import Answer, TooLongError, exchange
 from wes_bridge.federation.health import Health
 from wes_bridge.federation.pace import Crowd
 from wes_bridge.federation.profile import Profile
 from wes_bridge.fetching.loops import OwnThreads
+from wes_bridge.model.data_urls import DATA, data_path_of
 from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
@@ -44,6 +47,11 @@ OUR_FAULT = frozenset({400, 406, 413, 415, 422})
 """Statuses that are about one request for offers, and say nothing against the broker."""
 NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
 UNAUTHORIZED, FORBIDDEN = 401, 403
+RANGE_NOT_SATISFIABLE = 416
+_DATA_TIMEOUT = 60.0
+"""Seconds for one request about data."""
+_PIECE = 1024 * 1024
+"""Bytes of a stream that are asked for at once."""
 
 
 def http_session(resolver: OwnThreads | None = None) -> aiohttp.ClientSession:
@@ -68,6 +76,12 @@ class BrokerError(Exception):
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
+
+
+class _SignedUrl(BaseModel):
+    """What a broker answers when it is asked for a signed URL."""
+
+    url: str
 
 
 class BrokerShutError(BrokerError):
@@ -215,6 +229,62 @@ class Broker:
             return None, etag
         return self._parsed(answer, Session, (200,)), answer.etag
 
+    async def signed(self, location: str) -> str:
+        """A URL with which an output that the broker keeps can be read without credentials, for a while.
+
+        Raises:
+            BrokerError: it is not there any more, or its address is not one of the broker.
+        """
+        place = data_path_of(location)
+        if place is None or not self.is_own(location):
+            raise BrokerError(
+                f"{self.name} says that its output is at {location[:200]}, which is not its own"
+            )
+        url = f"{location.partition(DATA)[0]}/urls/{place.session}/{place.output}"
+        wish = json.dumps({"path": str(place).removeprefix(f"{DATA}{place.session}/{place.output}/")})
+        answer = await self._send("POST", url, _DATA_TIMEOUT, wish.encode())
+        found = self._parsed(answer, _SignedUrl, (200,)).url
+        if not self.is_own(found):
+            raise BrokerError(f"{self.name} signs a URL of another host, which is not followed")
+        return found
+
+    async def free(self, location: str) -> None:
+        """Say that an output that the broker keeps is not needed any more.
+
+        Raises:
+            BrokerError: it did not take notice; the output goes when its lease ends.
+        """
+        place = data_path_of(location)
+        if place is None or not self.is_own(location):
+            return
+        url = f"{location.partition(DATA)[0]}{DATA}{place.session}/{place.output}"
+        answer = await self._send("DELETE", url, _DATA_TIMEOUT)
+        if answer.status not in (200, 204, NOT_FOUND):
+            raise self._unexpected(answer)
+
+    async def download(self, url: str, target: Path) -> None:
+        """Write the text of a stream to a file; it takes as many requests as it has pieces.
+
+        Raises:
+            BrokerError: it cannot be had.
+            OSError: it cannot be written.
+        """
+        if not self.is_own(url):
+            raise BrokerError(f"{self.name} says that a stream is at another host: {url[:200]}")
+        start, is_over = 0, False
+        while not is_over:
+            wanted = {"Range": f"bytes={start}-{start + _PIECE - 1}", "Accept": "*/*"}
+            answer = await self._send("GET", url, _DATA_TIMEOUT, headers=wanted)
+            if answer.status not in (200, 206, RANGE_NOT_SATISFIABLE):
+                raise self._unexpected(answer)
+            content = answer.content if answer.status in (200, 206) else b""
+            await asyncio.to_thread(_append, target, content, start)
+            start += len(content)
+            is_over = answer.status != 206 or len(content) < _PIECE
+
+    def _unexpected(self, answer: Answer) -> BrokerError:
+        return BrokerError(f"{self.name} answered {answer.status}: {answer.excerpt}", answer.status)
+
     def _redirect(self, answer: Answer) -> str:
         """Where the offer set is: on the broker's own host."""
         location = answer.headers.get("location")
@@ -267,7 +337,9 @@ class Broker:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
-        if self.is_own(url) and self.dialect is NATIVE:  # others would not know what to do with a name
+        if self.is_own(url) and isinstance(
+            self.dialect, Native
+        ):  # others would not know what to do with a name
             sent |= acting.headers()
         credentials = self._credentials if self.is_own(url) else None
         send = partial(_exchange, self._http, method, url, deadline, MAX_BODY, body=body)
@@ -302,7 +374,7 @@ class Broker:
         if answer.status in (UNAUTHORIZED, FORBIDDEN):
             raise TurnedAwayError(self._turned_away(answer), answer.status)
         if answer.status not in codes:
-            raise BrokerError(f"{self.name} answered {answer.status}: {answer.excerpt}", answer.status)
+            raise self._unexpected(answer)
         try:
             found = model.model_validate_json(answer.content)
             self._drop_foreign(found)
@@ -350,3 +422,10 @@ def _origin(url: str) -> str:
     """Scheme, host and port, with a slash: what the URLs of one server begin with."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}/"
+
+
+def _append(target: Path, content: bytes, start: int) -> None:
+    """Write a piece of a file; the first makes it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("ab" if start else "wb") as file:
+        file.write(content)

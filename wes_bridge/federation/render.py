@@ -27,7 +27,7 @@ from wes_bridge.model.execution_broker import (
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepPlan
 from wes_bridge.model.units import format_duration, gib_ceil
 
-_OUTPUT = "output"
+OUTPUT = "output"
 
 
 def native_request(plan: StepPlan, *, image: Image | None) -> ExecutionRequest:
@@ -38,8 +38,8 @@ def native_request(plan: StepPlan, *, image: Image | None) -> ExecutionRequest:
         image: the container image to run it in; None for a plain process.
     """
     staged = [_staged(number, item) for number, item in enumerate(plan.staged)]
-    output = Data(meta=Meta(name=_OUTPUT), location=plan.output_url, access="WRITE", directory=True)
-    output_volume = Volume(path=plan.workdir, mode="READWRITE", resource=_OUTPUT)
+    output = Data(meta=Meta(name=OUTPUT), location=plan.output_url, access="WRITE", directory=True)
+    output_volume = Volume(path=plan.workdir, mode="READWRITE", resource=OUTPUT)
     return ExecutionRequest(
         executable=_executable(plan, image),
         compute=Compute(

@@ -26,6 +26,7 @@ from wes_bridge.wes.document import BASE_PATH, load_document
 from wes_bridge.wes.errors import HANDLED, error_answers
 from wes_bridge.wes.events import EventHandlers
 from wes_bridge.wes.files import FileHandlers
+from wes_bridge.wes.handed import HandedHandlers
 from wes_bridge.wes.health import HealthHandlers
 from wes_bridge.wes.pages import PageHandlers
 from wes_bridge.wes.planning import PlanHandlers
@@ -78,6 +79,7 @@ def create_app(
     app.add_url_rule("/docs", "docs", pages.docs)
     app.add_url_rule("/health", "health", HealthHandlers(service).get)
     app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
+    app.add_url_rule("/data/{rest:path}", "data", HandedHandlers(service).get)
     app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
     asgi: ASGIApp = SafeHeaders(limited(app, config.limits, partial(error_body, 429)))
     return asgi

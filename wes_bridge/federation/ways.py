@@ -1,0 +1,55 @@
+"""From configuration to the ways by which bytes go to and from nodes that share no disk with the service."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from wes_bridge.config import ServiceConfig
+from wes_bridge.data.handing_out import HandingOut, signed_urls
+from wes_bridge.data.receiving import Receiving
+from wes_bridge.federation.apart import Ways
+from wes_bridge.fetching.addresses import PrivateHosts
+from wes_bridge.fetching.client import Fetcher
+from wes_bridge.fetching.guard import Guard
+from wes_bridge.fetching.limits import Limits
+
+SERVED = "serve.lock"
+"""File in the service's state folder that says at which URL it answers."""
+
+
+def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
+    """How bytes go to and from them.
+
+    Args:
+        config: of the service; a broker that it names may be at a private address.
+        threads: in which outputs are fetched.
+    """
+    state = config.state_dir.absolute()
+    public = str(config.public_url) if config.public_url else None
+    handing = HandingOut(signed_urls(state, public), lambda: public or served_at(state))
+    fetch = config.fetch
+    limits = Limits(fetch.timeout, deadline=None, least_rate=fetch.least_rate, max_bytes=None)
+    named = [_place_of(str(broker.url)) for broker in config.brokers]
+    guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
+    return Ways(handing, Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file)), threads)
+
+
+def served_at(state: Path) -> str:
+    """Where the service answers, as nodes on this machine call it.
+
+    Raises:
+        OSError: it does not say.
+    """
+    words = (state / SERVED).read_text(encoding="utf-8").split()
+    if len(words) < 2:
+        raise OSError("the service does not say where it answers; set public_url")
+    return words[1]
+
+
+def _place_of(url: str) -> str:
+    """Host and port, as :class:`PrivateHosts` wants them."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
