@@ -523,7 +523,10 @@ class Runner:
         if bounds.disk is not None:
             self._disk.add(run.folder.root, bounds.disk, exceeded)
         try:
-            return await run.platform.wait(job)
+            code = await run.platform.wait(job)
+            if code and bounds.processes is not None and self._groups.has_refused(live.uuid):
+                self._note_too_much(run, "processes", bounds.processes, bounds.processes)
+            return code
         finally:
             for handle in (timer, ending):
                 if handle is not None:
@@ -542,6 +545,12 @@ class Runner:
     def _too_much(self, run: _Run, what: What, used: int, limit: int) -> None:
         kind, text = _TOO_MUCH[what]
         self._exceed(run, message(kind, text, used=used, limit=limit), 0.0)
+
+    def _note_too_much(self, run: _Run, what: What, used: int, limit: int) -> None:
+        """The same of a command that has ended by itself, before anybody looked."""
+        if run.killed is None:
+            kind, text = _TOO_MUCH[what]
+            run.killed = message(kind, text, used=used, limit=limit)
 
     def _exceed(self, run: _Run, reason: Message, grace: float = LIMIT_GRACE) -> None:
         run.killed = reason
