@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import re
 import subprocess
@@ -145,6 +146,72 @@ def test_the_source_that_is_hashed_is_all_of_it(patch: Patch) -> None:
     assert definitions.source(patch.written_for) == ast.get_source_segment(text, node)
 
 
+WORKFLOW = """
+cwlVersion: v1.2
+class: Workflow
+requirements:
+  ScatterFeatureRequirement: {}
+  SubworkflowFeatureRequirement: {}
+  InlineJavascriptRequirement: {}
+  StepInputExpressionRequirement: {}
+inputs:
+  image: {type: File, format: "http://edamontology.org/format_3650", loadContents: true}
+  sigmas: {type: "double[]", default: [0.00001, 3.0]}
+outputs:
+  found: {type: "int[]", outputSource: outer/y}
+steps:
+  outer:
+    scatter: sigma
+    in: {sigma: sigmas, image: image, words: {default: "$(a) text"}}
+    out: [y]
+    run:
+      class: Workflow
+      inputs: {sigma: double, image: File}
+      outputs: {y: {type: int, outputSource: inner/y}}
+      steps:
+        inner: {in: {sigma: sigma, image: image}, out: [y], run: tool.cwl}
+        again: {in: {sigma: sigma, image: image}, out: [y], run: tool.cwl}
+"""
+TOOL = """
+cwlVersion: v1.2
+class: CommandLineTool
+requirements: {InlineJavascriptRequirement: {}}
+baseCommand: find
+arguments: [$(inputs.image.basename), "$(inputs.image.size + 1)", plain]
+inputs:
+  sigma: {type: double, inputBinding: {position: 1}}
+  image: {type: File, format: "http://edamontology.org/format_3650", inputBinding: {position: 2}}
+outputs: {y: int}
+stdout: found.txt
+"""
+
+
+def test_what_may_be_left_may_be_left(tmp_path: Path) -> None:
+    """A workflow is loaded and walked as ever where nothing of it is replaced."""
+    (tmp_path / "w.cwl").write_text(WORKFLOW)
+    (tmp_path / "tool.cwl").write_text(TOOL)
+    script = """
+    import json, pathlib, sys
+    from wes_bridge.cwl import log, patches
+
+    if sys.argv[2] == "left":
+        patches.PATCHES = tuple(patch for patch in patches.PATCHES if not patch.may_be_left)
+    patches.install()
+    log.install()
+    from tests.cwl.walking import Folder
+
+    folder = Folder(pathlib.Path(sys.argv[1]))
+    image = folder.file("image.fits") | {"format": "http://edamontology.org/format_3650"}
+    walked = folder.walk("w.cwl", {"image": image}, {"y": 7})
+    print(json.dumps([walked.status, walked.outputs, walked.commands, walked.told]))
+    """
+    told = [ran("-c", textwrap.dedent(script), str(tmp_path), how) for how in ("replaced", "left")]
+    status, outputs, commands, _ = json.loads(told[0])
+    assert (status, outputs, len(commands)) == ("success", {"found": [7, 7]}, 4)
+    assert "0.00001" in commands["outer[0]/inner"]
+    assert told[1] == told[0]
+
+
 # ---- releases that nobody has tried
 
 WRITTEN = """
@@ -198,6 +265,7 @@ def table(theirs: Path) -> tuple[Patch, Patch, Patch]:
         Patch(("theirs:Walker.walk",), lambda self: 3, "truth", "self", ("x",)),
     )
     hashed = tuple(replace(one, source=(definitions.source_hash(one.written_for),)) for one in made)
+    assert definitions.source("theirs:Walker.rest") == "def rest(self): return 2"
     definitions.forget()
     sys.modules.pop("theirs", None)
     sys.modules.pop("user", None)

@@ -98,7 +98,8 @@ def _start(text: str, indent: str, name: str, start: int, end: int) -> int:
 
 def _end(indent: int, text: str, start: int, end: int) -> int:
     """Where it ends: before the next line that is indented no more than it is, and is no part of its head."""
-    following = _next_line(indent).search(text, text.find("\n", start, end), end)
+    line = text.find("\n", start, end)
+    following = _next_line(indent).search(text, line, end) if line >= 0 else None
     lines = text[start : following.start() if following else end].rstrip().splitlines()
     while lines[-1].lstrip().startswith("#"):  # it is about what follows
         lines.pop()
