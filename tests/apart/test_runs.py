@@ -27,10 +27,14 @@ def submitted(sites: Sites, folder: Path, document: dict[str, Any], job: dict[st
     return sites.service.run(folder / "w.cwl", job)
 
 
-def text_of(sites: Sites, output: dict[str, Any]) -> str:
-    return Path(
-        output["path"] if "path" in output else output["location"].removeprefix("file://")
-    ).read_text()
+def text_of(output: dict[str, Any]) -> str:
+    return fetched(output).text
+
+
+def fetched(output: dict[str, Any]) -> requests.Response:
+    answer = requests.get(output["location"], timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer
 
 
 def uploads(sites: Sites, folder: Path) -> dict[str, Any]:
@@ -75,12 +79,12 @@ def test_a_chain_of_files_and_folders(sites: Sites, tmp_path: Path) -> None:
     }
     run = submitted(sites, tmp_path, document, uploads(sites, tmp_path) | {"n": [1, 2, 3]})
     assert run["state"] == "COMPLETE", reasons(run)
-    texts = sorted(text_of(sites, output) for output in run["outputs"]["all"])
+    texts = sorted(text_of(output) for output in run["outputs"]["all"])
     before = "hello\n./a b\n./deep/c#%.txt\n"
     assert texts == [f"{before}{number}\n" for number in (1, 2, 3)]
-    folder = Path(run["outputs"]["dir"]["location"].removeprefix("file://"))
-    assert (folder / "l").read_text() == before
-    assert (folder / "x" / "f").stat().st_mode & 0o111
+    link, inner = sorted(run["outputs"]["dir"]["listing"], key=lambda item: item["basename"])
+    assert text_of(link) == before
+    assert fetched(inner["listing"][0]).headers["WES-Bridge-Executable"] == "true"
     tasks = {task["name"]: task for task in sites.service.client.tasks(run["run_id"])}
     assert requests.get(tasks["a"]["stderr"], timeout=30).text == "told\n"
 
@@ -116,7 +120,7 @@ def test_an_update_in_place_is_one_of_a_copy(sites: Sites, tmp_path: Path) -> No
     document["inputs"]["f"] = "File"
     run = submitted(sites, tmp_path, document, {"f": {"class": "File", "path": str(tmp_path / "in.txt")}})
     assert run["state"] == "COMPLETE", reasons(run)
-    assert text_of(sites, run["outputs"]["o"]) == "old\nnew\n"
+    assert text_of(run["outputs"]["o"]) == "old\nnew\n"
     assert (tmp_path / "in.txt").read_text() == "old\n"
 
 
@@ -129,7 +133,7 @@ def test_what_the_command_writes_of_paths_is_understood(sites: Sites, tmp_path: 
     )
     run = submitted(sites, tmp_path, document, {})
     assert run["state"] == "COMPLETE", reasons(run)
-    assert text_of(sites, run["outputs"]["o"]) == "hi\n"
+    assert text_of(run["outputs"]["o"]) == "hi\n"
 
 
 def test_files_of_the_service_are_read_with_a_signature_only(sites: Sites) -> None:
