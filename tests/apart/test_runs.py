@@ -106,7 +106,7 @@ def test_a_command_that_fails_is_told_with_its_words(sites: Sites, tmp_path: Pat
     assert requests.get(task["stderr"], timeout=30).text == "what went wrong\n"
 
 
-def test_an_update_in_place_is_one_of_a_copy(sites: Sites, tmp_path: Path) -> None:
+def test_an_update_in_place_is_the_output(sites: Sites, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("old\n")
     document = sh(
         "echo new >> in.txt",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import re
+import shutil
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -30,6 +32,7 @@ from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StagedFile, StageMode, StepPlan
 
 Result = TypeVar("Result")
+_SHA1 = re.compile(r"sha1\$[0-9a-f]{40}")
 LEASE = "P1D"
 """How long a node keeps an output that nobody has fetched: the service may be away for a night."""
 _NAMESPACE = uuid.UUID("5f0a7c1e-6a52-4f0b-9a0e-2f0f0a2b7c11")
@@ -85,7 +88,7 @@ class Apart(Native):
             return item
         run = str(uuid.uuid5(_NAMESPACE, plan.output_url))
         url = self._ways.handing.url(run, real_path(url_path(item.url)), directory=item.directory)
-        # the update in place is an offer (InplaceUpdateRequirement): a copy is updated, and comes back
+        # a copy is updated, and brought to the place of the original (see _update)
         mode = StageMode.COPY if item.mode is StageMode.INPLACE else item.mode
         return replace(item, url=url, mode=mode)
 
@@ -98,6 +101,7 @@ class Apart(Native):
         try:
             if output is not None and output.kept is not None and output.location:
                 await self._fetch(output.location, url_path(plan.output_url))
+                await self._in_thread(functools.partial(_update, plan))
             await self._fetch_streams(plan, session)
         except (BrokerError, OSError, ValueError) as error:
             return f"its output cannot be fetched: {error}"
@@ -133,6 +137,22 @@ class Apart(Native):
         return self._broker
 
 
+def _update(plan: StepPlan) -> None:
+    """Bring what the command has changed in place to where it is, and leave a link, as where a disk is
+    shared. What is a link already was brought there before."""
+    output = url_path(plan.output_url)
+    inside = f"{plan.workdir}/"
+    for item in plan.staged:
+        if item.mode is StageMode.INPLACE and item.url is not None and item.path.startswith(inside):
+            name = output / item.path.removeprefix(inside)
+            if not name.is_symlink() and name.exists():
+                original = Path(real_path(url_path(item.url)))
+                if original.is_dir():
+                    shutil.rmtree(original)
+                name.rename(original)
+                name.symlink_to(original)
+
+
 def _is_there(target: Path) -> bool:
     """Whether an output was fetched before; else there is a folder for it."""
     if target.exists():
@@ -157,6 +177,6 @@ def _expected(data: Data, known: dict[str, StagedFile]) -> Data:
     update: dict[str, object] = {}
     if item.size is not None:
         update["size"] = item.size
-    if item.checksum is not None and item.checksum.startswith("sha1$"):
+    if item.checksum is not None and _SHA1.fullmatch(item.checksum):  # a job may say anything
         update["checksum"] = Checksum(type="sha1", value=item.checksum.removeprefix("sha1$"))
     return data.model_copy(update=update)
