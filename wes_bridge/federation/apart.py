@@ -174,9 +174,10 @@ def _expected(data: Data, known: dict[str, StagedFile]) -> Data:
     item = known.get(_name(data) or "")
     if item is None or item.directory or not (data.location or "").startswith("http"):
         return data
-    update: dict[str, object] = {}
+    if item.checksum is None or not _SHA1.fullmatch(item.checksum):
+        return data  # a job may say anything of size and checksum; what a step has made has both
+    checksum = Checksum(type="sha1", value=item.checksum.removeprefix("sha1$"))
+    update: dict[str, object] = {"checksum": checksum}
     if item.size is not None:
         update["size"] = item.size
-    if item.checksum is not None and _SHA1.fullmatch(item.checksum):  # a job may say anything
-        update["checksum"] = Checksum(type="sha1", value=item.checksum.removeprefix("sha1$"))
     return data.model_copy(update=update)
