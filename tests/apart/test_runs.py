@@ -78,7 +78,7 @@ def test_a_chain_of_files_and_folders(sites: Sites, tmp_path: Path) -> None:
         },
     }
     run = submitted(sites, tmp_path, document, uploads(sites, tmp_path) | {"n": [1, 2, 3]})
-    assert run["state"] == "COMPLETE", reasons(run)
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
     texts = sorted(text_of(output) for output in run["outputs"]["all"])
     before = "hello\n./a b\n./deep/c#%.txt\n"
     assert texts == [f"{before}{number}\n" for number in (1, 2, 3)]
@@ -92,7 +92,7 @@ def test_a_chain_of_files_and_folders(sites: Sites, tmp_path: Path) -> None:
 def test_nodes_keep_nothing_of_a_run_that_has_ended(sites: Sites, tmp_path: Path) -> None:
     document = sh("echo one; echo two > other", {}, {"o": "stdout"}, stdout="o.txt")
     run = submitted(sites, tmp_path, document, {})
-    assert run["state"] == "COMPLETE", reasons(run)
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
     kept = [requests.get(f"{node.url}/status", timeout=30).json()["kept"]["outputs"] for node in sites.nodes]
     assert kept == [0, 0]
 
@@ -119,7 +119,7 @@ def test_an_update_in_place_is_the_output(sites: Sites, tmp_path: Path) -> None:
     )
     document["inputs"]["f"] = "File"
     run = submitted(sites, tmp_path, document, {"f": {"class": "File", "path": str(tmp_path / "in.txt")}})
-    assert run["state"] == "COMPLETE", reasons(run)
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
     assert text_of(run["outputs"]["o"]) == "old\nnew\n"
     assert (tmp_path / "in.txt").read_text() == "old\n"
 
@@ -132,7 +132,7 @@ def test_what_the_command_writes_of_paths_is_understood(sites: Sites, tmp_path: 
         {"o": "File"},
     )
     run = submitted(sites, tmp_path, document, {})
-    assert run["state"] == "COMPLETE", reasons(run)
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
     assert text_of(run["outputs"]["o"]) == "hi\n"
 
 

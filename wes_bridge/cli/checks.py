@@ -22,6 +22,7 @@ from wes_bridge.config import (
 )
 from wes_bridge.fetching.tls import tls_context
 from wes_bridge.model.access import AuthenticationConfig, TlsConfig
+from wes_bridge.model.stores import DirectoryWorkspaceConfig, WorkspaceStoreConfig
 from wes_bridge.model.units import parse_duration
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
@@ -35,6 +36,8 @@ def check_service(config: ServiceConfig) -> Iterator[Finding]:
     yield from _access(config)
     if config.workspace is not None:
         yield from _folder(("workspace",), config.workspace)
+    if config.outputs_store is not None:
+        yield from _outputs_store(config.outputs_store)
     yield from _database(config)
     for index, folder in enumerate(config.fetch.files):
         if not folder.is_dir():
@@ -235,6 +238,18 @@ def _folder(key: Key, path: Path, prefix: str = "") -> Iterator[Finding]:
         yield key, f"{name}: {existing} is not a folder"
     elif not os.access(existing, os.W_OK | os.X_OK):
         yield key, f"{name}: {existing} cannot be written to; choose another or change its owner"
+
+
+def _outputs_store(config: WorkspaceStoreConfig) -> Iterator[Finding]:
+    if isinstance(config, DirectoryWorkspaceConfig):
+        yield from _folder(("outputs_store", "path"), config.path, "outputs_store.")
+        return
+    from wes_bridge.storage.opening import open_storage  # noqa: PLC0415
+
+    try:
+        open_storage(config)
+    except (OSError, ValueError) as error:
+        yield ("outputs_store",), f"outputs_store: {error}"
 
 
 def _database(config: ServiceConfig) -> Iterator[Finding]:

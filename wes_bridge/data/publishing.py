@@ -5,6 +5,7 @@ A store has them by the names that clients know (``RUN/outputs/a/b.fits``). It m
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from wes_bridge.data.downloads import NotThereError, locate, open_file, walk
 from wes_bridge.data.workspace import RunFolder
 from wes_bridge.storage.base import Storage, Stored
 
+_logger = logging.getLogger(__name__)
 OUTPUTS = "outputs"
 
 
@@ -36,6 +38,14 @@ def discard_outputs(storage: Storage, run_id: str) -> None:
         OSError: something may be left.
     """
     storage.delete(run_id)
+
+
+def discard(storage: Storage, run_id: str) -> None:
+    """The same of a run that is gone already; what cannot be removed is told in the log. Blocks."""
+    try:
+        discard_outputs(storage, run_id)
+    except OSError as error:
+        _logger.warning("outputs of the deleted run %s may be left in their store: %s", run_id, error)
 
 
 def _files(folder: RunFolder) -> Iterator[tuple[str, int]]:

@@ -20,9 +20,11 @@ from pathlib import Path
 from wes_bridge.config import RetentionConfig
 from wes_bridge.data.beneath import kind_beneath, opened, parent_beneath, top_of
 from wes_bridge.data.linking import tree_size
+from wes_bridge.data.publishing import discard
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.reuse import ResultFolder
 from wes_bridge.model.states import FINAL_STATES, State
+from wes_bridge.storage.base import Storage
 from wes_bridge.store import retention as store
 from wes_bridge.store.database import Database
 from wes_bridge.store.reuse import forget, known_keys
@@ -64,7 +66,9 @@ class Keeper:
         *,
         dry_run: bool = False,
         now: Callable[[], float] = time.time,
+        outputs_store: Storage | None = None,
     ) -> None:
+        self._outputs_store = outputs_store
         self._config = config
         self._workspace = workspace
         self._database = database
@@ -117,6 +121,8 @@ class Keeper:
         except store.InUseError:
             return None
         folder.remove()
+        if self._outputs_store is not None:
+            discard(self._outputs_store, run_id)
         return Removal("run", run_id, size)
 
     def _intermediates(self, run_id: str) -> Removal | None:

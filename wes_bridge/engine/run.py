@@ -43,6 +43,7 @@ from wes_bridge.cwl.vocabulary import (
 )
 from wes_bridge.cwl.walking.walk import Finished, Walk
 from wes_bridge.data.linking import own
+from wes_bridge.data.publishing import publish_outputs
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.deaths import AtWork, deaths, forget_deaths
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record, restored
@@ -69,6 +70,7 @@ from wes_bridge.model.run_options import (
 )
 from wes_bridge.model.states import Phase, State
 from wes_bridge.model.step_plan import StageMode, StepOutcome, StepPlan
+from wes_bridge.storage.base import Storage
 from wes_bridge.store.database import Database
 from wes_bridge.store.outage import is_passing
 from wes_bridge.store.runs import LeaseLostError, TaskRow, delete_task, journal, set_run_state
@@ -112,6 +114,7 @@ class Services:
     reuse: Reuse
     safe: Safe
     tokens: Source | None = None
+    outputs_store: Storage | None = None
 
 
 class _GivenUpError(Exception):
@@ -709,11 +712,29 @@ class Run:
         for problem in left_out:
             self._note(State.EXECUTOR_ERROR, problem)
         if walk.status == "success" and not left_out:
+            self._publish()
             return Ending(State.COMPLETE, 0, (*notes, *self._log.warnings[:_LOG_LINES]), outputs)
         errors = [text for text in self._log.errors if not self._problems or _STOPPED.search(text)]
         messages = [*self._problems, *errors] or ["the workflow could not make any more progress"]
         told = (*dict.fromkeys(messages[:_LOG_LINES]), *notes)
         return Ending(self._worst or State.EXECUTOR_ERROR, 1, told, outputs)
+
+    def _publish(self) -> None:
+        """Bring the outputs to their store, where the site has one: then the run is COMPLETE, not before.
+
+        Raises:
+            OSError: they are not all there; the text says why.
+        """
+        store = self._services.outputs_store
+        if store is None:
+            return
+        try:
+            publish_outputs(store, self._folder)
+        except OSError as error:
+            raise _GivenUpError(
+                f"the outputs cannot be brought to their store (outputs_store): {error}; the steps are done:"
+                " a rerun, once the store answers, only brings them there"
+            ) from error
 
     async def _set_state(self, state: State, **values: Any) -> None:
         reached = await self._services.writer(

@@ -52,6 +52,8 @@ from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
 from wes_bridge.redaction import redact_logs
+from wes_bridge.storage.base import Storage
+from wes_bridge.storage.opening import open_storage
 from wes_bridge.store.brokers import forget_brokers, put_brokers
 from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open, clock
 from wes_bridge.store.notices import RARELY, Channel, Listener, Teller
@@ -159,6 +161,7 @@ class Worker:
                     nursery=self._nursery,
                     safe=Safe(self._config.delegation.key, self._config.state_dir),
                     tokens=_tokens(self._config, issuers, self._database, writer),
+                    outputs_store=_outputs_store(self._config),
                     at_work=at_work,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
@@ -292,7 +295,7 @@ class Worker:
     async def _clean_now_and_then(self, services: Services) -> None:
         """Remove what is not to be kept; workers that do so at the same time do no harm to each other."""
         config = self._config.retention
-        keeper = Keeper(config, services.workspace, self._database)
+        keeper = Keeper(config, services.workspace, self._database, outputs_store=services.outputs_store)
         thread = ThreadPoolExecutor(1, thread_name_prefix="cleaning")  # it may take long: not a shared one
         try:
             while True:
@@ -346,6 +349,10 @@ class Worker:
                 await writer(lambda connection: release_runs(connection, self._name))
                 await writer(lambda connection: put_brokers(connection, self._name, {}, 0.0))
         self._tell_others()
+
+
+def _outputs_store(config: ServiceConfig) -> Storage | None:
+    return None if config.outputs_store is None else open_storage(config.outputs_store)
 
 
 def _tokens(

@@ -62,6 +62,8 @@ class RunHandlers:
         except InUseError as error:
             raise ConflictError(_in_use(error, is_own=owner == caller(request))) from error
         await self._service.threads.files(self._service.workspace.run(run_id).remove)
+        if self._service.stored is not None:
+            await self._service.stored.discard(run_id)
         return json_response({"run_id": run_id})
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from wes_bridge.data.archive import Member
 from wes_bridge.data.downloads import Entry, NotThereError
-from wes_bridge.data.publishing import OUTPUTS, stored_name
+from wes_bridge.data.publishing import OUTPUTS, discard, stored_name
 from wes_bridge.model.stores import S3WorkspaceConfig, WorkspaceStoreConfig
 from wes_bridge.storage.base import MissingError, Stat, Storage
 from wes_bridge.storage.opening import open_storage
@@ -62,6 +62,10 @@ class StoredOutputs:
         if isinstance(found, Stat):
             return send_stored(request, found, partial(self._storage.read, found.name), self.threads)
         return found
+
+    async def discard(self, run_id: str) -> None:
+        """Remove all of a run that is deleted; what is left is told in the log."""
+        await self.threads.files(discard, self._storage, run_id)
 
     async def members(self, run_id: str, name: str) -> Iterator[Member]:
         """All that is in a folder, to be packed; each is to be read before the next.

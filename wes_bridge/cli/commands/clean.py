@@ -40,6 +40,7 @@ def clean(config: Path | None, dry_run: bool, **given: Any) -> None:
 
     from wes_bridge.data.workspace import Workspace  # noqa: PLC0415
     from wes_bridge.engine.keeping import Keeper  # noqa: PLC0415
+    from wes_bridge.storage.opening import open_storage  # noqa: PLC0415
     from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open  # noqa: PLC0415
     from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
 
@@ -48,7 +49,9 @@ def clean(config: Path | None, dry_run: bool, **given: Any) -> None:
     except (SQLAlchemyError, OSError, ImportError, NewerDatabaseError) as error:
         click.echo(f"error: {cannot_open(error)}", err=True)
         raise SystemExit(1) from None
-    keeper = Keeper(settings.retention, Workspace(settings.workspace_dir), database, dry_run=dry_run)
+    stored = None if settings.outputs_store is None else open_storage(settings.outputs_store)
+    workspace = Workspace(settings.workspace_dir)
+    keeper = Keeper(settings.retention, workspace, database, dry_run=dry_run, outputs_store=stored)
     total = 0
     for removal in keeper.sweep():
         total += removal.size
