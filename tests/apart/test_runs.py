@@ -8,9 +8,13 @@ from typing import Any
 
 import requests
 
-from tests.apart.conftest import Sites
+from tests.apart.conftest import ONLY_WEB, Sites
+from tests.node.conftest import Starter as NodeStarter
+from tests.service.conftest import Starter
+from tests.waiting import until
 from wes_bridge.cli.flow import reasons
 
+FOLDER = {"type": "Directory"}
 TOOL = {"class": "CommandLineTool", "cwlVersion": "v1.2"}
 
 
@@ -93,8 +97,44 @@ def test_nodes_keep_nothing_of_a_run_that_has_ended(sites: Sites, tmp_path: Path
     document = sh("echo one; echo two > other", {}, {"o": "stdout"}, stdout="o.txt")
     run = submitted(sites, tmp_path, document, {})
     assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
-    kept = [requests.get(f"{node.url}/status", timeout=30).json()["kept"]["outputs"] for node in sites.nodes]
-    assert kept == [0, 0]
+    for node in sites.nodes:
+        status = f"{node.url}/status"
+        until(lambda at=status: requests.get(at, timeout=30).json()["kept"]["outputs"] == 0)
+
+
+def test_a_chain_at_one_node_fetches_nothing_again(
+    start_service: Starter, start_node: NodeStarter, tmp_path: Path
+) -> None:
+    """Each output goes to the workspace once; the next step links what the node has."""
+    node = start_node(name="only", **ONLY_WEB)
+    service = start_service(
+        nodes=[], brokers=[{"name": "only", "url": node.url, "shares_files": False}], fetch={"files": []}
+    )
+    size = 3_000_000
+    make = sh(
+        f"mkdir d; head -c {size} /dev/zero > d/big", {}, {"o": {**FOLDER, "outputBinding": {"glob": "d"}}}
+    )
+    same = sh('cp -r "$1" e', {"d": "Directory"}, {"o": {**FOLDER, "outputBinding": {"glob": "e"}}})
+    count = sh('cat "$1"/big | wc -c', {"d": "Directory"}, {"o": "stdout"}, stdout="n.txt")
+    document = {
+        "cwlVersion": "v1.2",
+        "class": "Workflow",
+        "inputs": {},
+        "outputs": {"n": {"type": "File", "outputSource": "c/o"}},
+        "steps": {
+            "a": {"run": make, "in": {}, "out": ["o"]},
+            "b": {"run": same, "in": {"d": "a/o"}, "out": ["o"]},
+            "c": {"run": count, "in": {"d": "b/o"}, "out": ["o"]},
+        },
+    }
+    (tmp_path / "w.cwl").write_text(json.dumps(document))
+    run = service.run(tmp_path / "w.cwl")
+    assert run["state"] == "COMPLETE", list(reasons(service.client, run))
+    assert text_of(run["outputs"]["n"]).strip() == str(size)
+    kept = requests.get(f"{node.url}/status", timeout=30).json()["kept"]
+    assert (kept["fetched"], kept["linked"]) == (0, 2 * size)
+    assert 2 * size <= kept["served"] < 2 * size + 100
+    until(lambda: requests.get(f"{node.url}/status", timeout=30).json()["kept"]["outputs"] == 0)
 
 
 def test_a_command_that_fails_is_told_with_its_words(sites: Sites, tmp_path: Path) -> None:

@@ -218,6 +218,7 @@ class Run:
                 system_logs=list(ending.messages),
             )
             self._log.info(f"run ended {ending.state}")
+            await self._services.federation.forget(self._folder.root.resolve())
         except LeaseLostError:
             self._log.info("another worker has taken this run over")
             self.leave()

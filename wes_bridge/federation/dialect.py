@@ -6,6 +6,7 @@ the native one, and a dialect must not know how offers are chosen or sessions fo
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from wes_bridge.federation.render import native_request
@@ -64,6 +65,9 @@ class Dialect(Protocol):
     def release(self, session_url: str) -> None:
         """The session is followed no longer."""
 
+    async def forget(self, folder: Path) -> None:
+        """The run whose outputs are below a folder has ended."""
+
 
 class Native:
     """Our own node: the session says everything."""
@@ -94,6 +98,9 @@ class Native:
 
     def release(self, _session_url: str) -> None:
         """Nothing is held."""
+
+    async def forget(self, folder: Path) -> None:
+        """Nothing is kept."""
 
 
 NATIVE = Native()

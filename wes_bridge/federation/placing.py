@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from wes_bridge.federation.asking import IMAGE_KINDS, Asker, Reply
@@ -171,6 +172,10 @@ class Federation:
         return StepOutcome(
             problem=f"given up after {MAX_ATTEMPTS} attempts: " + "; ".join(dict.fromkeys(step.failures))
         )
+
+    async def forget(self, folder: Path) -> None:
+        """A run has ended: nodes need keep no more of what is below its folder."""
+        await asyncio.gather(*(broker.dialect.forget(folder) for broker in self.brokers))
 
     async def cancel(self, node: str, session_url: str) -> None:
         """Cancel a session that nobody follows, and wait until it has ended or its node is given up."""

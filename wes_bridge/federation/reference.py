@@ -278,6 +278,9 @@ class Reference:
         """Give the session's place back."""
         self._held.discard(session_url)
 
+    async def forget(self, folder: Path) -> None:
+        """Nothing is kept."""
+
     # --- a session ---
 
     async def prepare(self, plan: StepPlan, offer: Session) -> None:
