@@ -1,10 +1,14 @@
 """Expressions in QuickJS: the values CWL expects, and no way to hang or harm the engine."""
 
 import contextvars
+import importlib.util
+import os
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,6 +17,7 @@ from cwl_utils.errors import WorkflowException
 
 from tests.waiting import until
 from wes_bridge.cwl.javascript import engine as javascript
+from wes_bridge.cwl.javascript import evaluator
 from wes_bridge.cwl.javascript.processes import Stopper
 
 JS = [{"class": "InlineJavascriptRequirement", "expressionLib": ["function twice(x) { return 2 * x; }"]}]
@@ -134,6 +139,24 @@ def test_a_process_that_was_killed_is_replaced_and_told() -> None:
         child.kill()
         child.wait(20)
     assert evaluate("$(1 + 1)") == 2
+
+
+def test_a_question_that_is_told_of_late_ends_no_process() -> None:
+    """The kernel may say that a question has come when it is being answered: as if another one came."""
+    folder = Path(importlib.util.find_spec("_quickjs").origin).parent
+    life, ours = os.pipe()
+    command = [sys.executable, "-I", "-S", evaluator.__file__, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=life) as process:
+        assert evaluator.ANSWER.unpack(process.stdout.read(evaluator.ANSWER.size))[0] == evaluator.READY
+        for text in (b"for (let n = 0; n < 3e7; n++) {}; '1'", b"'2'"):
+            process.stdin.write(evaluator.QUESTION.pack(60, 0, len(text)) + text)
+            process.stdin.flush()
+            until(lambda: psutil.Process(process.pid).cpu_times().user > 0.2)
+        for wanted in (b"1", b"2"):
+            kind, _, size = evaluator.ANSWER.unpack(process.stdout.read(evaluator.ANSWER.size))
+            assert (kind, process.stdout.read(size)) == (evaluator.VALUE, wanted)
+        os.close(ours)
+        assert process.wait(60) == -signal.SIGIO
 
 
 def test_no_process_outlives_us() -> None:

@@ -20,7 +20,6 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing them
-    from collections.abc import Iterator
     from typing import Any, BinaryIO
 
 QUESTION = struct.Struct("<dII")
@@ -67,34 +66,24 @@ def main() -> None:
             return
         seconds, first, second = QUESTION.unpack(head)
         texts = questions.read(first), questions.read(second)
-        with _parent_watched():
-            answer = _evaluate(engine, context, seconds, *texts)
-        _answer(answers, *answer)
+        _answer(answers, *_evaluate(engine, context, seconds, *texts))
 
 
 def _end_with_parent() -> None:
-    """See that SIGIO, which ends a process that does not expect it, would come to us."""
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    """Have the kernel send SIGIO, which ends a process that does not expect it, when the parent is killed:
+    QuickJS does not come back to Python to look.
 
-
-@contextlib.contextmanager
-def _parent_watched() -> Iterator[None]:
-    """The kernel sends SIGIO when the pipe that questions come by is closed: the parent was killed.
-
-    It also does when there is something to read, but nothing is asked before we have answered. QuickJS does
-    not come back to Python to look.
+    Our standard error is a pipe into which nothing is ever written, and SIGIO comes when its other end is
+    closed. On the pipe of the questions it comes for each of them, too, and perhaps late: after all of the
+    question was read.
     """
-    flags = fcntl.fcntl(0, fcntl.F_GETFL)
-    fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)
-    questions = select.poll()
-    questions.register(0, 0)
-    if questions.poll(0):  # it was closed before
-        os._exit(1)
-    try:
-        yield
-    finally:
-        fcntl.fcntl(0, fcntl.F_SETFL, flags)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(2, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_ASYNC)
+        life = select.poll()
+        life.register(2, 0)
+        if life.poll(0):  # it was closed before
+            os._exit(1)
 
 
 def _limit(what: int, amount: int) -> None:

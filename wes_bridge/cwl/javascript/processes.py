@@ -160,15 +160,22 @@ class _Process:
         folder = Path(found.origin).parent if found and found.origin else Path("/nonexistent")
         command = [sys.executable, "-I", "-S", evaluator.__file__, str(folder)]
         env = {name: os.environ[name] for name in _ENV if name in os.environ}
-        with anywhere():
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=env,
-                cwd="/",
-            )
+        its_life, self._life = os.pipe()  # it ends when ours is closed, also by our death
+        try:
+            with anywhere():
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=its_life,
+                    env=env,
+                    cwd="/",
+                )
+        except OSError:
+            os.close(self._life)
+            raise
+        finally:
+            os.close(its_life)
         assert self._process.stdin and self._process.stdout
         self._questions, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._questions, False)
@@ -188,6 +195,9 @@ class _Process:
         """End it, and keep nothing of it."""
         self._process.kill()
         self._process.wait()
+        if self._life >= 0:
+            os.close(self._life)
+            self._life = -1
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
