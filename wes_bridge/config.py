@@ -351,6 +351,11 @@ class BrokerConfig(BrokerTraits):
 
     @model_validator(mode="after")
     def _absolute(self) -> BrokerConfig:
+        if self.dialect == "reference" and not self.shares_files:
+            raise ValueError(
+                f"broker {self.name}: shares_files: false is for native brokers; of a reference one, shared"
+                " names what its container engine sees"
+            )
         if not all(path.is_absolute() for pair in self.shared.items() for path in pair):
             raise ValueError(f"broker {self.name}: shared folders must be absolute paths")
         return self

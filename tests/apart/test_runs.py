@@ -146,6 +146,17 @@ def test_a_command_that_fails_is_told_with_its_words(sites: Sites, tmp_path: Pat
     assert requests.get(task["stderr"], timeout=30).text == "what went wrong\n"
 
 
+def test_a_plan_knows_that_such_nodes_can_run_it(sites: Sites, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("hello\n")
+    document = sh('cat "$1"', {"f": "File"}, {"o": "stdout"}, stdout="o.txt")
+    (tmp_path / "w.cwl").write_text(json.dumps(document))
+    job = {"f": {"class": "File", "path": str(tmp_path / "in.txt")}}
+    plan = sites.service.client.plan(tmp_path / "w.cwl", job)
+    (step,) = plan["steps"]
+    assert not step.get("problem"), step
+    assert step["chosen"]["node"] in ("one", "two"), step
+
+
 def test_an_update_in_place_is_the_output(sites: Sites, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("old\n")
     document = sh(

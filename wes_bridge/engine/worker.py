@@ -149,7 +149,9 @@ class Worker:
                     engine.lost_after,
                     default_duration=engine.default_duration,
                 )
-                directory = Directory(brokers, self._config.listings, http, federation.use, strangers)
+                directory = Directory(
+                    brokers, self._config.listings, http, federation.use, strangers, ways=ways
+                )
                 services = Services(
                     config=self._config,
                     workspace=Workspace(self._config.workspace_dir),

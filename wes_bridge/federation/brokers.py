@@ -44,6 +44,16 @@ def make_broker(
     return broker
 
 
+def speak(broker: Broker, traits: BrokerTraits, ways: Ways | None = None) -> None:
+    """Speak to a broker as it is listed now; what is remembered of a node that shares no disk stays."""
+    dialect = dialect_of(traits, ways=ways)
+    if isinstance(dialect, Apart):
+        if isinstance(broker.dialect, Apart):
+            return
+        dialect.use(broker)
+    broker.dialect = dialect
+
+
 def profile_of(traits: BrokerTraits) -> Profile:
     """What a broker can do, as configured."""
     return Profile(

@@ -14,7 +14,8 @@ from pathlib import Path
 import aiohttp
 
 from wes_bridge.config import BrokerTraits, ListingConfig
-from wes_bridge.federation.brokers import dialect_of, make_broker, profile_of
+from wes_bridge.federation.apart import Ways
+from wes_bridge.federation.brokers import make_broker, profile_of, speak
 from wes_bridge.federation.client import Broker
 from wes_bridge.federation.listing import MAX_LISTING, Listing, ListingError, parse_listing
 from wes_bridge.federation.strangers import Strangers
@@ -34,6 +35,7 @@ class Directory:
         http: shared by all brokers of a process.
         on_change: given all brokers, whenever they changed.
         strangers: says which listed brokers may be asked; None: all.
+        ways: how bytes go to and from nodes that share no disk with us.
     """
 
     def __init__(
@@ -43,7 +45,10 @@ class Directory:
         http: aiohttp.ClientSession,
         on_change: Callable[[list[Broker]], None],
         strangers: Strangers | None = None,
+        *,
+        ways: Ways | None = None,
     ) -> None:
+        self._ways = ways
         self._fixed = fixed
         self._listings = listings
         self._http = http
@@ -92,12 +97,14 @@ class Directory:
                 continue
             old = known.get(traits.name)
             if old is not None and old.url == str(traits.url).rstrip("/"):
-                old.profile, old.dialect = profile_of(traits), dialect_of(traits)
+                old.profile = profile_of(traits)
+                speak(old, traits, self._ways)
                 made[traits.name] = old
                 continue
             host = traits.url.host or ""
             trusted = any(fnmatch.fnmatchcase(host, pattern) for pattern in config.trusted_hosts)
-            made[traits.name] = make_broker(traits, self._http, config.credentials if trusted else None)
+            secret = config.credentials if trusted else None
+            made[traits.name] = make_broker(traits, self._http, secret, ways=self._ways)
         return made
 
     def _may_ask(self, traits: BrokerTraits, config: ListingConfig) -> bool:

@@ -35,6 +35,7 @@ from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.strangers import Strangers
+from wes_bridge.federation.ways import ways_of
 from wes_bridge.model.run_plan import PlanError, RunPlan
 from wes_bridge.model.units import GIB
 from wes_bridge.redaction import redact_logs
@@ -90,7 +91,10 @@ async def make_plan(job: Job) -> Result:
                 Handful(handed_over(token, ""), Exchangers(job.config.delegation, issuers)) if token else None
             )
             act_for(job.owner, tokens)
-            brokers = [make_broker(broker, http, broker.credentials) for broker in job.config.brokers]
+            ways = ways_of(job.config, threads)
+            brokers = [
+                make_broker(broker, http, broker.credentials, ways=ways) for broker in job.config.brokers
+            ]
             federation = Federation(
                 brokers,
                 engine.offer_deadline,
@@ -98,7 +102,7 @@ async def make_plan(job: Job) -> Result:
                 engine.offer_grace,
                 default_duration=engine.default_duration,
             )
-            directory = Directory(brokers, job.config.listings, http, federation.use, strangers)
+            directory = Directory(brokers, job.config.listings, http, federation.use, strangers, ways=ways)
             await directory.start()
             try:
                 planner = RunPlanner(job.config, federation, threads)
