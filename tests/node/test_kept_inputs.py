@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -263,7 +264,11 @@ def test_a_page_in_place_of_a_manifest_fails_the_session(plain: NodeProcess, bad
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"CONTENT", "has the checksum sha1$"), (b"contents", "has 8 bytes and not the 7 of its manifest")],
+    [
+        (b"CONTENT", "has the checksum sha1$"),
+        (b"conten", "has 6 bytes and not the 7 of its manifest"),
+        (b"contents", "more than the 7 bytes come"),
+    ],
 )
 def test_a_wrong_checksum_fails_the_session_with_both_values(
     plain: NodeProcess, bad: Callable[..., Bad], content: bytes, reason: str
@@ -277,6 +282,22 @@ def test_a_wrong_checksum_fails_the_session_with_both_values(
     text = _failed(plain, bad(answer).url)
     assert reason in text
     assert "bytes" in reason or hashlib.sha1(b"content").hexdigest() in text
+
+
+def test_a_file_that_never_ends_fails_the_session(plain: NodeProcess, bad: Callable[..., Bad]) -> None:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        if handler.path.endswith("/out/"):
+            _send(handler, _manifest(_file("a", b"content")), Content_Type="application/x-ndjson")
+            return
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(bytes(1 << 16))
+        handler.close_connection = True
+
+    assert "more than the 7 bytes come" in _failed(plain, bad(answer).url)
 
 
 def test_a_file_alone_is_compared_with_the_version_that_its_node_gives(

@@ -103,7 +103,7 @@ class Receiving:
         what the session expects."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(target, flags, 0o600), "wb") as out:
-            came = _Coming(out, expected)
+            came = _Coming(out, expected, entry.size if entry is not None else expected.size)
             for attempt in range(ATTEMPTS):
                 try:
                     self._receive(url, came, stop)
@@ -214,8 +214,9 @@ class _Either(Event):
 class _Coming:
     """A file on its way: what of it has come, and what it should be."""
 
-    def __init__(self, out: IO[bytes], expected: Expected) -> None:
+    def __init__(self, out: IO[bytes], expected: Expected, most: int | None) -> None:
         self._out = out
+        self._most = most
         self._expected = expected
         self._algorithms = [expected.checksum[0]] if expected.checksum else []
         self._etag: str | None = None
@@ -244,7 +245,13 @@ class _Coming:
             self.mode = 0o755
 
     def take(self, chunk: bytes) -> None:
-        """Some of it."""
+        """Some of it.
+
+        Raises:
+            WrongContentError: more has come than there should be; a hostile node might never end.
+        """
+        if self._most is not None and self._size + len(chunk) > self._most:
+            raise WrongContentError(f"more than the {self._most} bytes come that the file should have")
         self._out.write(chunk)
         self._sums.update(memoryview(chunk))
         self._size += len(chunk)

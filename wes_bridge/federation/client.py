@@ -50,6 +50,8 @@ UNAUTHORIZED, FORBIDDEN = 401, 403
 RANGE_NOT_SATISFIABLE = 416
 _DATA_TIMEOUT = 60.0
 """Seconds for one request about data."""
+_LONGEST_STREAM = 4 * 1024**3
+"""Bytes of a stream that are taken: a hostile broker might never end."""
 _PIECE = 1024 * 1024
 """Bytes of a stream that are asked for at once."""
 
@@ -280,6 +282,8 @@ class Broker:
             content = answer.content if answer.status in (200, 206) else b""
             await asyncio.to_thread(_append, target, content, start)
             start += len(content)
+            if start > _LONGEST_STREAM:
+                raise BrokerError(f"{self.name} sends more than {_LONGEST_STREAM} bytes of a stream")
             is_over = answer.status != 206 or len(content) < _PIECE
 
     def _unexpected(self, answer: Answer) -> BrokerError:
