@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.clock import Clock
 from wes_bridge.auth.signed_urls import KeyRing, SignatureError, SignedUrls, is_signed
 from wes_bridge.model.data_urls import DataPath
 from wes_bridge.redaction import redacted
@@ -18,16 +19,6 @@ from wes_bridge.redaction import redacted
 BASE = "https://node.example.org"
 PLACE = DataPath("11111111-1111-4111-8111-111111111111", "out")
 DAY = 86_400
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

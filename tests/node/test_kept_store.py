@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import Clock
 from wes_bridge.data.beneath import opened
 from wes_bridge.model.manifest import EntryKind, ManifestEntry, read_manifest
 from wes_bridge.node.kept.index import Index
@@ -20,16 +21,6 @@ from wes_bridge.node.kept.store import FILES, KeptNote, KeptStore, NoRoomError, 
 from wes_bridge.node.staging.schemes import UnusableError
 
 SESSION = "11111111-1111-4111-8111-111111111111"
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
