@@ -148,6 +148,7 @@ class Worker:
                     engine.offer_grace,
                     engine.lost_after,
                     default_duration=engine.default_duration,
+                    bringing=ways.bringing,
                 )
                 directory = Directory(
                     brokers, self._config.listings, http, federation.use, strangers, ways=ways
@@ -165,11 +166,12 @@ class Worker:
                     tokens=_tokens(self._config, issuers, self._database, writer),
                     outputs_store=_outputs_store(self._config),
                     at_work=at_work,
+                    bringing=ways.bringing,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
                         writer,
-                        Checksums(),
+                        Checksums(ways.bringing.replicas.checksum),
                     ),
                 )
                 deliverer = Deliverer(self._config, self._database, writer, self._tell)

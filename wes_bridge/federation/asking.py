@@ -184,7 +184,7 @@ class Asker:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
-            answer = await broker.request_offers(requests.for_broker(broker), self._deadline)
+            answer = await self._answer(broker, plan, requests)
         except CannotAskError as error:
             broker.health.let_go()
             entry = _none(broker, f"not asked: {error}") | {"kinds": []}
@@ -204,6 +204,14 @@ class Asker:
         broker.health.answered(clock() - begun, offers=bool(answer.offers) and answer.result == "YES")
         return self._read(broker, answer, plan, since)
 
+    async def _answer(self, broker: Broker, plan: StepPlan, requests: Requests) -> OfferSet:
+        """What a broker says; once more, where its dialect has another way of saying the same."""
+        await broker.dialect.arrange(plan)
+        answer = await broker.request_offers(requests.for_broker(broker), self._deadline)
+        if answer.result == "YES" or not broker.dialect.otherwise(plan, answer.meta.messages or []):
+            return answer
+        return await broker.request_offers(requests.for_broker(broker), self._deadline)
+
     def _read(self, broker: Broker, answer: OfferSet, plan: StepPlan, since: datetime) -> Reply:
         """Which of the offers can be taken, and why the others cannot."""
         now = self._now()
@@ -221,7 +229,7 @@ class Asker:
                 refused.append(over)
                 reply.spare.append(url)
                 continue
-            moved, unknown = to_move(broker.profile, plan)
+            moved, unknown = to_move(broker.profile, plan, broker.dialect.holds)
             if moved or unknown:
                 figures = replace(figures, moved=moved, moved_unknown=unknown)
             reply.candidates.append(Candidate(broker, offer, url, figures))
