@@ -96,9 +96,9 @@ class Elsewheres:
 
     # ---- steps -------------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Know what an earlier worker has left at nodes. Blocks."""
-        self._replicas.load(self._folder.tasks)
+    def load(self, task_id: str = "*") -> None:
+        """Know what an earlier worker, or an earlier run, has left at nodes, of a task or of all. Blocks."""
+        self._replicas.load(self._folder.tasks, task_id)
 
     def made(self, maker: Maker, output_url: str | None) -> None:
         """A step has ended; if its output stays at its node, it may have to be made again.

@@ -633,6 +633,7 @@ class Run:
             return False
         if not await self._in_thread(lambda: carried.take(task, plan)):
             return False
+        await self._in_thread(functools.partial(self._elsewhere.load, task.task_id))
         await self._services.tasks.put(task)
         return True
 

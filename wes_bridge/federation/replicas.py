@@ -120,13 +120,14 @@ class Replicas:
         with self._lock:
             return [one for path, one in self._known.items() if path.startswith(start)]
 
-    def load(self, tasks: Path) -> None:
+    def load(self, tasks: Path, task_id: str = "*") -> None:
         """Read the notes of a run that another worker has begun. Blocks.
 
         Args:
             tasks: folder of its tasks.
+            task_id: the one that is looked at; ``*``: all.
         """
-        for path in tasks.glob("*/.*.kept"):
+        for path in tasks.glob(f"{task_id}/.*.kept"):
             with suppress(OSError, ValidationError, ValueError):
                 folder = path.with_name(path.name[1:].removesuffix(".kept")).resolve(strict=True)
                 with path.open("rb") as file:
