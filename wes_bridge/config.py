@@ -502,6 +502,16 @@ class EngineConfig(_Section):
         1.0, ge=0, description="seconds the others have once an acceptable offer has come"
     )
     lost_after: Seconds = Field(60.0, description="seconds a node may be silent until its session is lost")
+    transfer_rate: float = Field(
+        100.0,
+        gt=0,
+        description="MiB a second at which inputs are taken to move to a node that shares no files, when"
+        " offers are compared",
+    )
+    outputs_stay: Period = Field(
+        timedelta(days=7),
+        description="how long nodes are asked to keep outputs that a run leaves there (outputs=stay)",
+    )
     bring_at_once: int = Field(
         1024**2,
         ge=0,

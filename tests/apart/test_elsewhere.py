@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,45 @@ def test_a_node_that_may_not_read_from_the_other_gets_it_from_the_service(
         assert sites.text(run["outputs"]["n"]).strip() == str(SIZE)
         notes = sites.task(run, "b")["placement"]["notes"]
         assert notes == ["inputs come from one by way of the workspace"]
+
+
+@pytest.mark.parametrize("policy", ["earliest", "local"])
+def test_a_chain_stays_where_its_data_is(here: Callable[..., Here], tmp_path: Path, policy: str) -> None:
+    """Offers count what would have to move, and not what is there."""
+    sites = here(engine={"transfer_rate": 0.1, "policy": policy})
+    steps: dict[str, Any] = {"s0": {"run": MAKE, "in": {}, "out": ["o"]}}
+    for number in range(1, 5):
+        steps[f"s{number}"] = {"run": COPY, "in": {"f": f"s{number - 1}/o"}, "out": ["o"]}
+    document = workflow(
+        {}, {"n": "File n/o"}, {**steps, "n": {"run": COUNT, "in": {"f": "s4/o"}, "out": ["o"]}}
+    )
+    run = sites.complete(tmp_path, document)
+    assert sites.text(run["outputs"]["n"]).strip() == str(SIZE)
+    assert sum(sites.moved("served").values()) < SIZE / 2
+    assert sum(sites.moved("linked").values()) == 5 * SIZE
+
+
+def test_outputs_that_stay_are_listed_where_they_are(here: Callable[..., Here], tmp_path: Path) -> None:
+    sites = here()
+    folder = sh(f"mkdir d; head -c {SIZE} /dev/zero > d/big", {}, {"o": found("d", "Directory")})
+    steps = {
+        "a": at("one", MAKE, {}),
+        "d": at("two", folder, {}),
+        "n": at("one", COUNT, {"f": "a/o"}),
+    }
+    document = workflow({}, {"big": "File a/o", "d": "Directory d/o", "n": "File n/o"}, steps)
+    run = sites.run(tmp_path, document, engine_parameters={"outputs": "stay"})
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
+    big, d = run["outputs"]["big"], run["outputs"]["d"]
+    assert big["location"].startswith(sites.nodes["one"].url)
+    assert d["location"].startswith(sites.nodes["two"].url)
+    assert sum(sites.moved("served").values()) < 1000
+    assert sites.text(big) == "a" * SIZE
+    assert sites.text({"location": f"{d['location']}big"}) == "\0" * SIZE
+    assert sites.text(run["outputs"]["n"]).strip() == str(SIZE)  # what is small is brought
+    place = big["location"].replace("/data/", "/leases/").rpartition("/")[0]
+    expires = requests.get(place, timeout=30).json()["expires"]
+    assert datetime.fromisoformat(expires) > datetime.now(UTC) + timedelta(days=6)
 
 
 def test_expressions_see_what_is_elsewhere(here: Callable[..., Here], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,17 @@ def test_a_chain_of_files_and_folders(sites: Sites, tmp_path: Path) -> None:
     assert requests.get(tasks["a"]["stderr"], timeout=30).text == "told\n"
 
 
+def _keeps_nothing(status: str) -> bool:
+    return bool(requests.get(status, timeout=30).json()["kept"]["outputs"] == 0)
+
+
 def test_nodes_keep_nothing_of_a_run_that_has_ended(sites: Sites, tmp_path: Path) -> None:
     document = sh("echo one; echo two > other", {}, {"o": "stdout"}, stdout="o.txt")
     run = submitted(sites, tmp_path, document, {})
     assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
     for node in sites.nodes:
         status = f"{node.url}/status"
-        until(lambda at=status: requests.get(at, timeout=30).json()["kept"]["outputs"] == 0)
+        until(functools.partial(_keeps_nothing, status))
 
 
 def test_a_chain_at_one_node_fetches_nothing_again(
@@ -124,7 +129,7 @@ def test_a_chain_at_one_node_fetches_nothing_again(
     kept = requests.get(f"{node.url}/status", timeout=30).json()["kept"]
     assert (kept["fetched"], kept["linked"]) == (0, 2 * size)
     assert kept["served"] < 100
-    until(lambda: requests.get(f"{node.url}/status", timeout=30).json()["kept"]["outputs"] == 0)
+    until(lambda: _keeps_nothing(f"{node.url}/status"))
 
 
 def test_a_command_that_fails_is_told_with_its_words(sites: Sites, tmp_path: Path) -> None:

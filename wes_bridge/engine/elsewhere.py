@@ -175,6 +175,42 @@ class Elsewheres:
             await asyncio.gather(*workers, return_exceptions=True)
         _describe(values, self._changed)
 
+    async def leave(self, values: Any, lease: float) -> set[str]:
+        """Let an output object name files where they are, at their nodes, which keep them for a while.
+
+        Args:
+            values: changed in place.
+            lease: seconds for which they are to be kept.
+
+        Returns:
+            The outputs that are to be kept, by their real paths.
+        """
+        if not self._replicas:
+            return set()
+        left = await self._in_thread(functools.partial(self._left, values))
+        for folder in left:
+            await self._bringing.renew(folder, lease, lease)
+        return left
+
+    def _left(self, value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(self._left, value))
+        if not isinstance(value, dict):
+            return set()
+        found = set().union(*(self._left(item) for item in value.values() if isinstance(item, dict | list)))
+        location = value.get("location")
+        if value.get("class") not in ("File", "Directory") or not isinstance(location, str):
+            return found
+        with suppress(ValueError):
+            real = real_path(url_path(location))
+            replica = self._replicas.find(real)
+            if replica is not None and not replica[0].whole and any(stand_ins_below(real)):
+                is_folder = value["class"] == "Directory"
+                value["location"] = replica[0].location(replica[1], directory=is_folder)
+                value.pop("listing", None)
+                found.add(replica[0].folder)
+        return found
+
     async def bring_now(self, real: str) -> None:
         """Bring what is at a real path.
 

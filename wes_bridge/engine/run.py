@@ -183,6 +183,7 @@ class Run:
         self._ran: list[str] = []
         self._without_image: dict[str, dict[str, None]] = {}
         self._again: dict[str, str] = {}
+        self._staying: set[str] = set()
         self._begins = False  # whether a session was begun, not only followed
         self._last_end: float | None = None
         self._collected = self._stored = 0.0
@@ -352,6 +353,9 @@ class Run:
         """Fetch what is an output of the run and still at a node; a run that is cancelled needs none."""
         if walk.outputs is None:
             return
+        if self._options.outputs == "stay":
+            lease = self._services.config.engine.outputs_stay.total_seconds()
+            self._staying = await self._elsewhere.leave(walk.outputs, lease)
         bringing = asyncio.ensure_future(self._elsewhere.bring_all(walk.outputs))
         try:
             await asyncio.wait((bringing, self._cancel_asked), return_when=asyncio.FIRST_COMPLETED)
@@ -369,7 +373,7 @@ class Run:
             for one in self._services.bringing.replicas.below(str(self._folder.real_root))
             if not one.whole
         }
-        return lambda folder: is_failed and folder in standing_in
+        return lambda folder: folder in self._staying or (is_failed and folder in standing_in)
 
     def _tell_again(self, task_id: str, words: str) -> None:
         """A step is run again whose output is lost."""

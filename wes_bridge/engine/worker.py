@@ -47,7 +47,7 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.federation.strangers import Strangers
 from wes_bridge.federation.ways import ways_of
-from wes_bridge.model.units import GIB
+from wes_bridge.model.units import GIB, MIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
@@ -149,6 +149,7 @@ class Worker:
                     engine.lost_after,
                     default_duration=engine.default_duration,
                     bringing=ways.bringing,
+                    rate=engine.transfer_rate * MIB,
                 )
                 directory = Directory(
                     brokers, self._config.listings, http, federation.use, strangers, ways=ways

@@ -92,6 +92,8 @@ class Apart(Native):
         direct: whether it and other nodes may fetch from one another.
     """
 
+    moves = True
+
     def __init__(self, ways: Ways, *, direct: bool = True) -> None:
         self._ways = ways
         self.direct = direct

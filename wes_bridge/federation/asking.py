@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -74,12 +75,20 @@ class Asker:
     Args:
         deadline: seconds they have.
         grace: seconds the others have once an acceptable offer has come.
+        rate: bytes a second at which inputs are taken to move to nodes that share no disk with us.
         now: tells the time; a parameter for tests.
     """
 
-    def __init__(self, deadline: float, grace: float, now: Callable[[], datetime] = utcnow) -> None:
+    def __init__(
+        self,
+        deadline: float,
+        grace: float,
+        rate: float = math.inf,
+        now: Callable[[], datetime] = utcnow,
+    ) -> None:
         self._deadline = deadline
         self._grace = grace
+        self._rate = rate
         self._now = now
         self._background: set[asyncio.Task[None]] = set()
 
@@ -232,6 +241,8 @@ class Asker:
             moved, unknown = to_move(broker.profile, plan, broker.dialect.holds)
             if moved or unknown:
                 figures = replace(figures, moved=moved, moved_unknown=unknown)
+            if moved and broker.dialect.moves and figures.start is not None:  # no node counts what it fetches
+                figures = replace(figures, start=figures.start + moved / self._rate)
             reply.candidates.append(Candidate(broker, offer, url, figures))
         reply.entry["offers"] = len(reply.candidates)
         if refused:

@@ -184,7 +184,7 @@ class Bringing:
             lease: seconds from now.
             when: seconds that a lease must have left not to be renewed.
         """
-        for replica in self.replicas.below(folder):
+        for replica in self.replicas.at_or_below(folder):
             broker = self._brokers.get(replica.note.broker)
             if replica.whole or broker is None or replica.note.until - time.time() > when:
                 continue

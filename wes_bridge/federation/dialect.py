@@ -28,6 +28,8 @@ class Dialect(Protocol):
 
     direct: bool
     """Whether other nodes may fetch what its nodes keep, and they from others."""
+    moves: bool
+    """Whether inputs have to be moved to its nodes: they see no disk of ours."""
 
     async def arrange(self, plan: StepPlan) -> None:
         """Have what the request for a step needs, before it is rendered."""
@@ -89,6 +91,7 @@ class Together:
     """What dialects have in common of brokers that see our files."""
 
     direct = False
+    moves = False
 
     async def arrange(self, plan: StepPlan) -> None:
         """Nothing: it sees our files."""

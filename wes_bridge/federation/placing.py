@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -75,6 +76,7 @@ class Federation:
         lost_after: seconds a node may be silent before its session is given up.
         default_duration: asked of all brokers for a step that does not say how long it takes.
         bringing: fetches inputs that other nodes keep, where the one that needs them cannot.
+        rate: bytes a second at which inputs are taken to move to nodes that share no disk with us.
 
     Attributes:
         default_duration: that, in seconds.
@@ -90,9 +92,10 @@ class Federation:
         *,
         default_duration: timedelta = DEFAULT_DURATION,
         bringing: Bringing | None = None,
+        rate: float = math.inf,
     ) -> None:
         self.brokers = brokers
-        self._asker = Asker(deadline, grace)
+        self._asker = Asker(deadline, grace, rate)
         self._patience = patience
         self._lost_after = lost_after
         self.default_duration = default_duration.total_seconds()

@@ -120,6 +120,11 @@ class Replicas:
         with self._lock:
             return [one for path, one in self._known.items() if path.startswith(start)]
 
+    def at_or_below(self, folder: str) -> list[Replica]:
+        """The one of a folder, and all in it."""
+        known = self._known.get(folder)
+        return [*([known] if known is not None else []), *self.below(folder)]
+
     def load(self, tasks: Path, task_id: str = "*") -> None:
         """Read the notes of a run that another worker has begun. Blocks.
 
