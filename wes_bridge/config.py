@@ -508,6 +508,11 @@ class EngineConfig(_Section):
         description="MiB a second at which inputs are taken to move to a node that shares no files, when"
         " offers are compared",
     )
+    keep_intermediates: bool = Field(
+        False,
+        description="whether nodes that share no files keep the outputs of steps until the run has"
+        " ended, also when no step needs them any more",
+    )
     outputs_stay: Period = Field(
         timedelta(days=7),
         description="how long nodes are asked to keep outputs that a run leaves there (outputs=stay)",

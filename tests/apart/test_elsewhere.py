@@ -148,6 +148,39 @@ def test_a_node_that_may_not_read_from_the_other_gets_it_from_the_service(
         assert notes == ["inputs come from one by way of the workspace"]
 
 
+@pytest.mark.parametrize(("keep", "left"), [(False, 1), (True, 7)])
+def test_what_no_step_needs_is_freed(
+    here: Callable[..., Here], tmp_path: Path, keep: bool, left: int
+) -> None:
+    """Also what a scatter and a sub-workflow have made, once they have ended; not what is needed still."""
+    gate = sh(f'until [ -e {tmp_path}/go ]; do sleep 0.1; done; wc -c < "$1"', {"f": "File"}, {"o": "stdout"},
+              stdout="n")  # fmt: skip
+    join = sh('cat "$@" > all', {"f": "File[]"}, {"o": found("all")})
+    inner = workflow(
+        {"f": "File"},
+        {"o": "File second/o"},
+        {"first": at("one", COPY, {"f": "f"}), "second": at("one", COPY, {"f": "first/o"})},
+    )
+    steps = {
+        "make": at("one", MAKE, {}),
+        "many": at("one", COPY | {"inputs": COPY["inputs"] | {"n": "int"}}, {"f": "make/o", "n": "n"},
+                   scatter="n"),
+        "join": at("one", join, {"f": "many/o"}),
+        "sub": {"run": inner, "in": {"f": "join/o"}, "out": ["o"]},
+        "gate": at("one", gate, {"f": "sub/o"}),
+    }  # fmt: skip
+    sites = here(nodes=UNCONFINED, engine={"keep_intermediates": keep})
+    document = workflow({"n": {"type": "int[]", "default": [1, 2, 3]}}, {"n": "File gate/o"}, steps)
+    document["requirements"]["SubworkflowFeatureRequirement"] = {}
+    running = Running(sites, tmp_path, document)
+    running.until_done("sub/second")
+    until(lambda: [one["state"] for one in running.tasks() if one["name"] == "gate"] == ["RUNNING"])
+    until(lambda: sites.kept("one")["outputs"] == left)
+    run = running.ended()
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
+    assert sites.text(run["outputs"]["n"]).strip() == str(3 * SIZE)
+
+
 @pytest.mark.parametrize("policy", ["earliest", "local"])
 def test_a_chain_stays_where_its_data_is(here: Callable[..., Here], tmp_path: Path, policy: str) -> None:
     """Offers count what would have to move, and not what is there."""

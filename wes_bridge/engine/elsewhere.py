@@ -27,6 +27,7 @@ from wes_bridge.federation.placement import Progress, Report
 from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.replicas import Replica, note_of
 from wes_bridge.model.manifest import EntryKind, ManifestEntry, ManifestError
+from wes_bridge.model.run_options import without_index
 from wes_bridge.model.step_plan import StagedFile, StepOutcome, StepPlan
 
 Result = TypeVar("Result")
@@ -93,6 +94,7 @@ class Elsewheres:
         self._again: dict[str, asyncio.Task[None]] = {}
         self._times: dict[str, int] = {}
         self._changed: dict[str, ManifestEntry] = {}
+        self._unfreed: dict[str, Maker] = {}
 
     # ---- steps -------------------------------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class Elsewheres:
             found_all = self._replicas.below(str(self._folder.real_root / "tasks" / maker.task_id))
         for replica in found_all:
             if not replica.whole:
-                self._makers[replica.folder] = maker
+                self._makers[replica.folder] = self._unfreed[replica.folder] = maker
 
     async def run(
         self,
@@ -132,6 +134,16 @@ class Elsewheres:
             except LostError as lost:
                 await self._made_again(lost)
                 journalled = None
+
+    @property
+    def has_any(self) -> bool:
+        """Whether something of the run is at nodes, as far as an earlier worker left it there."""
+        return bool(self._replicas) and bool(self._replicas.below(str(self._folder.real_root)))
+
+    @property
+    def may_free(self) -> bool:
+        """Whether there is something at nodes that was not freed."""
+        return bool(self._unfreed)
 
     def told(self, plan: StepPlan) -> StepPlan:
         """A step's plan with what is known of its inputs now: sizes of folders, and what was made again."""
@@ -210,6 +222,29 @@ class Elsewheres:
                 value.pop("listing", None)
                 found.add(replica[0].folder)
         return found
+
+    async def free(self, ended: list[str], needed: list[Any]) -> None:
+        """Have nodes free what no step needs any more; should one need it after all, it is made again.
+
+        Args:
+            ended: names of the workflow's steps that have ended.
+            needed: values that steps still take, or that are outputs of the run.
+        """
+        done = set(ended)
+        mine = [
+            folder
+            for folder, maker in self._unfreed.items()
+            if without_index(maker.name.partition("/")[0]) in done
+        ]
+        if not mine:
+            return
+        wanted = await self._in_thread(lambda: {real_path(path) for path in _locations(needed)})
+        for folder in mine:
+            if not any(f"{one}/".startswith(f"{folder}/") for one in wanted):
+                del self._unfreed[folder]
+                found = self._replicas.find(folder)
+                if found is not None and not found[0].whole:
+                    await self._bringing.free(found[0])
 
     async def bring_now(self, real: str) -> None:
         """Bring what is at a real path.
@@ -325,6 +360,7 @@ class Elsewheres:
         note_of(Path(new.folder)).replace(note_of(folder))
         self._replicas.drop(old)
         self._replicas.drop(new)
+        self._unfreed[old.folder] = maker
         made = Replica(old.folder, new.note, False, new.signed, new.signed_until)
         self._replicas.put(made)
 

@@ -184,6 +184,7 @@ class Run:
         self._without_image: dict[str, dict[str, None]] = {}
         self._again: dict[str, str] = {}
         self._staying: set[str] = set()
+        self._freeing: asyncio.Task[None] | None = None
         self._begins = False  # whether a session was begun, not only followed
         self._last_end: float | None = None
         self._collected = self._stored = 0.0
@@ -240,8 +241,10 @@ class Run:
                 wallet.close()
             for step in self._steps:
                 step.cancel()
-            renewing.cancel()
-            await asyncio.gather(*self._steps, renewing, return_exceptions=True)
+            others = [renewing, *([self._freeing] if self._freeing is not None else [])]
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*self._steps, *others, return_exceptions=True)
             await self._elsewhere.stop()
             self._log.close()
 
@@ -448,7 +451,8 @@ class Run:
             "run_options": self._options,
             "containers": containers,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
-            "recall": self._journal.recall,
+            # what a node may lose is made again by its step, which must be known for that
+            "recall": None if self._elsewhere.has_any else self._journal.recall,
         }
         return Walk(self.run_id, loaded, self._fs, options)
 
@@ -519,6 +523,8 @@ class Run:
                 break
             for job in pulled.jobs:
                 self._begin(job)
+            if finished:
+                self._free_unneeded(walk)
             if self._finished or (not pulled.stuck and len(self._steps) < limit):
                 continue
             if not self._steps:
@@ -527,6 +533,13 @@ class Run:
         while self._steps:
             await asyncio.wait(self._steps)
             self._check_lease()
+
+    def _free_unneeded(self, walk: Walk) -> None:
+        """Free at nodes what no step needs any more; not beside another such look."""
+        if self._services.config.engine.keep_intermediates or not self._elsewhere.may_free:
+            return
+        if self._freeing is None or self._freeing.done():
+            self._freeing = asyncio.create_task(self._elsewhere.free(*walk.settled()))
 
     def _check_lease(self) -> None:
         if self._lost:

@@ -11,6 +11,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -195,17 +196,14 @@ class Bringing:
                 continue
             replica.note = replica.note.model_copy(update={"until": time.time() + lease})
 
-    async def is_there(self, replica: Replica) -> bool:
-        """Whether a node still has an output of which there is doubt; one that is silent may have it."""
-        if not replica.doubted:
-            return True
+    async def free(self, replica: Replica) -> None:
+        """Have a node free an output that nobody needs; one that is away frees it when its lease ends."""
+        broker = self._brokers.get(replica.note.broker)
+        replica.doubted = True
         replica.signed_until = 0.0
-        try:
-            await self.signed(replica)
-        except BrokerError as error:
-            return error.status not in _GONE
-        replica.doubted = False
-        return True
+        with suppress(BrokerError):
+            if broker is not None:
+                await broker.free(replica.note.location)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
