@@ -18,13 +18,8 @@ from obstore.store import S3Store
 
 from wes_bridge.model.stores import S3WorkspaceConfig
 from wes_bridge.storage.base import ALGORITHM, MissingError, Stat, Stored, StoreError
-from wes_bridge.storage.s3 import (
-    Times,
-    Uploads,
-    bucket_of,
-    check_key,
-    told,
-)
+from wes_bridge.storage.obstores import LISTED, Times, Uploads, check_key, listed, pieces, told
+from wes_bridge.storage.s3 import bucket_of
 from wes_bridge.storage.work import Work
 
 if TYPE_CHECKING:
@@ -32,7 +27,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 512 * 1024
 _PARALLEL = 8
-_LISTED = 1000
 _PUBLISHED = ".wb-published"
 """Name of the object that says that a folder is whole."""
 
@@ -71,13 +65,7 @@ class ObjectStorage:
                 found = obstore.get(self._store, self._key(name), options={"range": {"offset": start}})
             else:
                 found = obstore.get(self._store, self._key(name), options={"range": (start, end)})
-            stream = iter(found.stream(_CHUNK))
-        while True:
-            with told():
-                piece = next(stream, None)
-            if piece is None:
-                return
-            yield piece
+        yield from pieces(found, _CHUNK)
 
     def files(self, folder: str) -> Iterator[Stat]:
         """See the protocol."""
@@ -155,7 +143,7 @@ class ObjectStorage:
         batch = []
         for name in names:
             batch.append(self._key(name))
-            if len(batch) == _LISTED:
+            if len(batch) == LISTED:
                 self._remove_batch(batch)
                 batch = []
         self._remove_batch(batch)
@@ -166,14 +154,7 @@ class ObjectStorage:
                 obstore.delete(self._store, keys)
 
     def _listed(self, folder: str) -> Iterator[ObjectMeta]:
-        with told():
-            pages = iter(obstore.list(self._store, self._key(folder), chunk_size=_LISTED))
-        while True:
-            with told():
-                page = next(pages, None)
-            if page is None:
-                return
-            yield from page
+        return listed(self._store, self._key(folder))
 
     def _key(self, name: str) -> str:
         try:

@@ -17,6 +17,6 @@ def open_storage(config: WorkspaceStoreConfig) -> Storage:
 
         return DirectoryStorage(config.path)
     from wes_bridge.storage.objects import ObjectStorage  # noqa: PLC0415 - its library is large
-    from wes_bridge.storage.s3 import Times  # noqa: PLC0415
+    from wes_bridge.storage.obstores import Times  # noqa: PLC0415
 
     return ObjectStorage(config, Times(config.timeout))
