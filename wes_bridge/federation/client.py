@@ -45,7 +45,7 @@ MAX_BODY = 16 * 1024**2
 """Bytes of an answer that are read; one that is longer is none."""
 OUR_FAULT = frozenset({400, 406, 413, 415, 422})
 """Statuses that are about one request for offers, and say nothing against the broker."""
-NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
+OK, NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 200, 304, 303, 404
 UNAUTHORIZED, FORBIDDEN = 401, 403
 RANGE_NOT_SATISFIABLE = 416
 _DATA_TIMEOUT = 60.0
@@ -84,6 +84,12 @@ class _SignedUrl(BaseModel):
     """What a broker answers when it is asked for a signed URL."""
 
     url: str
+
+
+class _Status(BaseModel):
+    """What is read of a broker's word about itself."""
+
+    data: list[str] = []
 
 
 class BrokerShutError(BrokerError):
@@ -263,6 +269,21 @@ class Broker:
         answer = await self._send("DELETE", url, _DATA_TIMEOUT)
         if answer.status not in (200, 204, NOT_FOUND):
             raise self._unexpected(answer)
+
+    async def places(self) -> list[str]:
+        """The beginnings of the URLs that the broker says it reads (``GET /status``, native); none where it
+        does not say.
+
+        Raises:
+            BrokerError: it cannot be reached.
+        """
+        answer = await self._send("GET", f"{self.url}/status", _DATA_TIMEOUT)
+        if answer.status in (UNAUTHORIZED, FORBIDDEN):
+            raise TurnedAwayError(self._turned_away(answer), answer.status)
+        try:
+            return _Status.model_validate_json(answer.content).data if answer.status == OK else []
+        except ValidationError:
+            return []
 
     async def download(self, url: str, target: Path) -> None:
         """Write the text of a stream to a file; it takes as many requests as it has pieces.

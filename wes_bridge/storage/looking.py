@@ -14,7 +14,7 @@ import obstore
 
 from wes_bridge.model.stores import S3Config
 from wes_bridge.storage.areas import Areas
-from wes_bridge.storage.obstores import Times, check_key, pieces, told
+from wes_bridge.storage.obstores import NoObjectError, Times, check_key, pieces, told
 from wes_bridge.storage.s3 import ObjectUrl, parse_object_url
 
 if TYPE_CHECKING:
@@ -71,10 +71,8 @@ class Objects:
         """
         try:
             self.size(location)
-        except OSError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return False
-            raise
+        except NoObjectError:
+            return False
         return True
 
     def entries(self, location: str) -> tuple[list[str], list[str]]:

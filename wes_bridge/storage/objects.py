@@ -18,7 +18,7 @@ from obstore.store import S3Store
 
 from wes_bridge.model.stores import S3WorkspaceConfig
 from wes_bridge.storage.base import ALGORITHM, MissingError, Stat, Stored, StoreError
-from wes_bridge.storage.obstores import LISTED, Times, Uploads, check_key, listed, pieces, told
+from wes_bridge.storage.obstores import LISTED, NoObjectError, Times, Uploads, check_key, listed, pieces, told
 from wes_bridge.storage.s3 import bucket_of
 from wes_bridge.storage.work import Work
 
@@ -183,5 +183,5 @@ class _missing:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, StoreError) and isinstance(error.__cause__, FileNotFoundError):
+        if isinstance(error, NoObjectError):
             raise MissingError(self._name) from error

@@ -47,6 +47,10 @@ LISTED = 1000
 """Objects of which a store tells, and that it removes, at once."""
 
 
+class NoObjectError(StoreError):
+    """There is no such object."""
+
+
 @dataclass(frozen=True)
 class Times:
     """How long a store may take.
@@ -197,13 +201,19 @@ def told() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        code = _CODE.search(str(error))
-        is_bucket = code is not None and code[1] == "NoSuchBucket"
-        raise StoreError(
-            "the store has no such bucket" if is_bucket else "the store has no such object"
-        ) from error
+        raise _missing(str(error)) from error
     except (BaseError, ValueError) as error:
         raise StoreError(words(error)) from error
+
+
+def _missing(text: str) -> StoreError:
+    """What a store says with status 404, which is not always that there is no object."""
+    code = _CODE.search(text)
+    if code is None or code[1] == "NoSuchKey":
+        return NoObjectError("the store has no such object")
+    if code[1] == "NoSuchBucket":
+        return StoreError("the store has no such bucket")
+    return StoreError(f"the store answers {code[1]}")
 
 
 def words(error: Exception) -> str:
