@@ -122,9 +122,7 @@ def test_stores_and_servers(
         "rucio:": "?",
     }, lines(done)
     assert "no such bucket" in found["s3://nowhere/"]
-    assert (
-        "the store answers" in found["s3://private/"]
-    )
+    assert "the store answers" in found["s3://private/"]
     assert "see that the keys in s3 of the node may read there" in done.stdout
 
 

@@ -25,9 +25,10 @@ from wes_bridge.federation.dialect import CannotAskError
 from wes_bridge.federation.following import ACTION_TIMEOUT, LOST_AFTER, Accepted, Following
 from wes_bridge.federation.requests import Requests
 from wes_bridge.model.execution_broker import Session
-from wes_bridge.model.locations import scheme_of
+from wes_bridge.model.locations import WEB, scheme_of
 from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import Booking, StagedFile, StageMode, StepOutcome, StepPlan
+from wes_bridge.storage.dav import SCHEMES
 
 _OFFERS, _WHOLE = 15.0, 120.0
 """Seconds for offers, and for one step in all."""
@@ -37,11 +38,10 @@ _OF_STAGING = re.compile(r"^FAILED: cannot stage .*/in/0/token: ")
 """What nodes say before the reason why the input of such a step cannot be had."""
 _MOST_LOOKED, _LARGEST = 2000, 1024**2
 """Entries of a folder that are looked at for a small file, and its size at most."""
-_WEB, _DAV = ("http", "https"), ("dav", "davs", "webdav", "webdavs")
 _ANSWERS = {
     "s3": "the store has no such object",
-    **dict.fromkeys(_DAV, "there is no such file or folder (HTTP 404)"),
-    **dict.fromkeys(_WEB, "HTTP 4"),
+    **dict.fromkeys(SCHEMES, "there is no such file or folder (HTTP 404)"),
+    **dict.fromkeys(WEB, "HTTP 4"),
 }
 """What nodes say, by scheme, of a thing that is not there, at a place that they can read."""
 
@@ -148,11 +148,11 @@ class Looking:
         if scheme == "file":
             return await self._local(broker, place) if broker.profile.shares_files else None
         is_tried = self._base is not None and self._base.startswith(place.rstrip("/"))
-        if scheme == "data" or (scheme in _WEB and (is_tried or not urlsplit(place).netloc)):
+        if scheme == "data" or (scheme in WEB and (is_tried or not urlsplit(place).netloc)):
             return None
-        if scheme not in (*_WEB, *_DAV, "s3"):
+        if scheme not in (*WEB, *SCHEMES, "s3"):
             return Seen(broker.name, place, None, f"nothing is known to ask for at {scheme}: URLs; not tried")
-        url = place if scheme in _WEB else f"{place.rstrip('/')}/wes-bridge-check-{uuid.uuid4().hex}"
+        url = place if scheme in WEB else f"{place.rstrip('/')}/wes-bridge-check-{uuid.uuid4().hex}"
         async with self._folder() as folder:
             outcome = await self._echo(broker, folder, url)
             await broker.dialect.forget(folder)
@@ -266,7 +266,7 @@ def _advice(scheme: str, words: str, refused: bool) -> str:
             "see that the keys in s3 of the node may read there, and list: without that right a store also"
             " refuses to say that an object is not there"
         )
-    if scheme in _DAV:
+    if scheme in SCHEMES:
         return "see that the token in webdav of the node is good, and that the node can connect to the server"
     return "let the node connect there, or correct data of the broker"
 

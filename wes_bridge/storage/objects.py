@@ -14,16 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import obstore
-from obstore.store import S3Store
 
-from wes_bridge.model.stores import S3WorkspaceConfig
 from wes_bridge.storage.base import ALGORITHM, MissingError, Stat, Stored, StoreError
-from wes_bridge.storage.obstores import LISTED, NoObjectError, Times, Uploads, check_key, listed, pieces, told
-from wes_bridge.storage.s3 import bucket_of
+from wes_bridge.storage.obstores import LISTED, NoObjectError, Uploads, check_key, listed, pieces, told
 from wes_bridge.storage.work import Work
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    Signing = AzureStore | GCSStore | S3Store
 
 _CHUNK = 512 * 1024
 _PARALLEL = 8
@@ -35,19 +35,16 @@ class ObjectStorage:
     """Objects below a prefix.
 
     Args:
-        config: which store, bucket and prefix.
-        times: how long it may take.
+        store: a client of the bucket.
+        prefix: of all keys, without slashes around.
+        signer: a client that signs URLs; None: there are to be none.
     """
 
-    def __init__(self, config: S3WorkspaceConfig, times: Times) -> None:
-        self._prefix = config.prefix
-        self._store = bucket_of(config, config.bucket, times)
+    def __init__(self, store: Signing, prefix: str, signer: Signing | None) -> None:
+        self._prefix = prefix
+        self._store = store
         self._uploads = Uploads()
-        self._signer: S3Store | None = None
-        if config.signed_urls:
-            public = config.public_endpoint
-            known = config if public is None else config.model_copy(update={"endpoint": public})
-            self._signer = bucket_of(known, config.bucket, times)
+        self._signer = signer
 
     def stat(self, name: str) -> Stat:
         """See the protocol."""
