@@ -106,6 +106,12 @@ class Dav:
     tokens: set[str]
     asked: list[tuple[str, str]]
 
+    def workspace(self, folder: str = "") -> dict[str, Any]:
+        """As a service's ``outputs_store``."""
+        token = self.folder.parent / "dav-token"
+        token.write_text("good")
+        return {"kind": "webdav", "url": self.url + folder, "token": {"file": str(token)}}
+
 
 @pytest.fixture
 def dav(tmp_path: Path) -> Iterator[Dav]:

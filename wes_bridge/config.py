@@ -464,6 +464,11 @@ class FetchConfig(_Section):
     ca_file: AbsolutePath | None = Field(
         None, description="certificates (PEM) of authorities that are believed beside the public ones"
     )
+    s3: list[S3Config] = Field(
+        default_factory=list,
+        description="object stores that the service itself looks into, where loadContents or a listing asks"
+        " for it (docs/data.md); inputs are handed on to nodes with or without it",
+    )
 
     @property
     def for_nodes(self) -> NodeFetchConfig:

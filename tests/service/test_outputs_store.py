@@ -9,10 +9,10 @@ import pytest
 import requests
 
 from tests.service.conftest import Service, Starter
-from tests.stores import ObjectStore, object_store
+from tests.stores import ObjectStore, dav, object_store
 from wes_bridge.cli.flow import reasons
 
-__all__ = ["object_store"]
+__all__ = ["dav", "object_store"]
 TOOL = """
 cwlVersion: v1.2
 class: CommandLineTool
@@ -28,10 +28,13 @@ def ran(service: Service, folder: Path) -> dict[str, Any]:
     return service.run(folder / "t.cwl")
 
 
-@pytest.fixture(params=["directory", "object store"])
+@pytest.fixture(params=["directory", "object store", "webdav"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     if request.param == "directory":
         return {"kind": "directory", "path": str(tmp_path / "kept")}
+    if request.param == "webdav":
+        found: dict[str, Any] = request.getfixturevalue("dav").workspace("wes/runs/")
+        return found
     store: ObjectStore = request.getfixturevalue("object_store")
     keys = {"credentials": {"file": str(store.keys)}, "prefix": f"wes/{tmp_path.name}"}
     return {"kind": "s3", "endpoint": store.url, "bucket": "results", **keys}

@@ -1,4 +1,4 @@
-"""What every store for files does, the same for a folder and for an object store."""
+"""What every store for files does, the same for a folder, for an object store and for a WebDAV server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.stores import ObjectStore, object_store
-from wes_bridge.model.stores import DirectoryWorkspaceConfig, S3WorkspaceConfig
+from tests.stores import Dav, ObjectStore, dav, object_store
+from wes_bridge.model.stores import DirectoryWorkspaceConfig, S3WorkspaceConfig, WebdavWorkspaceConfig
 from wes_bridge.storage.base import MissingError, Storage, StoreError
 from wes_bridge.storage.opening import open_storage
 
-__all__ = ["object_store"]
+__all__ = ["dav", "object_store"]
 
 
 def s3(store: ObjectStore, prefix: str, **more: object) -> S3WorkspaceConfig:
@@ -32,10 +32,13 @@ def s3(store: ObjectStore, prefix: str, **more: object) -> S3WorkspaceConfig:
     )
 
 
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(params=["directory", "s3", "webdav"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "directory":
         return open_storage(DirectoryWorkspaceConfig(kind="directory", path=tmp_path / "kept"))
+    if request.param == "webdav":
+        server: Dav = request.getfixturevalue("dav")
+        return open_storage(WebdavWorkspaceConfig.model_validate(server.workspace()))
     store: ObjectStore = request.getfixturevalue("object_store")
     return open_storage(s3(store, f"stores/{tmp_path.name}"))
 
@@ -52,6 +55,11 @@ def opened(source: Path, **content: bytes) -> Iterator[tuple[str, int]]:
         path = source / name
         path.write_bytes(body)
         yield name.replace("__", "/"), os.open(path, os.O_RDONLY)
+
+
+def opened_file(source: Path, body: bytes) -> int:
+    [(_, file)] = opened(source, file=body)
+    return file
 
 
 def put(storage: Storage, source: Path, name: str, body: bytes) -> None:
@@ -138,7 +146,7 @@ def test_many_files_open_few_at_a_time(storage: Storage, source: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "a#b", "a%20b", "ä", "a:b", "a?b"])
 def test_odd_names(storage: Storage, source: Path, name: str) -> None:
-    put(storage, source, f"run/{name}", name.encode())
+    storage.publish("run", iter([(name, opened_file(source, name.encode()))]))
     assert b"".join(storage.read(f"run/{name}")) == name.encode()
     assert [one.name for one in storage.files("run")] == [f"run/{name}"]
 
@@ -208,3 +216,27 @@ def test_a_bucket_that_is_not_there(object_store: ObjectStore, source: Path) -> 
     with pytest.raises(StoreError, match="no such bucket"):
         storage.put("run/a", file)
     os.close(file)
+
+
+def test_a_webdav_server_that_takes_no_token(dav: Dav, source: Path) -> None:
+    storage = open_storage(WebdavWorkspaceConfig.model_validate(dav.workspace("a/b/")))
+    put(storage, source, "run/a", b"x")
+    assert (dav.folder / "a/b/run/a").read_bytes() == b"x"
+    assert storage.signed_url("run/a", "GET", 60) is None
+    dav.tokens.clear()
+    with pytest.raises(StoreError, match="does not take the token"):
+        storage.stat("run/a")
+
+
+def test_a_webdav_server_that_is_not_there(source: Path) -> None:
+    storage = open_storage(WebdavWorkspaceConfig(kind="webdav", url="dav://127.0.0.1:9/"))
+    with pytest.raises(StoreError, match="cannot be asked"):
+        put(storage, source, "run/a", b"x")
+
+
+@pytest.mark.parametrize("name", ["run/../other", "/etc/passwd", "run//a", ""])
+def test_names_that_lead_out_of_a_webdav_folder(dav: Dav, name: str) -> None:
+    storage = open_storage(WebdavWorkspaceConfig.model_validate(dav.workspace("a/")))
+    with pytest.raises(StoreError, match="is no name for a file"):
+        storage.stat(name)
+    assert dav.asked == []

@@ -9,21 +9,23 @@ import pytest
 import requests
 from wes_server import Engine, Server, start
 
-from tests.stores import ObjectStore, object_store
+from tests.stores import ObjectStore, dav, object_store
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.publishing import discard_outputs, publish_outputs
 from wes_bridge.storage.opening import open_storage
 
-__all__ = ["object_store"]
+__all__ = ["dav", "object_store"]
 
 BODY = bytes(range(256)) * 4000
 
 
-@pytest.fixture(params=["directory", "streamed", "signed"])
+@pytest.fixture(params=["directory", "streamed", "signed", "webdav"])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A service whose outputs are in a folder, or in an object store that signs URLs or not."""
+    """Outputs are in a folder, on a WebDAV server, or in an object store that signs URLs or not."""
     kept: dict[str, object] = {"kind": "directory", "path": str(tmp_path / "kept")}
-    if request.param != "directory":
+    if request.param == "webdav":
+        kept = request.getfixturevalue("dav").workspace("wes/")
+    elif request.param != "directory":
         store: ObjectStore = request.getfixturevalue("object_store")
         kept = {
             "kind": "s3",

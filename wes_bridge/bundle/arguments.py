@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from wes_bridge.bundle.errors import BundleError
 from wes_bridge.bundle.inputs import Input
-from wes_bridge.bundle.references import is_remote
 from wes_bridge.bundle.secondary import named
+from wes_bridge.model.locations import is_elsewhere
 
 _NUMBERS: dict[str, Any] = {"int": int, "long": int, "float": float, "double": float}
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -130,7 +130,8 @@ class _Reader:
     def _value(self, kind: Any, text: str) -> Any:
         kind = _single(kind)
         if kind in ("File", "Directory"):
-            location = text if is_remote(text) or text.startswith("file:") else quote(str(self.folder / text))
+            is_url = is_elsewhere(text) or text.startswith("file:")
+            location = text if is_url else quote(str(self.folder / text))
             return {"class": kind, "location": location}
         if isinstance(kind, str) and kind in _NUMBERS:
             try:

@@ -17,9 +17,10 @@ from wes_bridge.bundle.inputs import Input, declared_inputs
 from wes_bridge.bundle.inside import Roots
 from wes_bridge.bundle.joborder import Packer, read_job
 from wes_bridge.bundle.layout import Layout
-from wes_bridge.bundle.references import find_local, is_remote
+from wes_bridge.bundle.references import find_local
 from wes_bridge.bundle.sendable import name_problem
 from wes_bridge.bundle.shape import looks_like_cwl, require_process, version_in
+from wes_bridge.model.locations import is_elsewhere
 
 _JOB_KEYS = ("cwl:tool",)
 FETCH_TIMEOUT = 10.0
@@ -122,7 +123,7 @@ def plain_bundle(workflow: str | Path, params: Params = None, *, extra: Iterable
         BundleError: a file is not there.
     """
     job, _ = read_job(params, Path.cwd())
-    if is_remote(str(workflow)):
+    if is_elsewhere(str(workflow)):
         return Bundle(str(workflow), job.data, _extra(extra, set()))
     path = Path(workflow)
     if not path.is_file():
@@ -157,7 +158,7 @@ def locate(workflow: str | Path, folder: Path | None = None) -> Place:
         BundleError: it is a path and nothing is there.
     """
     text = os.fspath(workflow)
-    if is_remote(text):
+    if is_elsewhere(text):
         return Place(None, text, text.partition("#")[2])
     folder = folder or Path.cwd()
     plain = Path(os.path.normpath(folder / text))

@@ -16,10 +16,11 @@ from wes_bridge.bundle.document import Document, parse_document, read_document
 from wes_bridge.bundle.errors import BundleError, TooMuchError
 from wes_bridge.bundle.inputs import Input
 from wes_bridge.bundle.layout import Layout
-from wes_bridge.bundle.references import find_local, is_expression, is_remote
+from wes_bridge.bundle.references import find_local, is_expression
 from wes_bridge.bundle.secondary import NOTHING, UNKNOWN, Wanted, guessed_siblings, siblings
 from wes_bridge.bundle.sendable import odd_entries
 from wes_bridge.model.expansion import MOST_VALUES, TOO_MANY
+from wes_bridge.model.locations import is_elsewhere
 
 STDIN = "-"
 _MOST_IMPORTS = 5_000
@@ -158,7 +159,7 @@ class Packer:
         """The local path of a File or Directory; ``None``: it is elsewhere, or literal, or missing."""
         kind, plain = value["class"], "location" not in value
         target = value.get("location", value.get("path"))
-        if not isinstance(target, str) or is_remote(target) or is_expression(target):
+        if not isinstance(target, str) or is_elsewhere(target) or is_expression(target):
             return None
         path = self._base / target if plain and (self._base / target).exists() else None
         path = Path(os.path.normpath(path)) if path else find_local(target, self._base)

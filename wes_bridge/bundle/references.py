@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from wes_bridge.bundle.document import Document
+from wes_bridge.model.locations import is_elsewhere
 
 Kind = Literal["document", "text", "schema", "File", "Directory"]
 _DIRECTIVES: dict[str, Kind] = {"$import": "document", "$mixin": "document", "$include": "text"}
@@ -83,16 +84,6 @@ def is_expression(text: str) -> bool:
     return "$(" in text or "${" in text
 
 
-def is_remote(target: str) -> bool:
-    """Whether a reference is a URL that is not of this machine's files."""
-    scheme, colon, rest = target.partition(":")
-    if not colon or not scheme.isascii() or not scheme[:1].isalpha():
-        return False
-    if scheme.lower() == "file":
-        return False
-    return rest.startswith("//") or scheme.lower() in ("data", "urn", "ivo", "arn", "keep", "drs", "trs", "_")
-
-
 def local_paths(target: str, base: Path) -> list[Path]:
     """The local paths a reference may mean, likeliest first; none when it is not a local file.
 
@@ -100,7 +91,7 @@ def local_paths(target: str, base: Path) -> list[Path]:
         target: a URL reference (percent-encoded), or a plain path: both are written in practice.
         base: the folder it is relative to.
     """
-    if is_remote(target) or target.startswith(("#", "_:")) or not target:
+    if is_elsewhere(target) or target.startswith(("#", "_:")) or not target:
         return []
     if target[:5].lower() == "file:":
         split = urlsplit(target)

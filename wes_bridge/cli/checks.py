@@ -248,7 +248,10 @@ def _outputs_store(config: WorkspaceStoreConfig) -> Iterator[Finding]:
 
     try:
         open_storage(config)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        words = f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
+        yield ("outputs_store",), f"outputs_store: {words}"
+    except ValueError as error:
         yield ("outputs_store",), f"outputs_store: {error}"
 
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "whoami": "Tell where you are signed in, and as whom.",
     "keys": "Make, list and revoke API keys for machines.",
     "users": "Add and remove users with a name and a password, for small sites.",
+    "check": "Try whether brokers see what they are said to see (for operators).",
     "clean": "Remove what is not to be kept any longer (for operators).",
     "validate": "Check a workflow and its inputs without running them.",
     "demo": "Watch a workflow find its way over three nodes, here and now.",

@@ -192,6 +192,8 @@ def _kind_of(kind: Any, name: str | int) -> Any:
         found = kind.model_fields.get(str(name))
         return _unwrapped(found.annotation) if found else None
     arguments = get_args(kind)
+    if get_origin(kind) in (Union, types.UnionType):  # kinds of one thing: each has a model
+        return next((found for one in arguments if (found := _kind_of(one, name)) is not None), None)
     return _unwrapped(arguments[-1]) if arguments and get_origin(kind) in (list, dict) else None
 
 

@@ -63,6 +63,7 @@ def profile_of(traits: BrokerTraits) -> Profile:
         registries=_prefixes(traits.registries),
         labels=dict(traits.labels),
         hosts=frozenset(traits.hosts),
+        shares_files=traits.shares_files,
     )
 
 

@@ -91,6 +91,12 @@ class _SignedUrl(BaseModel):
     expires: Instant | None = None
 
 
+class _Status(BaseModel):
+    """What is read of a broker's word about itself."""
+
+    data: list[str] = []
+
+
 class BrokerShutError(BrokerError):
     """It was not asked: it failed too often just before."""
 
@@ -287,6 +293,21 @@ class Broker:
         answer = await self._send("DELETE", url, _DATA_TIMEOUT)
         if answer.status not in (200, 204, NOT_FOUND):
             raise self._unexpected(answer)
+
+    async def places(self) -> list[str]:
+        """The beginnings of the URLs that the broker says it reads (``GET /status``, native); none where it
+        does not say.
+
+        Raises:
+            BrokerError: it cannot be reached.
+        """
+        answer = await self._send("GET", f"{self.url}/status", _DATA_TIMEOUT)
+        if answer.status in (UNAUTHORIZED, FORBIDDEN):
+            raise TurnedAwayError(self._turned_away(answer), answer.status)
+        try:
+            return _Status.model_validate_json(answer.content).data if answer.status == OK else []
+        except ValidationError:
+            return []
 
     async def download(self, url: str, target: Path) -> None:
         """Write the text of a stream to a file; it takes as many requests as it has pieces.

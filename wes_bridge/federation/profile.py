@@ -24,6 +24,8 @@ class Profile:
         registries: prefixes of image names it can pull beside ``images``; None: all.
         labels: what the site says of it, for ``only`` and ``never``.
         hosts: other hosts (``host`` or ``host:port``) that its sessions may be at; never sent credentials.
+        shares_files: whether it sees our files; those of others are handed to it over HTTP, whatever ``data``
+            says.
     """
 
     data: tuple[str, ...] | None = None
@@ -32,6 +34,7 @@ class Profile:
     registries: tuple[str, ...] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     hosts: frozenset[str] = frozenset()
+    shares_files: bool = True
 
 
 def unfit(name: str, profile: Profile, plan: StepPlan, image: str | None) -> str | None:
@@ -42,7 +45,8 @@ def unfit(name: str, profile: Profile, plan: StepPlan, image: str | None) -> str
             return reason
     if profile.data is not None:
         for url in _urls(plan):
-            if not url.startswith(profile.data):
+            is_ours = not profile.shares_files and url.startswith("file:")
+            if not is_ours and not url.startswith(profile.data):
                 return f"it cannot reach {url} (it reaches {', '.join(profile.data) or 'nothing'})"
     if image is None or profile.registries is None or image in profile.images:
         return None

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from wes_bridge.model.execution_broker import (
     DOCKER_CONTAINER,
     PROCESS,
+    Checksum,
     Compute,
     Data,
     Executable,
@@ -24,6 +25,7 @@ from wes_bridge.model.execution_broker import (
     Streams,
     Volume,
 )
+from wes_bridge.model.locations import is_elsewhere, is_web
 from wes_bridge.model.step_plan import Resources, StagedFile, StageMode, StepPlan
 from wes_bridge.model.units import format_duration, gib_ceil
 
@@ -89,6 +91,8 @@ def _staged(number: int, item: StagedFile) -> tuple[Data, Volume]:
     if item.contents is not None:
         location = "data:," + quote(item.contents)
     data = Data(meta=Meta(name=name), location=location, directory=item.directory or None)
+    if item.url is not None and not item.directory and is_elsewhere(item.url) and not is_web(item.url):
+        data = data.model_copy(update=_expected(item))
     volume = Volume(
         path=item.path,
         resource=name,
@@ -96,6 +100,18 @@ def _staged(number: int, item: StagedFile) -> tuple[Data, Volume]:
         private_copy=True if item.mode is StageMode.COPY else None,
     )
     return data, volume
+
+
+def _expected(item: StagedFile) -> dict[str, object]:
+    """What is said of a file that is handed on by its name: the node compares it with what comes.
+
+    Not so for http(s), of which the size and checksum in a job have never been held against anyone.
+    """
+    found: dict[str, object] = {} if item.size is None else {"size": item.size}
+    kind, dollar, value = (item.checksum or "").partition("$")
+    if dollar and value:
+        found["checksum"] = Checksum(type=kind, value=value)
+    return found
 
 
 def _cores(resources: Resources) -> MinMax:

@@ -126,11 +126,9 @@ class DirectoryWorkspaceConfig(_Section):
     path: Path = Field(description="the folder; all machines of the service see it here")
 
 
-class S3WorkspaceConfig(S3StoreConfig):
-    """Outputs of runs in an object store."""
+class _ObjectsWorkspaceConfig(_Section):
+    """What object stores of all kinds have as a store for outputs."""
 
-    kind: Literal["s3"]
-    bucket: Annotated[str, Field(pattern=f"^{_BUCKET.pattern}$")]
     prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         "", description="of all keys, without slashes around"
     )
@@ -138,21 +136,69 @@ class S3WorkspaceConfig(S3StoreConfig):
     signed_urls: bool = Field(
         True, description="whether downloads are sent on to the store, by URLs that expire"
     )
-    public_endpoint: AnyHttpUrl | None = Field(
-        None, description="what clients call the store, for those URLs; default: endpoint"
-    )
     url_lifetime: Annotated[int, Field(gt=0, le=604_800)] = Field(
         300, description="seconds such a URL can be used"
+    )
+    ca_file: Path | None = Field(
+        None, description="certificates (PEM) of authorities that are believed beside the public ones"
     )
 
     @model_validator(mode="after")
     def _signs(self) -> Self:
-        if self.signed_urls and self.credentials is None:
+        if self.signed_urls and getattr(self, "credentials", None) is None:
             raise ValueError("signed URLs need credentials; give them, or signed_urls: false")
         return self
 
 
-WorkspaceStoreConfig = Annotated[DirectoryWorkspaceConfig | S3WorkspaceConfig, Field(discriminator="kind")]
+class S3WorkspaceConfig(S3StoreConfig, _ObjectsWorkspaceConfig):
+    """Outputs of runs in an object store."""
+
+    kind: Literal["s3"]
+    bucket: Annotated[str, Field(pattern=f"^{_BUCKET.pattern}$")]
+    public_endpoint: AnyHttpUrl | None = Field(
+        None, description="what clients call the store, for those URLs; default: endpoint"
+    )
+
+
+class GcsWorkspaceConfig(_ObjectsWorkspaceConfig):
+    """Outputs of runs in Google Cloud Storage."""
+
+    kind: Literal["gcs"]
+    bucket: Annotated[str, Field(pattern=f"^{_BUCKET.pattern}$")]
+    credentials: SecretConfig | None = Field(
+        None, description="the JSON key of a service account; default: requests are not signed"
+    )
+    endpoint: AnyHttpUrl | None = Field(None, description="URL of the store; default: Google's")
+
+
+class AzureWorkspaceConfig(_ObjectsWorkspaceConfig):
+    """Outputs of runs in Azure Blob Storage."""
+
+    kind: Literal["azure"]
+    account: Annotated[str, Field(pattern=r"^[a-z0-9]{3,24}$")]
+    container: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
+    credentials: SecretConfig | None = Field(
+        None, description="an access key of the account; default: requests are not signed"
+    )
+    endpoint: AnyHttpUrl | None = Field(None, description="URL of the account; default: Azure's")
+
+
+class WebdavWorkspaceConfig(_Section):
+    """Outputs of runs in a folder of a WebDAV server."""
+
+    kind: Literal["webdav"]
+    url: Annotated[str, AfterValidator(_dav)] = Field(description="davs://HOST/FOLDER/")
+    token: SecretConfig | None = Field(None, description="the service's bearer token; default: none")
+    timeout: float = Field(30.0, gt=0, description="seconds without progress until a transfer is given up")
+    ca_file: Path | None = Field(
+        None, description="certificates (PEM) of authorities that are believed beside the public ones"
+    )
+
+
+ObjectsWorkspaceConfig = S3WorkspaceConfig | GcsWorkspaceConfig | AzureWorkspaceConfig
+WorkspaceStoreConfig = Annotated[
+    DirectoryWorkspaceConfig | ObjectsWorkspaceConfig | WebdavWorkspaceConfig, Field(discriminator="kind")
+]
 
 
 class DataPluginConfig(_Section):

@@ -16,6 +16,8 @@ BODY = (
     b"<getetag/><getlastmodified/></prop></propfind>"
 )
 """Of the request."""
+SCHEMES = ("dav", "davs", "webdav", "webdavs")
+_WEB = {"davs": "https", "webdavs": "https", "dav": "http", "webdav": "http"}
 _LONGEST = 16_384
 """Characters of one value."""
 
@@ -33,12 +35,32 @@ class Member:
         is_folder: whether it is one.
         size: bytes; -1: not said.
         version: what the server says of its content; empty: nothing.
+        modified: when it was written, as HTTP has it; empty: not said.
     """
 
     path: str
     is_folder: bool = False
     size: int = -1
     version: str = ""
+    modified: str = ""
+
+
+def web_url(location: str) -> str:
+    """The http(s) URL at which a WebDAV server answers."""
+    scheme, colon, rest = location.partition(":")
+    return f"{_WEB.get(scheme.lower(), scheme)}{colon}{rest}"
+
+
+def itself(chunks: Iterable[bytes]) -> Member:
+    """What an answer to PROPFIND with depth 0 is about; its ``path`` means nothing.
+
+    Raises:
+        ListingError: it is no listing.
+    """
+    found = next(_parsed(chunks), None)
+    if found is None:
+        raise ListingError("the server's listing is empty")
+    return found
 
 
 def members(chunks: Iterable[bytes], folder: str) -> Iterator[Member]:
@@ -62,7 +84,7 @@ def members(chunks: Iterable[bytes], folder: str) -> Iterator[Member]:
         above, _, name = path.rpartition("/")
         if above != base or name in ("", ".", "..") or "\0" in name:
             raise ListingError(f"the server lists {path[:200]!r}, which is not in the folder {base[:200]!r}")
-        yield Member(name, member.is_folder, member.size, member.version)
+        yield Member(name, member.is_folder, member.size, member.version, member.modified)
 
 
 def _parsed(chunks: Iterable[bytes]) -> Iterator[Member]:
@@ -130,4 +152,4 @@ class _Reader:
         elif name == "DAV: getetag":
             member.version = text or member.version
         elif name == "DAV: getlastmodified":
-            member.version = member.version or text
+            member.version, member.modified = member.version or text, text

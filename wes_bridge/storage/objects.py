@@ -14,25 +14,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import obstore
-from obstore.store import S3Store
 
-from wes_bridge.model.stores import S3WorkspaceConfig
 from wes_bridge.storage.base import ALGORITHM, MissingError, Stat, Stored, StoreError
-from wes_bridge.storage.s3 import (
-    Times,
-    Uploads,
-    bucket_of,
-    check_key,
-    told,
-)
+from wes_bridge.storage.obstores import LISTED, NoObjectError, Uploads, check_key, listed, pieces, told
 from wes_bridge.storage.work import Work
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    Signing = AzureStore | GCSStore | S3Store
 
 _CHUNK = 512 * 1024
 _PARALLEL = 8
-_LISTED = 1000
 _PUBLISHED = ".wb-published"
 """Name of the object that says that a folder is whole."""
 
@@ -41,19 +35,16 @@ class ObjectStorage:
     """Objects below a prefix.
 
     Args:
-        config: which store, bucket and prefix.
-        times: how long it may take.
+        store: a client of the bucket.
+        prefix: of all keys, without slashes around.
+        signer: a client that signs URLs; None: there are to be none.
     """
 
-    def __init__(self, config: S3WorkspaceConfig, times: Times) -> None:
-        self._prefix = config.prefix
-        self._store = bucket_of(config, config.bucket, times)
+    def __init__(self, store: Signing, prefix: str, signer: Signing | None) -> None:
+        self._prefix = prefix
+        self._store = store
         self._uploads = Uploads()
-        self._signer: S3Store | None = None
-        if config.signed_urls:
-            public = config.public_endpoint
-            known = config if public is None else config.model_copy(update={"endpoint": public})
-            self._signer = bucket_of(known, config.bucket, times)
+        self._signer = signer
 
     def stat(self, name: str) -> Stat:
         """See the protocol."""
@@ -71,13 +62,7 @@ class ObjectStorage:
                 found = obstore.get(self._store, self._key(name), options={"range": {"offset": start}})
             else:
                 found = obstore.get(self._store, self._key(name), options={"range": (start, end)})
-            stream = iter(found.stream(_CHUNK))
-        while True:
-            with told():
-                piece = next(stream, None)
-            if piece is None:
-                return
-            yield piece
+        yield from pieces(found, _CHUNK)
 
     def files(self, folder: str) -> Iterator[Stat]:
         """See the protocol."""
@@ -155,7 +140,7 @@ class ObjectStorage:
         batch = []
         for name in names:
             batch.append(self._key(name))
-            if len(batch) == _LISTED:
+            if len(batch) == LISTED:
                 self._remove_batch(batch)
                 batch = []
         self._remove_batch(batch)
@@ -166,14 +151,7 @@ class ObjectStorage:
                 obstore.delete(self._store, keys)
 
     def _listed(self, folder: str) -> Iterator[ObjectMeta]:
-        with told():
-            pages = iter(obstore.list(self._store, self._key(folder), chunk_size=_LISTED))
-        while True:
-            with told():
-                page = next(pages, None)
-            if page is None:
-                return
-            yield from page
+        return listed(self._store, self._key(folder))
 
     def _key(self, name: str) -> str:
         try:
@@ -202,5 +180,5 @@ class _missing:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, StoreError) and isinstance(error.__cause__, FileNotFoundError):
+        if isinstance(error, NoObjectError):
             raise MissingError(self._name) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wes_bridge.model.stores import DirectoryWorkspaceConfig, WorkspaceStoreConfig
+from wes_bridge.model.stores import DirectoryWorkspaceConfig, WebdavWorkspaceConfig, WorkspaceStoreConfig
 from wes_bridge.storage.base import Storage
 
 
@@ -16,7 +16,10 @@ def open_storage(config: WorkspaceStoreConfig) -> Storage:
         from wes_bridge.storage.directory import DirectoryStorage  # noqa: PLC0415
 
         return DirectoryStorage(config.path)
-    from wes_bridge.storage.objects import ObjectStorage  # noqa: PLC0415 - its library is large
-    from wes_bridge.storage.s3 import Times  # noqa: PLC0415
+    if isinstance(config, WebdavWorkspaceConfig):
+        from wes_bridge.storage.webdav import WebdavStorage  # noqa: PLC0415
 
-    return ObjectStorage(config, Times(config.timeout))
+        return WebdavStorage(config)
+    from wes_bridge.storage.clouds import object_storage  # noqa: PLC0415 - its library is large
+
+    return object_storage(config)

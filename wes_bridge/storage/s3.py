@@ -1,4 +1,4 @@
-"""Object stores (S3, and compatible with it): clients made of the configuration, URLs, and errors in words.
+"""Object stores (S3, and compatible with it): clients made of the configuration, and URLs.
 
 The client is ``obstore``; what it finds in the environment by itself is overruled by the configuration, so
 that a variable left there by somebody leads nowhere else. It must not know who reads or writes, nor why.
@@ -7,61 +7,26 @@ that a variable left there by somebody leads nowhere else. It must not know who 
 from __future__ import annotations
 
 import configparser
-import contextlib
-import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-import obstore
-from obstore.exceptions import (
-    BaseError,
-    InvalidPathError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from wes_bridge.data.plain_files import CHUNK, chunks_of
 from wes_bridge.model.stores import S3CredentialsConfig, S3StoreConfig
 from wes_bridge.storage.base import StoreError
+from wes_bridge.storage.obstores import Times, check_key, client_options, retries, words
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
+    from obstore.store import S3Config, S3Credential
 
 KEPT = timedelta(minutes=5)
 """How long keys are used until they are looked for again."""
-RETRIES = 4
-PART = 8 * 1024**2
-"""Bytes of one part of an upload, unless there would be too many of them."""
-_MOST_PARTS = 9_000
-"""Stores take 10,000."""
-_MOST_SENT = 32 * 1024**2
-"""Bytes of parts of one upload that are under way at once."""
-_LARGE_AT_ONCE = 2
-"""Uploads of several parts."""
-_CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
-_STATUS = re.compile(r"status(?: code)?:? (\d{3}\b[^:\n]{0,40})")
-
-
-@dataclass(frozen=True)
-class Times:
-    """How long a store may take.
-
-    Attributes:
-        timeout: seconds without any progress.
-        deadline: seconds for one object.
-    """
-
-    timeout: float = 30.0
-    deadline: float = 86400.0
 
 
 @dataclass(frozen=True)
@@ -101,19 +66,6 @@ def parse_object_url(text: str) -> ObjectUrl:
         raise ValueError("the name of the object is no UTF-8, which stores want") from None
     check_key(key)
     return ObjectUrl(bucket, key)
-
-
-def check_key(key: str) -> None:
-    """Refuse names of objects that could not be told from others, or not be files.
-
-    Raises:
-        ValueError: says what is wrong.
-    """
-    parts = key.split("/") if key else []
-    if any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"the object name {key[:200]!r} has '.', '..' or nothing between slashes")
-    if any(letter < " " or letter == "\x7f" for letter in key):
-        raise ValueError(f"the object name {key[:200]!r} has control characters")
 
 
 class Keys:
@@ -195,124 +147,15 @@ def bucket_of(config: S3StoreConfig, bucket: str, times: Times) -> S3Store:
     elif endpoint is not None and not config.path_style:
         scheme, _, host = endpoint.partition("://")
         settings["endpoint"] = f"{scheme}://{bucket}.{host}"
-    client: ClientConfig = {
-        "allow_http": endpoint is not None and endpoint.startswith("http:"),
-        "allow_invalid_certificates": False,
-        "connect_timeout": timedelta(seconds=min(times.timeout, 30.0)),
-        "read_timeout": timedelta(seconds=times.timeout),
-        "timeout": timedelta(seconds=times.deadline),
-        "user_agent": "wes-bridge",
-    }
-    if config.ca_file is not None:
-        client["root_certificate"] = config.ca_file.read_bytes()
-    retry: RetryConfig = {
-        "max_retries": RETRIES,
-        "retry_timeout": timedelta(seconds=4 * times.timeout),
-        "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=10), "base": 3},
-    }
+    encrypted = endpoint is None or not endpoint.startswith("http:")
     keys = Keys(config.credentials) if config.credentials is not None else None
     try:
         return S3Store(
-            bucket, config=settings, client_options=client, retry_config=retry, credential_provider=keys
+            bucket,
+            config=settings,
+            client_options=client_options(times, encrypted=encrypted, ca_file=config.ca_file),
+            retry_config=retries(times),
+            credential_provider=keys,
         )
     except BaseError as error:
         raise ValueError(words(error)) from error
-
-
-def part_size(size: int) -> tuple[int, int]:
-    """How an upload of ``size`` bytes is cut: bytes of a part, and parts at once."""
-    part = max(PART, -(-size // _MOST_PARTS))
-    return part, max(2, min(8, _MOST_SENT // part))
-
-
-class Uploads:
-    """Sends open files; what is under way of all of them together is bounded."""
-
-    def __init__(self) -> None:
-        self._large = BoundedSemaphore(_LARGE_AT_ONCE)
-
-    def put(self, store: S3Store, key: str, file: int, look: Callable[[bytes], None] | None = None) -> None:
-        """Send a file; it is there as a whole, or not at all.
-
-        Args:
-            store: where to.
-            key: what it is called there.
-            file: descriptor; read from its beginning, and not closed.
-            look: sees each piece as it passes.
-
-        Raises:
-            OSError: it was not taken.
-        """
-        size = os.fstat(file).st_size
-        part, at_once = part_size(size)
-        pieces = _seen(chunks_of(file), look)
-        if size < part:
-            content = b"".join(itertools.islice(pieces, part // CHUNK + 1))
-            with told():
-                obstore.put(store, key, content, use_multipart=False)
-            return
-        with self._large, told():
-            obstore.put(store, key, pieces, chunk_size=part, max_concurrency=at_once)
-
-
-def _seen(pieces: Iterator[bytes], look: Callable[[bytes], None] | None) -> Iterator[bytes]:
-    for piece in pieces:
-        if look is not None:
-            look(piece)
-        yield piece
-
-
-@contextlib.contextmanager
-def told() -> Iterator[None]:
-    """The client's errors as ours.
-
-    Raises:
-        OSError: instead of them.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        code = _CODE.search(str(error))
-        is_bucket = code is not None and code[1] == "NoSuchBucket"
-        raise StoreError(
-            "the store has no such bucket" if is_bucket else "the store has no such object"
-        ) from error
-    except (BaseError, ValueError) as error:
-        raise StoreError(words(error)) from error
-
-
-def words(error: Exception) -> str:
-    """What a client's error says to a person: one line, no dump of its insides, no signed URLs."""
-    text = str(error)
-    code, status = _CODE.search(text), _STATUS.search(text)
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return f"the store refuses access ({code[1] if code else 'no permission'})"
-    if isinstance(error, InvalidPathError):
-        return "the store's client takes no object of such a name"
-    if isinstance(error, PreconditionError):
-        return "the object was changed meanwhile"
-    if code:
-        return f"the store answers {code[1]}"
-    if status:
-        return f"the store answers HTTP {status[1].strip()}"
-    return _short(text)
-
-
-def _short(text: str) -> str:
-    line = re.split(r"\n\s*\n|Debug source", text, maxsplit=1)[0].replace("\n", " ")
-    line = re.sub(r"\?[^\s)]*", "", line).strip()
-    lowered = text.lower()
-    if "timed out" in lowered or "timedout" in lowered:
-        return f"the store is too slow or silent: {line[:200]}"
-    return f"the store cannot be asked: {line[:300]}"
-
-
-def stat(store: S3Store, key: str) -> tuple[int, str]:
-    """Size and version of an object.
-
-    Raises:
-        OSError: there is none, or it cannot be asked for.
-    """
-    with told():
-        found = obstore.head(store, key)
-    return found["size"], found["e_tag"] or ""

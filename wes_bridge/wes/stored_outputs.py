@@ -11,7 +11,7 @@ from starlette.responses import Response
 from wes_bridge.data.archive import Member
 from wes_bridge.data.downloads import Entry, NotThereError
 from wes_bridge.data.publishing import OUTPUTS, discard, stored_name
-from wes_bridge.model.stores import S3WorkspaceConfig, WorkspaceStoreConfig
+from wes_bridge.model.stores import ObjectsWorkspaceConfig, WorkspaceStoreConfig
 from wes_bridge.storage.base import MissingError, Stat, Storage
 from wes_bridge.storage.opening import open_storage
 from wes_bridge.surface.safe_headers import INERT
@@ -34,7 +34,7 @@ class StoredOutputs:
     """
 
     def __init__(self, config: WorkspaceStoreConfig) -> None:
-        self._lifetime = config.url_lifetime if isinstance(config, S3WorkspaceConfig) else _LIFETIME
+        self._lifetime = config.url_lifetime if isinstance(config, ObjectsWorkspaceConfig) else _LIFETIME
         self._storage: Storage = open_storage(config)
         self.threads = Threads(sql=1, files=_THREADS)
 

@@ -1,7 +1,8 @@
 """cwltool's way to read files: what a step left behind, and its inputs, behind the run's policy.
 
-Everything is a ``file://`` URL of the workspace or of an attachment; what is at an http(s) URL is fetched
-when its contents are asked for. It must not know where a step finds its files.
+Most is a ``file://`` URL of the workspace or of an attachment; what is at an http(s) URL is fetched when its
+contents are asked for. All else that is elsewhere is handed on to nodes, and looked into only where the
+site has said how (``fetch.s3``). It must not know where a step finds its files.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import os
 from pathlib import Path
 from typing import IO, Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from cwltool.errors import WorkflowException
 from cwltool.stdfsaccess import StdFsAccess, abspath
@@ -20,10 +21,11 @@ from schema_salad.ref_resolver import file_uri
 
 from wes_bridge.cwl.files.later import LaterFile
 from wes_bridge.cwl.files.output_object import MOST_BYTES, OUTPUT_OBJECT, read_output_object
-from wes_bridge.cwl.files.policy import Policy, fetch_http
+from wes_bridge.cwl.files.policy import Policy, fetch_http, not_looked_into, open_elsewhere
 from wes_bridge.data.beneath import real_path
 from wes_bridge.data.special import readable, what_is_wrong
 from wes_bridge.data.stand_ins import is_stand_in
+from wes_bridge.model.locations import is_elsewhere, is_web
 from wes_bridge.small_files import NotSmallError, open_regular
 
 
@@ -39,6 +41,8 @@ class RunFsAccess(StdFsAccess):
     def __init__(self, basedir: str) -> None:
         super().__init__(basedir)
         self._permitted: dict[str, Path] = {}
+        self._listed: dict[str, bool] = {}
+        """Whether what was listed elsewhere is a folder."""
 
     def _local(self, name: str) -> Path:
         path = self._permitted.get(name)
@@ -67,10 +71,13 @@ class RunFsAccess(StdFsAccess):
             raise WorkflowException(f"{name} has a name that is not UTF-8, so it can be no output") from error
 
     def open(self, fn: str, mode: str) -> IO[Any]:
-        """Open a file to read; one at an http(s) URL is fetched."""
-        if urlsplit(fn).scheme in ("http", "https"):
+        """Open a file to read; one at an http(s) URL is fetched, and others elsewhere where we can."""
+        if is_web(fn):
             content = fetch_http(fn, self.policy)
             return io.BytesIO(content) if "b" in mode else io.StringIO(content.decode())
+        if is_elsewhere(fn):
+            found = open_elsewhere(fn, self.policy)
+            return found if "b" in mode else io.TextIOWrapper(found, "utf-8")
         if set(mode) - set("rbt"):
             raise ValueError(f"files of a run are not written to by this way: {mode!r}")
         with self.policy.files.checked(abspath(fn, self.basedir)) as (real, name):
@@ -102,12 +109,19 @@ class RunFsAccess(StdFsAccess):
             raise ValidationException(f"{readable(called)} {reason}") from error
 
     def exists(self, fn: str) -> bool:
-        """Whether there is a file or directory that may be read; http(s) is taken on trust."""
-        return _is_remote(fn) or self._allowed(fn, Path.exists)
+        """Whether there is a file or directory that may be read; what is elsewhere is taken on trust, unless
+        the service itself can look."""
+        if not is_elsewhere(fn):
+            return self._allowed(fn, Path.exists)
+        objects = self.policy.objects_of(fn)
+        try:
+            return objects is None or objects.is_object(fn)
+        except OSError as error:
+            raise ValidationException(f"Cannot look for {fn}: {error.strerror or error}") from error
 
     def isfile(self, fn: str) -> bool:
         """Whether it is a file that may be read."""
-        return _is_remote(fn) or self._allowed(fn, Path.is_file)
+        return is_elsewhere(fn) or self._allowed(fn, Path.is_file)
 
     def isdir(self, fn: str) -> bool:
         """Whether it is a directory that may be read.
@@ -115,8 +129,10 @@ class RunFsAccess(StdFsAccess):
         Raises:
             ValidationException: it is something else than a file or directory, a pipe or a broken link.
         """
-        if _is_remote(fn) or fn.startswith("_:"):
+        if is_web(fn) or fn.startswith("_:"):
             return False
+        if is_elsewhere(fn):
+            return self._listed.get(fn, True)
         if self._allowed(fn, Path.is_dir):
             return True
         path = abspath(fn, self.basedir)
@@ -140,25 +156,41 @@ class RunFsAccess(StdFsAccess):
         """Size of a file, bytes.
 
         Raises:
-            OSError: there is none, it is remote, or a literal.
+            OSError: there is none, it is elsewhere, or a literal.
         """
-        if _is_remote(fn) or fn.startswith("_:"):
+        if is_elsewhere(fn) and (objects := self.policy.objects_of(fn)) is not None:
+            return objects.size(fn)
+        if is_elsewhere(fn) or fn.startswith("_:"):
             raise OSError(f"the size of {fn} is not known")
         return self._local(fn).stat().st_size
 
     def listdir(self, fn: str) -> list[str]:
-        """``file://`` URLs of what is in a directory."""
+        """URLs of what is in a directory.
+
+        Raises:
+            ValidationException: it is elsewhere, and the service does not look into it.
+        """
+        if is_elsewhere(fn):
+            return self._list_elsewhere(fn)
         base = fn if fn.startswith("file://") else file_uri(abspath(fn, self.basedir))
         with self.policy.files.checked(abspath(fn, self.basedir)) as (_, name):
             return [f"{base.rstrip('/')}/{quote(entry)}" for entry in sorted(os.listdir(name))]  # noqa: PTH208
 
+    def _list_elsewhere(self, url: str) -> list[str]:
+        objects = self.policy.objects_of(url)
+        if objects is None:
+            why = "a listing of it is asked for (loadListing; CWL v1.0 tools always ask)"
+            raise ValidationException(not_looked_into(url, self.policy, why))
+        try:
+            folders, files = objects.entries(url)
+        except (OSError, ValueError) as error:
+            raise ValidationException(f"Cannot list {url}: {error}") from error
+        self._listed |= dict.fromkeys(folders, True) | dict.fromkeys(files, False)
+        return sorted([*folders, *files])
+
     def realpath(self, path: str) -> str:
         """The path as it is: paths of sessions do not exist here."""
         return path
-
-
-def _is_remote(name: str) -> bool:
-    return urlsplit(name).scheme in ("http", "https")
 
 
 def fs_access(policy: Policy, most_output: int = MOST_BYTES) -> type[RunFsAccess]:

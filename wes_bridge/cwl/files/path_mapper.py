@@ -19,6 +19,7 @@ from cwltool.utils import adjustFileDirObjs
 from schema_salad.ref_resolver import uri_file_path
 
 from wes_bridge.cwl.files.names import check_name
+from wes_bridge.model.locations import is_elsewhere
 
 
 class UrlPathMapper(PathMapper):
@@ -83,7 +84,7 @@ class UrlPathMapper(PathMapper):
             kind = "CreateWritableFile" if copy else "CreateFile"
             self._put(location, MapperEnt(obj["contents"], target, kind, staged))
         else:
-            resolved = _local_path(abspath(location, basedir))
+            resolved = _local_path(location if is_elsewhere(location) else abspath(location, basedir))
             self._put(location, MapperEnt(resolved, target, "WritableFile" if copy else "File", staged))
         self.visitlisting(obj.get("secondaryFiles", []), folder, basedir, copy=copy, staged=staged)
 

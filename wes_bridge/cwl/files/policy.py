@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from schema_salad.exceptions import ValidationException
@@ -22,6 +23,9 @@ from wes_bridge.fetching.errors import FetchError, RefusedError
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
 from wes_bridge.redaction import redacted
+
+if TYPE_CHECKING:
+    from wes_bridge.storage.looking import Objects
 
 
 class Policy:
@@ -62,6 +66,22 @@ class Policy:
             raise ValidationException(f"Cannot read {redacted(url)}: {error}") from error
 
     @cached_property
+    def objects(self) -> Objects | None:
+        """The object stores that this service itself looks into; None: none are configured."""
+        config = self.config
+        if not config.s3:
+            return None
+        from wes_bridge.storage.looking import Objects  # noqa: PLC0415 - its library is large
+        from wes_bridge.storage.obstores import Times  # noqa: PLC0415
+
+        return Objects(config.s3, Times(config.timeout, config.deadline))
+
+    def objects_of(self, url: str) -> Objects | None:
+        """The object stores, where they have a URL's part."""
+        objects = self.objects
+        return objects if objects is not None and objects.have(url) else None
+
+    @cached_property
     def web(self) -> Fetcher:
         """What web addresses are asked with; where a name leads is checked when it is connected to."""
         config = self.config
@@ -80,3 +100,34 @@ def fetch_http(url: str, policy: Policy) -> bytes:
         return policy.web.get(url)
     except FetchError as error:
         raise ValidationException(f"Cannot fetch {redacted(url)}: {error}") from error
+
+
+def open_elsewhere(url: str, policy: Policy) -> IO[bytes]:
+    """What a URL that is neither http(s) nor of this machine has.
+
+    Raises:
+        ValidationException: this service does not read it, or it cannot be read; the message says which.
+    """
+    objects = policy.objects_of(url)
+    if objects is None:
+        raise ValidationException(not_looked_into(url, policy, "loadContents asks for what is in it"))
+    try:
+        return objects.open(url)
+    except OSError as error:
+        raise ValidationException(f"Cannot read {redacted(url)}: {error.strerror or error}") from error
+
+
+def not_looked_into(url: str, policy: Policy, why: str) -> str:
+    """Words for a URL that this service hands on, and does not look into itself.
+
+    Args:
+        url: the URL.
+        policy: of the run.
+        why: it should be looked into, as a sentence.
+    """
+    shown = redacted(url)
+    advice = "let a step read it"
+    if url.lower().startswith("s3:"):
+        known = f" (it has {policy.objects})" if policy.objects is not None else ""
+        advice += f", or ask the site to add its bucket to fetch.s3{known}"
+    return f"{shown} is handed on to nodes, and this service does not look into it, but {why}; {advice}"

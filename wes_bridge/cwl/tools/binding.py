@@ -8,6 +8,7 @@ told with its name.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import cwltool.builder
 from cwltool.builder import Builder
@@ -18,6 +19,7 @@ from schema_salad.exceptions import ValidationException
 
 from wes_bridge.cwl.files.contents import note_version
 from wes_bridge.cwl.tools.defaults import is_default
+from wes_bridge.model.locations import is_elsewhere, is_web
 
 _bind_input = Builder.bind_input
 _check_format = cwltool.builder.check_format
@@ -50,6 +52,37 @@ def check_format(actual: Any, wanted: Any, ontology: Any) -> None:
             raise _FormatError(file, [str(one) for one in aslist(wanted)]) from error
 
 
+def _is_handed_on(builder: Builder, datum: dict[str, Any]) -> bool:
+    """Whether a File is elsewhere, and nobody here can say what is beside it."""
+    location = datum.get("location")
+    if datum.get("class") != "File" or not isinstance(location, str):
+        return False
+    if not is_elsewhere(location) or is_web(location):
+        return False
+    return builder.fs_access.policy.objects_of(location) is None
+
+
+def _required_only(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field without the secondary files that may be missing: one that is not there would fail the step, and
+    only the job can say that it is."""
+    if "secondaryFiles" not in schema:
+        return schema
+    needed = [one for one in aslist(schema["secondaryFiles"]) if one.get("required") is not False]
+    return {**schema, "secondaryFiles": needed}
+
+
+def _quote_names(datum: dict[str, Any]) -> None:
+    """Write anew the URLs of secondary files: cwltool takes a name for a part of a URL."""
+    location = datum.get("location")
+    if not isinstance(location, str) or not is_elsewhere(location) or is_web(location):
+        return
+    folder = location[: location.rfind("/") + 1]
+    for one in datum.get("secondaryFiles") or ():
+        name = one.get("basename", "")
+        if name and one.get("location") == folder + name:
+            one["location"] = folder + quote(name)
+
+
 def bind_input(
     self: Builder,
     schema: dict[str, Any],
@@ -61,11 +94,16 @@ def bind_input(
     """As cwltool's, which looks for secondary files only where ``discover_secondaryFiles`` is set."""
     if not discover_secondaryFiles and "secondaryFiles" in schema:
         discover_secondaryFiles = is_default(schema, datum)
+    if isinstance(datum, dict) and discover_secondaryFiles and _is_handed_on(self, datum):
+        schema = _required_only(schema)
     whole = schema.get("name") == _ALL_INPUTS
     if whole:
         note_version(self.cwlVersion)
     try:
-        return _bind_input(self, schema, datum, discover_secondaryFiles, *args, **kwargs)
+        bound = _bind_input(self, schema, datum, discover_secondaryFiles, *args, **kwargs)
+        if isinstance(datum, dict) and "secondaryFiles" in schema:
+            _quote_names(datum)
+        return bound
     except _FormatError as error:
         if whole:
             raise WorkflowException(str(error)) from error

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock
-from typing import TYPE_CHECKING
+from threading import Event
 
 import obstore
 from obstore.exceptions import NotModifiedError
@@ -27,29 +26,16 @@ from wes_bridge.node.staging.arriving import Arrival
 from wes_bridge.node.staging.http import limits_of
 from wes_bridge.node.staging.plugins import DataPlugin, Key, S3Settings, Site
 from wes_bridge.node.staging.schemes import Fetched, Wanted
+from wes_bridge.storage.areas import Areas
 from wes_bridge.storage.base import StoreError
-from wes_bridge.storage.s3 import (
-    Keys,
-    ObjectUrl,
-    Times,
-    Uploads,
-    bucket_of,
-    check_key,
-    parse_object_url,
-    told,
-)
+from wes_bridge.storage.obstores import Times, Uploads, check_key, listed, pieces, told
+from wes_bridge.storage.s3 import Keys, ObjectUrl, parse_object_url
 from wes_bridge.storage.work import Work
 
-if TYPE_CHECKING:
-    from obstore import GetResult
-
-_CHUNK = 256 * 1024
-"""Bytes of an object that come at once."""
 _PARALLEL = 16
 """Objects of one folder at once."""
 _SENT_AT_ONCE = 8
 """Objects of one output, each below the size of a part in memory."""
-_LISTED = 1000
 _EVER = 10 * 365 * 86400.0
 
 
@@ -66,12 +52,11 @@ class S3Scheme:
 
     def __init__(self, stores: Sequence[S3Config], limits: Limits) -> None:
         self._limits = limits
-        self._read = _areas((store, area) for store in stores for area in store.read)
-        self._write = _areas((store, area) for store in stores for area in store.write)
-        self._clients: dict[tuple[int, str], S3Store] = {}
-        self._lock = Lock()
+        times = Times(limits.timeout, limits.deadline or _EVER)
+        self._read = Areas(((area, store) for store in stores for area in store.read), times)
+        self._write = Areas(((area, store) for store in stores for area in store.write), times)
         self._uploads = Uploads()
-        self.places: Sequence[str] | None = tuple(dict.fromkeys(f"s3://{area}/" for area, _ in self._read))
+        self.places: Sequence[str] | None = self._read.places
 
     def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
         """No store is configured for it."""
@@ -80,11 +65,10 @@ class S3Scheme:
         except ValueError as error:
             return str(error)
         areas = self._write if write else self._read
-        if _store_of(areas, url) is not None:
+        if areas.hold(url):
             return None if url.key or directory or write else "it names a bucket, and no object in it"
         does = "writes to" if write else "reads"
-        known = ", ".join(f"s3://{area}/" for area, _ in areas) or "nothing"
-        return f"of object stores, this node {does} only {known}"
+        return f"of object stores, this node {does} only {areas}"
 
     def local(self, location: str) -> Path | None:
         """Never on this machine yet."""
@@ -97,7 +81,7 @@ class S3Scheme:
     def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
         """Download an object, or all below a prefix."""
         url = parse_object_url(wanted.location)
-        bucket = self._bucket(self._read, url)
+        bucket = self._read.bucket(url)
         if wanted.directory:
             return _Folder(bucket, url, self._limits, stop).fetch(target, unless)
         return _fetch(bucket, url.key, target, wanted.expected, limits=self._limits, stop=stop, unless=unless)
@@ -105,7 +89,7 @@ class S3Scheme:
     def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
         """Send a file to ``location``, or each file of a directory below ``location``."""
         url = parse_object_url(location)
-        bucket = self._bucket(self._write, url)
+        bucket = self._write.bucket(url)
 
         with Work(_SENT_AT_ONCE) as work:
             for relative, file in files_of(folder, name, beside):
@@ -116,28 +100,6 @@ class S3Scheme:
                     os.close(file)
                     raise ValueError(f"{key!r} is no name for an object: names are UTF-8 text") from None
                 work.add(partial(self._uploads.put, bucket, key, file), partial(os.close, file))
-
-    def _bucket(self, areas: list[tuple[str, S3Config]], url: ObjectUrl) -> S3Store:
-        store = _store_of(areas, url)
-        if store is None:  # refused when the offer was made
-            raise ValueError(f"this node has no object store for {url}")
-        with self._lock:
-            client = self._clients.get((id(store), url.bucket))
-            if client is None:
-                deadline = self._limits.deadline or _EVER
-                client = bucket_of(store, url.bucket, Times(self._limits.timeout, deadline))
-                self._clients[id(store), url.bucket] = client
-            return client
-
-
-def _areas(pairs: Iterable[tuple[S3Config, str]]) -> list[tuple[str, S3Config]]:
-    """Areas with their stores, the longest first."""
-    return sorted(((area, store) for store, area in pairs), key=lambda item: -len(item[0]))
-
-
-def _store_of(areas: list[tuple[str, S3Config]], url: ObjectUrl) -> S3Config | None:
-    path = url.path
-    return next((store for area, store in areas if path == area or path.startswith(area + "/")), None)
 
 
 def _fetch(
@@ -161,7 +123,7 @@ def _fetch(
     _check_size(size, limits)
     budget = Budget(limits)
     with Arrival(target, expected) as arrival:
-        for piece in _pieces(found):
+        for piece in pieces(found):
             arrival.write(piece)
             budget.moved(len(piece))
             budget.left()
@@ -170,18 +132,6 @@ def _fetch(
         if arrival.size != size:
             raise StoreError(f"the object ends after {arrival.size} of {size} bytes")
         return Fetched(version, arrival.finish())
-
-
-def _pieces(found: GetResult) -> Iterator[bytes]:
-    """The content of an object as it comes."""
-    with told():
-        stream = iter(found.stream(_CHUNK))
-    while True:
-        with told():
-            piece = next(stream, None)
-        if piece is None:
-            return
-        yield piece
 
 
 def _check_size(size: int, limits: Limits) -> None:
@@ -204,17 +154,17 @@ class _Folder:
         if unless and version == unless:
             return None
         target.mkdir()
-        listed = _Version()
+        found = _Version()
         self._made = {target}
         with Work(_PARALLEL) as work:
             for key, size, etag in self._objects():
-                listed.add(key, size, etag)
+                found.add(key, size, etag)
                 path = target / key
                 self._make(path.parent, target)
                 work.add(self._one(key, path))
-        if not listed.count:
+        if not found.count:
             raise StoreError(f"there is no object below s3://{self._url.path}/")
-        return Fetched(listed.text)
+        return Fetched(found.text)
 
     def _one(self, key: str, path: Path) -> Callable[[], object]:
         full = f"{self._url.key}/{key}" if self._url.key else key
@@ -233,27 +183,20 @@ class _Folder:
         self._made.add(folder)
 
     def _version(self) -> str:
-        listed = _Version()
+        found = _Version()
         for key, size, etag in self._objects():
-            listed.add(key, size, etag)
-        return listed.text
+            found.add(key, size, etag)
+        return found.text
 
     def _objects(self) -> Iterator[tuple[str, int, str]]:
         """Path below the prefix, size and version of each."""
         before = f"{self._url.key}/" if self._url.key else ""
-        with told():
-            pages = iter(obstore.list(self._bucket, self._url.key or None, chunk_size=_LISTED))
-        while True:
-            with told():
-                page = next(pages, None)
-            if page is None:
-                return
-            for item in page:
-                if self._stop.is_set():
-                    raise InterruptedError("stopped")
-                key = item["path"].removeprefix(before)
-                check_key(key)
-                yield key, item["size"], item["e_tag"] or ""
+        for item in listed(self._bucket, self._url.key):
+            if self._stop.is_set():
+                raise InterruptedError("stopped")
+            key = item["path"].removeprefix(before)
+            check_key(key)
+            yield key, item["size"], item["e_tag"] or ""
 
 
 class _Version:

@@ -28,10 +28,9 @@ from wes_bridge.node.staging.downloading import Download
 from wes_bridge.node.staging.http import put, transfers
 from wes_bridge.node.staging.plugins import DataPlugin, Key, Site, WebdavSettings
 from wes_bridge.node.staging.schemes import Fetched, Wanted
-from wes_bridge.storage.dav import BODY, ListingError, Member, members
+from wes_bridge.storage.dav import BODY, SCHEMES, ListingError, Member, members, web_url
 from wes_bridge.storage.work import Work
 
-_WEB = {"davs": "https", "webdavs": "https", "dav": "http", "webdav": "http"}
 _PARALLEL = 8
 """Files of one folder at once."""
 _DEEPEST = 100
@@ -68,7 +67,7 @@ class WebdavScheme:
         pause: seconds before the second attempt; doubles each time.
     """
 
-    names: tuple[str, ...] = tuple(_WEB)
+    names: tuple[str, ...] = SCHEMES
     can_store = True
 
     def __init__(self, folders: Sequence[WebdavConfig], fetcher: Fetcher, pause: float = 0.5) -> None:
@@ -135,12 +134,6 @@ class WebdavScheme:
     def _place(self, location: str) -> _Place | None:
         url = parse_url(web_url(location))
         return next((place for place in self._places if _is_in(url, place.url)), None)
-
-
-def web_url(location: str) -> str:
-    """The http(s) URL at which a WebDAV server answers."""
-    scheme, colon, rest = location.partition(":")
-    return f"{_WEB.get(scheme.lower(), scheme)}{colon}{rest}"
 
 
 def _is_in(url: WebUrl, folder: WebUrl) -> bool:
