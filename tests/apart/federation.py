@@ -105,7 +105,8 @@ class Federation:
         folder: for all of it; root's own.
         node: further settings of both nodes.
         service: further settings of the service.
-        store: whether there is an object store, in which outputs of runs go.
+        store: whether there is an object store, to which outputs of runs go.
+        python: of all of them.
     """
 
     def __init__(
@@ -115,9 +116,11 @@ class Federation:
         node: Mapping[str, Any] | None = None,
         service: Mapping[str, Any] | None = None,
         store: bool = True,
+        python: str = sys.executable,
     ) -> None:
         self.folder = folder
-        self.separation = Separation(folder)
+        self._python = python
+        self.separation = Separation(folder, python)
         self.authority = Authority(folder / "authority")
         self.client = self.separation.site("client")
         self.nodes: dict[str, Server] = {}
@@ -169,7 +172,7 @@ class Federation:
         return self.separation.sites["store"].folder / "objects" / bucket
 
     def _wes(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "wes_bridge.cli.main", *words]
+        return [self._python, "-m", "wes_bridge.cli.main", *words]
 
     def _store(self) -> Server:
         site = self.separation.site("store")

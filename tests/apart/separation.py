@@ -131,17 +131,21 @@ class Site:
         address: its only one, besides loopback.
         user: whose processes are there, and nobody else's.
         folder: its own, as root sees it.
+        shown: folders with programs that it sees, though they are where sites see nothing.
 
     Attributes:
         place: the same folder, as the site's processes see it.
     """
 
-    def __init__(self, name: str, network: Network, address: str, user: int, folder: Path) -> None:
+    def __init__(
+        self, name: str, network: Network, address: str, user: int, folder: Path, shown: Sequence[Path]
+    ) -> None:
         self.name = name
         self.network = network
         self.address = address
         self.user = user
         self.folder = folder
+        self._shown = shown
         self.place = Path("/tmp", f"site-{name}")
         folder.mkdir(mode=0o700)
         self.own(folder)
@@ -164,9 +168,9 @@ class Site:
 
         Args:
             command: to run; paths in it are the site's.
-            show: folders with programs that it needs, beside those of this Python and this repository.
+            show: further folders with programs that it needs.
         """
-        shown = [str(path) for path in outermost([*programs(), *show])]
+        shown = [str(path) for path in outermost([*self._shown, *show])]
         inside = ["sh", "-c", _ENTER, "enter", str(self.user), str(self.folder), str(self.place), *shown]
         apart = ["unshare", "--mount", "--ipc", "--propagation", "private"]
         return self.network.words(*apart, *inside, "--", *command)
@@ -228,10 +232,12 @@ class Separation:
 
     Args:
         folder: for the sites' folders; root's own.
+        python: whose programs sites see, and this repository.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = sys.executable) -> None:
         self.folder = folder
+        self._shown = programs(python)
         self.sites: dict[str, Site] = {}
         self._hub = Network()
         self._users = 1_000_000 + os.getpid() * 16
@@ -242,7 +248,7 @@ class Separation:
         """A further site."""
         number, network = len(self.sites) + 1, Network()
         address = f"{NETWORK}.{number}"
-        found = Site(name, network, address, self._users + number, self.folder / name)
+        found = Site(name, network, address, self._users + number, self.folder / name, self._shown)
         self.sites[name] = found
         ours = ("link", "add", f"v{number}", "type", "veth")
         self._hub.ip(*ours, "peer", "name", "eth0", "netns", str(network.pid))
@@ -294,10 +300,11 @@ class Authority:
             raise OSError(f"openssl makes no certificate: {done.stderr.strip()}")
 
 
-def programs() -> list[Path]:
-    """What this Python is made of, and this repository."""
-    places = [Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path) if place]
-    return [REPOSITORY, *(place for place in places if place.is_dir())]
+def programs(python: str) -> list[Path]:
+    """What a Python is made of, the programs beside it, and this repository."""
+    ask = "import sys; print(*filter(None, [sys.prefix, sys.base_prefix, *sys.path[1:]]), sep='\\n')"
+    told = subprocess.run([python, "-c", ask], cwd="/", capture_output=True, text=True, check=True).stdout
+    return [REPOSITORY, *(Path(line) for line in told.splitlines() if Path(line).is_dir())]
 
 
 def outermost(paths: Sequence[Path]) -> list[Path]:
