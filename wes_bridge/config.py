@@ -315,6 +315,11 @@ class BrokerTraits(_Section):
         description="native: whether its nodes see this service's files at the same paths; else files go over"
         " HTTP, both ways (docs/data.md)",
     )
+    direct: bool = Field(
+        True,
+        description="where files go over HTTP: whether its nodes and those of others may fetch from one"
+        " another; else files go by way of the workspace",
+    )
     data: list[str] | None = Field(None, description="URL prefixes of files it can reach; default: all")
     holds: list[str] = Field(default_factory=list, description="URL prefixes of files that are there already")
     images: dict[str, str | ImageConfig] = Field(
@@ -497,6 +502,27 @@ class EngineConfig(_Section):
         1.0, ge=0, description="seconds the others have once an acceptable offer has come"
     )
     lost_after: Seconds = Field(60.0, description="seconds a node may be silent until its session is lost")
+    transfer_rate: float = Field(
+        100.0,
+        gt=0,
+        description="MiB a second at which inputs are taken to move to a node that shares no files, when"
+        " offers are compared",
+    )
+    keep_intermediates: bool = Field(
+        False,
+        description="whether nodes that share no files keep the outputs of steps until the run has"
+        " ended, also when no step needs them any more",
+    )
+    outputs_stay: Period = Field(
+        timedelta(days=7),
+        description="how long nodes are asked to keep outputs that a run leaves there (outputs=stay)",
+    )
+    bring_at_once: int = Field(
+        1024**2,
+        ge=0,
+        description="bytes of an output that are fetched when its session has ended, from a node that shares"
+        " no files; a larger one stays there until it is needed",
+    )
     default_duration: Period = Field(
         timedelta(hours=2),
         description="time asked of every node for a step whose workflow does not say how long it takes",

@@ -8,6 +8,7 @@ from tests.federation.conftest import place
 from tests.federation.fake_broker import FakeBroker
 from wes_bridge.config import BrokerConfig
 from wes_bridge.federation.brokers import profile_of
+from wes_bridge.federation.dialect import NATIVE
 from wes_bridge.federation.profile import Profile, to_move
 from wes_bridge.model.preferences import Wish
 from wes_bridge.model.quantities import COST_MONETARY, METRIC_COMPUTE
@@ -101,8 +102,8 @@ def test_bytes_to_move() -> None:
         StagedFile("/d", contents="literal"),
     ]
     plan = StepPlan("x", [], {}, "/", "/", "file:///o", staged=staged)
-    assert to_move(traits(holds=["file:///data/"]), plan) == (20, 1)
-    assert to_move(traits(), plan) == (120, 1)
+    assert to_move(traits(holds=["file:///data/"]), plan, NATIVE.holds) == (20, 1)
+    assert to_move(traits(), plan, NATIVE.holds) == (120, 1)
 
 
 def test_credentials_go_to_their_broker_only(

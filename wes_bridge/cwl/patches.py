@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 from wes_bridge.cwl.definitions import NotThereError, forget, found, parameters, put, source_hash
-from wes_bridge.cwl.files import contents, path_mapper
+from wes_bridge.cwl.files import contents, later, path_mapper
 from wes_bridge.cwl.javascript import engine as javascript
 from wes_bridge.cwl.loading import circles, document_checks, quick_documents, shared_tools, type_check
 from wes_bridge.cwl.tools import binding, decimals, evaluating, nested_types
@@ -262,6 +262,12 @@ PATCHES = (
         takes="f",
         source=("sha256:b81971c1c3c2",),
         upstream=f"{_CWLTOOL}pull/1048",
+    ),
+    Patch(
+        places=tuple(f"{module}:hashlib" for module in later.PLACES),
+        replacement=later.HASHLIB,
+        why="a file that is still at its node is not fetched to be hashed: its node has told the checksum",
+        may_be_left=True,
     ),
     Patch(
         places=("cwltool.utils:MutableMapping",),

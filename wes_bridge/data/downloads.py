@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from wes_bridge.data.stand_ins import is_stand_in
 from wes_bridge.data.workspace import RunFolder, UnsafeNameError, stored_relative
 
 SHOWN = ("attachments", "logs", "outputs", "tasks")
@@ -102,7 +103,7 @@ def open_file(folder: RunFolder, path: Path) -> Opened:
     except (OSError, ValueError) as error:
         raise NotThereError(str(path)) from error
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or is_stand_in(status):
         os.close(descriptor)
         raise NotThereError(str(path))
     is_executable = bool(status.st_mode & 0o100)

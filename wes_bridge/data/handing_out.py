@@ -18,6 +18,7 @@ from wes_bridge.auth.signed_urls import KeyRing, SignedUrls
 from wes_bridge.data.beneath import folder_beneath, folders_below, open_beneath, opened, regular_file, top_of
 from wes_bridge.data.downloads import NotThereError, Opened
 from wes_bridge.data.hashing import hash_file
+from wes_bridge.data.stand_ins import ElsewhereError, is_stand_in
 from wes_bridge.model.data_urls import DataPath
 from wes_bridge.model.manifest import EntryKind, ManifestEntry
 
@@ -78,6 +79,9 @@ def open_handed(place: DataPath) -> Opened:
     if found is None:
         raise NotThereError(place.path)
     status = os.fstat(found)
+    if is_stand_in(status):
+        os.close(found)
+        raise NotThereError(place.path)
     is_executable = bool(status.st_mode & 0o100)
     return Opened(FileIO(found, "rb"), status.st_size, status.st_mtime_ns, status.st_ino, is_executable)
 
@@ -120,6 +124,8 @@ def _entry(folder: int, path: str) -> ManifestEntry | None:
             return ManifestEntry(path, EntryKind.DIRECTORY, mode=mode)
         if not stat.S_ISREG(status.st_mode):
             return None
+        if is_stand_in(status):
+            raise ElsewhereError(path)
         with opened(open_beneath(above, name)) as file:
             size, sums = hash_file(file)
         return ManifestEntry(path, EntryKind.FILE, size, mode, checksum=sums.checksum)

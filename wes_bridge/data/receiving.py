@@ -1,5 +1,8 @@
 """Fetching what another node keeps: a file, or a whole output by its manifest, all of it or nothing.
 
+An output that is large may be left where it is: then what comes is its manifest, and stand-ins for its files,
+which :meth:`Receiving.fill` brings later.
+
 Every file is hashed while it is written, and compared with what its node says of it. A transfer that breaks
 off is gone on with where it ended. The other node is trusted with nothing but its own bytes.
 """
@@ -13,8 +16,9 @@ import shutil
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import IO
@@ -22,6 +26,7 @@ from uuid import uuid4
 
 from wes_bridge.data.hashing import Sums
 from wes_bridge.data.special import readable
+from wes_bridge.data.stand_ins import put_stand_in, stands_in
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import (
     DeadlineError,
@@ -51,6 +56,21 @@ class WrongContentError(ValueError):
     """What came is not what the other node's manifest says."""
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """When an output is left where it is.
+
+    Attributes:
+        size: it has more bytes.
+        files: or more files.
+        note: is given the manifest, in pieces, before anything stands in for the output.
+    """
+
+    size: int
+    files: int
+    note: Callable[[Iterator[bytes]], None]
+
+
 class Receiving:
     """Fetches what kept outputs hold.
 
@@ -66,7 +86,14 @@ class Receiving:
         self._lock = threading.Lock()
         self._pause = pause
 
-    def receive(self, location: str, target: Path, stop: Event, expected: Expected = UNSAID) -> None:
+    def receive(
+        self,
+        location: str,
+        target: Path,
+        stop: Event,
+        expected: Expected = UNSAID,
+        leaving: Leaving | None = None,
+    ) -> bool:
         """Bring a file, or a folder with all that is in it, to a place where nothing is.
 
         Args:
@@ -74,20 +101,57 @@ class Receiving:
             target: the place.
             stop: set to give up.
             expected: how a file must be.
+            leaving: when what is in a folder stays where it is, and stand-ins are made.
+
+        Returns:
+            Whether its bytes have come.
 
         Raises:
             OSError, ValueError: it cannot be had; the text says what its node says.
         """
         place = data_path_of(location)
         part = target.with_name(f".{uuid4().hex}.part")
+        has_come = True
         try:
             if place is not None and place.is_folder:
-                self._fetch_folder(location, part, stop)
+                has_come = self._fetch_folder(location, part, stop, leaving)
             else:
                 self._fetch_file(location, part, None, stop, expected)
             part.rename(target)
         finally:
             _remove(part)
+        return has_come
+
+    def fill(self, url: str, folder: Path, entries: Iterable[ManifestEntry], stop: Event) -> None:
+        """Bring files of an output to the places of their stand-ins, each when it is whole and right.
+
+        Args:
+            url: of the output's folder.
+            folder: where the stand-ins are.
+            entries: the files; what has no stand-in is left alone.
+            stop: set to give up.
+
+        Raises:
+            OSError, ValueError: see :meth:`receive`; what has come by then stays.
+        """
+        self._fetch_files(url, folder, (entry for entry in entries if stands_in(folder, entry)), stop)
+
+    def start(self, url: str, size: int) -> bytes:
+        """The first bytes of a file, at most ``size``.
+
+        Raises:
+            OSError: they cannot be had.
+        """
+        headers = {"Range": f"bytes=0-{size - 1}"}
+        content = b""
+        with self._fetcher.open("GET", url, headers=headers) as answer:
+            _check_status(answer)
+            for chunk in answer.chunks():
+                content += chunk
+                self._counted(len(chunk))
+                if len(content) >= size:
+                    break
+        return content[:size]
 
     # ---- a file ------------------------------------------------------------------------------------
 
@@ -133,24 +197,33 @@ class Receiving:
 
     # ---- a folder ----------------------------------------------------------------------------------
 
-    def _fetch_folder(self, url: str, target: Path, stop: Event) -> None:
+    def _fetch_folder(self, url: str, target: Path, stop: Event, leaving: Leaving | None) -> bool:
         with tempfile.TemporaryFile(dir=target.parent) as manifest:
             self._fetch_manifest(url, manifest, stop)
-            most, total = self._fetcher.limits.max_bytes, 0
+            most, total, files = self._fetcher.limits.max_bytes, 0, 0
             target.mkdir(0o700)
             for entry in _entries(manifest):
                 total += entry.size or 0
+                files += entry.kind is EntryKind.FILE
                 if entry.kind is EntryKind.DIRECTORY:
                     (target / entry.path).mkdir(0o700)
             if most is not None and total > most:
                 raise TooLargeError(f"larger than {most} bytes (fetch.max_bytes)")
-            self._fetch_files(url, target, _entries(manifest), stop)
+            stays = leaving is not None and (total > leaving.size or (files > leaving.files and total > 0))
+            if leaving is not None and stays:
+                leaving.note(_pieces(manifest))
+                for entry in _entries(manifest):
+                    if entry.kind is EntryKind.FILE:
+                        put_stand_in(target / entry.path, entry)
+            else:
+                self._fetch_files(url, target, _entries(manifest), stop)
             for entry in _entries(manifest):
                 if entry.kind is EntryKind.LINK and entry.leads_inside:
                     (target / entry.path).symlink_to(entry.target or "")
                 elif entry.kind is EntryKind.DIRECTORY:
                     (target / entry.path).chmod((entry.mode or 0o755) | 0o700)
         target.chmod(0o755)
+        return not stays
 
     def _fetch_manifest(self, url: str, file: IO[bytes], stop: Event) -> None:
         for attempt in range(ATTEMPTS):
@@ -194,10 +267,15 @@ class Receiving:
                 raise
 
     def _fetch_entry(self, url: str, target: Path, entry: ManifestEntry, stop: Event) -> None:
+        place = target / entry.path
+        part = place.with_name(f".{uuid4().hex}.part")
         try:
-            self._fetch_file(url, target / entry.path, entry, stop)
+            self._fetch_file(url, part, entry, stop)
+            part.replace(place)
         except FetchError as error:
             raise ValueError(f"{readable(entry.path)}: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
 
 
 class _Either(Event):
@@ -285,9 +363,13 @@ class _Coming:
             raise WrongContentError(f"what came has the {algorithm} checksum {found} and not {wanted}")
 
 
-def _entries(manifest: IO[bytes]) -> Iterator[ManifestEntry]:
+def _pieces(manifest: IO[bytes]) -> Iterator[bytes]:
     manifest.seek(0)
-    return read_manifest(iter(lambda: manifest.read(_CHUNK), b""))
+    return iter(lambda: manifest.read(_CHUNK), b"")
+
+
+def _entries(manifest: IO[bytes]) -> Iterator[ManifestEntry]:
+    return read_manifest(_pieces(manifest))
 
 
 def _check_status(answer: Answer) -> None:

@@ -25,6 +25,7 @@ from wes_bridge.cwl.vocabulary import ValidationException, visit_files_directori
 from wes_bridge.data.beneath import opened, top_of
 from wes_bridge.data.linking import share
 from wes_bridge.data.special import broken_link, readable, special_kind
+from wes_bridge.data.stand_ins import ElsewhereError, is_stand_in
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.model.output_places import NameConflictError, Named, OutputPlaces
 
@@ -212,6 +213,8 @@ class OutputFolder:
         status = os.stat(name, dir_fd=source, follow_symlinks=is_held)
         if stat.S_ISDIR(status.st_mode):
             return self._folder_in(source, name, target, shown, above)
+        if is_stand_in(status):
+            return self._brought(source, target, shown, above)
         special = special_kind(status.st_mode)
         if special is not None:
             self._problem(shown, f"is {special}")
@@ -222,6 +225,15 @@ class OutputFolder:
         share(source, name, target)
         place: CwlObject = {"location": file_url(target), "basename": target.name}
         return place | {"class": "File", "size": status.st_size}
+
+    def _brought(self, source: int, target: Path, shown: str, above: tuple[str, ...]) -> CwlObject | None:
+        """The same of a file whose bytes are still at the node that made it."""
+        files = self._files.policy.files
+        if files.elsewhere is None:
+            raise ElsewhereError(above[-1])
+        files.elsewhere.bring(above[-1])
+        with files.checked(above[-1]) as (_, name):
+            return self._thing(source, name, target, shown, above)
 
     def _folder_in(
         self, source: int, name: str, target: Path, shown: str, above: tuple[str, ...]

@@ -25,8 +25,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wes_bridge.data.beneath import real_path
 from wes_bridge.data.linking import link_file, link_tree, tree_size
 from wes_bridge.data.special import special_kind
+from wes_bridge.data.stand_ins import is_stand_in, stand_ins_below
 from wes_bridge.data.workspace import url_path
 from wes_bridge.model.states import State
 from wes_bridge.model.step_plan import StagedFile, StageMode, StepOutcome, StepPlan
@@ -62,9 +64,14 @@ class Kept(BaseModel):
 
 
 class Checksums:
-    """SHA-256 of local files, each computed once while it looks the same (inode, size, time of change)."""
+    """SHA-256 of local files, each computed once while it looks the same (inode, size, time of change).
 
-    def __init__(self) -> None:
+    Args:
+        told: gives the checksum of a real path of a file that only stands in here, as its node has told it.
+    """
+
+    def __init__(self, told: Callable[[str], str | None] = lambda _path: None) -> None:
+        self._told = told
         self._known: OrderedDict[tuple[int, int, int, int], str] = OrderedDict()
         self._lock = threading.Lock()
         self.computed = 0
@@ -91,6 +98,11 @@ class Checksums:
         stat = path.stat()
         if special_kind(stat.st_mode) is not None:  # to read a pipe would wait for its other end
             raise UnknownContentError(str(path))
+        if is_stand_in(stat):
+            checksum = self._told(real_path(path))
+            if checksum is None:
+                raise UnknownContentError(str(path))
+            return checksum
         key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         with self._lock:
             if key in self._known:
@@ -289,7 +301,7 @@ class Reuse:
 
         def keep() -> int | None:
             size = tree_size(out)
-            if size > self.limit:
+            if size > self.limit or any(stand_ins_below(real_path(out))):
                 return None
             kept = Kept(
                 run_id=task.run_id,

@@ -46,6 +46,7 @@ from wes_bridge.data.linking import own
 from wes_bridge.data.publishing import publish_outputs
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.deaths import AtWork, deaths, forget_deaths
+from wes_bridge.engine.elsewhere import Elsewheres, LostForGoodError, Maker
 from wes_bridge.engine.journal import Journal, inputs_hash, is_open, outcome_record, restored
 from wes_bridge.engine.outputs import OutputFolder
 from wes_bridge.engine.rerun import Carried
@@ -53,6 +54,7 @@ from wes_bridge.engine.reuse import Reuse, show_kept
 from wes_bridge.engine.runlog import RunLog
 from wes_bridge.engine.secret_inputs import SecretInputs, secret_inputs
 from wes_bridge.engine.tasks import begin_anew, remarks, show_end, show_plan, show_progress, without_image
+from wes_bridge.federation.bringing import Bringing
 from wes_bridge.federation.placement import Progress
 from wes_bridge.federation.placing import Federation
 from wes_bridge.model.containers import Containers, ContainersError, settled
@@ -113,6 +115,7 @@ class Services:
     at_work: AtWork
     reuse: Reuse
     safe: Safe
+    bringing: Bringing
     tokens: Source | None = None
     outputs_store: Storage | None = None
 
@@ -155,6 +158,10 @@ class Run:
         self._folder: RunFolder = services.workspace.run(row.run_id)
         self._log = RunLog(self._folder.stderr, self._folder.attachments)
         self._policy = Policy(services.config.fetch, [self._folder.root])
+        self._elsewhere = Elsewheres(
+            self._folder, services.bringing, services.federation, services.threads, self._tell_again
+        )
+        self._policy.files.elsewhere = self._elsewhere
         self._fs = fs_access(self._policy, services.config.engine.max_output_object)
         self._steps: dict[asyncio.Task[None], str] = {}
         self._finished: list[Finished] = []
@@ -175,6 +182,9 @@ class Run:
         self._carried: Carried | None = None
         self._ran: list[str] = []
         self._without_image: dict[str, dict[str, None]] = {}
+        self._again: dict[str, str] = {}
+        self._staying: set[str] = set()
+        self._freeing: asyncio.Task[None] | None = None
         self._begins = False  # whether a session was begun, not only followed
         self._last_end: float | None = None
         self._collected = self._stored = 0.0
@@ -206,6 +216,7 @@ class Run:
         wallet = self._wallet
         act_for(self._owner, wallet)
         stop_with(self._expressions)
+        renewing = asyncio.create_task(self._elsewhere.renew(), name=f"{self.run_id} leases")
         try:
             ending = await self._ending()
             if self._carried is not None and self._carried.is_rerun:
@@ -218,7 +229,7 @@ class Run:
                 system_logs=list(ending.messages),
             )
             self._log.info(f"run ended {ending.state}")
-            await self._services.federation.forget(self._folder.root.resolve())
+            await self._services.federation.forget(self._folder.real_root, but=self._is_wanted(ending.state))
         except LeaseLostError:
             self._log.info("another worker has taken this run over")
             self.leave()
@@ -230,7 +241,11 @@ class Run:
                 wallet.close()
             for step in self._steps:
                 step.cancel()
-            await asyncio.gather(*self._steps, return_exceptions=True)
+            others = [renewing, *([self._freeing] if self._freeing is not None else [])]
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*self._steps, *others, return_exceptions=True)
+            await self._elsewhere.stop()
             self._log.close()
 
     def _made_wallet(self, source: Source | None) -> Wallet | None:
@@ -281,6 +296,8 @@ class Run:
                     await self._set_state(State.RUNNING)
                 await self._walk(walk)
             await self._cancel_sessions(self._journal.open_sessions())
+            if walk is not None and not self._canceling:
+                await self._bring_outputs(walk)
             if walk is None or self._canceling:
                 return Ending(State.CANCELED)
             return await self._in_thread(functools.partial(self._end, walk))
@@ -290,7 +307,7 @@ class Run:
             return self._failed(State.EXECUTOR_ERROR, f"Unsupported: {error}", UNSUPPORTED)
         except (InvalidWorkflowError, WorkflowException, ValidationException) as error:
             return self._refused(str(error))
-        except (OSError, PlaceTakenError, _GivenUpError) as error:
+        except (OSError, PlaceTakenError, _GivenUpError, LostForGoodError) as error:
             words = _os_problem(error) if isinstance(error, OSError) else str(error)
             return self._failed(State.SYSTEM_ERROR, words, None)
         except Exception as error:
@@ -325,6 +342,7 @@ class Run:
         """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
         if self._fence > 1:
             self._journal = await self._in_thread(self._read_journal)
+            await self._in_thread(self._elsewhere.load)
             self._task_count = self._journal.last_seq
             self._log.info(f"taken up again: {self._task_count} steps were begun before")
             self._ran = self._journal.ran()
@@ -333,6 +351,37 @@ class Run:
         if self._canceling:
             await self._cancel_sessions(self._journal.open_sessions())
             self._journal = Journal()
+
+    async def _bring_outputs(self, walk: Walk) -> None:
+        """Fetch what is an output of the run and still at a node; a run that is cancelled needs none."""
+        if walk.outputs is None:
+            return
+        if self._options.outputs == "stay":
+            lease = self._services.config.engine.outputs_stay.total_seconds()
+            self._staying = await self._elsewhere.leave(walk.outputs, lease)
+        bringing = asyncio.ensure_future(self._elsewhere.bring_all(walk.outputs))
+        try:
+            await asyncio.wait((bringing, self._cancel_asked), return_when=asyncio.FIRST_COMPLETED)
+            if bringing.done():
+                bringing.result()
+        finally:
+            await _end(bringing)
+
+    def _is_wanted(self, state: State) -> Callable[[str], bool]:
+        """Which outputs nodes keep when the run has ended: of one that failed all that is nowhere else, for a
+        rerun; their leases end."""
+        is_failed = state in (State.EXECUTOR_ERROR, State.SYSTEM_ERROR)
+        standing_in = {
+            one.folder
+            for one in self._services.bringing.replicas.below(str(self._folder.real_root))
+            if not one.whole
+        }
+        return lambda folder: folder in self._staying or (is_failed and folder in standing_in)
+
+    def _tell_again(self, task_id: str, words: str) -> None:
+        """A step is run again whose output is lost."""
+        self._log.info(words)
+        self._again[task_id] = words
 
     def _read_journal(self) -> Journal:
         rows = journal(self._services.database, self.run_id)
@@ -402,7 +451,8 @@ class Run:
             "run_options": self._options,
             "containers": containers,
             "on_error": "continue" if self._options.on_error == "continue" else "stop",
-            "recall": self._journal.recall,
+            # what a node may lose is made again by its step, which must be known for that
+            "recall": None if self._elsewhere.has_any else self._journal.recall,
         }
         return Walk(self.run_id, loaded, self._fs, options)
 
@@ -473,6 +523,8 @@ class Run:
                 break
             for job in pulled.jobs:
                 self._begin(job)
+            if finished:
+                self._free_unneeded(walk)
             if self._finished or (not pulled.stuck and len(self._steps) < limit):
                 continue
             if not self._steps:
@@ -481,6 +533,13 @@ class Run:
         while self._steps:
             await asyncio.wait(self._steps)
             self._check_lease()
+
+    def _free_unneeded(self, walk: Walk) -> None:
+        """Free at nodes what no step needs any more; not beside another such look."""
+        if self._services.config.engine.keep_intermediates or not self._elsewhere.may_free:
+            return
+        if self._freeing is None or self._freeing.done():
+            self._freeing = asyncio.create_task(self._elsewhere.free(*walk.settled()))
 
     def _check_lease(self) -> None:
         if self._lost:
@@ -516,6 +575,7 @@ class Run:
             plan = self._plan(job, task)
             if await self._is_done(task, plan):
                 outputs, status = self._remember(task)
+                self._elsewhere.made(Maker(task.name, task.task_id, plan, task.exit_code), None)
             else:
                 outputs, status = await self._place(job, task, plan)
         except asyncio.CancelledError:
@@ -590,6 +650,7 @@ class Run:
             return False
         if not await self._in_thread(lambda: carried.take(task, plan)):
             return False
+        await self._in_thread(functools.partial(self._elsewhere.load, task.task_id))
         await self._services.tasks.put(task)
         return True
 
@@ -613,7 +674,8 @@ class Run:
             outcome = StepOutcome(exit_code=kept.exit_code, output_dir=plan.output_url)
         else:
             report = functools.partial(self._on_progress, task)
-            outcome = await self._services.federation.run(plan, report, task.placement, lambda: self._left)
+            outcome = await self._elsewhere.run(plan, report, task.placement, lambda: self._left)
+            self._elsewhere.made(Maker(task.name, task.task_id, plan, outcome.exit_code), outcome.output_dir)
         async with self._collecting:
             collected = await self._in_thread(functools.partial(job.collect, outcome))
             if self._secrets:
@@ -702,6 +764,7 @@ class Run:
         notes = [_of_steps(list(names), words) for words, names in self._without_image.items()]
         for note in notes:
             self._log.info(note)
+        notes += self._again.values()
         walk.check_outputs()
         outputs: dict[str, Any] = {}
         left_out: list[str] = []
@@ -796,6 +859,8 @@ def _blame(error: BaseException) -> tuple[State, str]:
     """How a step ends that an error has stopped, and words for it."""
     if isinstance(error, OSError):
         return State.SYSTEM_ERROR, _os_problem(error)
+    if isinstance(error, LostForGoodError):
+        return State.SYSTEM_ERROR, str(error)
     if isinstance(error, WorkflowException | ValidationException):
         return State.EXECUTOR_ERROR, str(error)
     return State.SYSTEM_ERROR, unexpected(error)

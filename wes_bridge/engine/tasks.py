@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wes_bridge.data.beneath import opened, regular_file, top_of
+from wes_bridge.data.stand_ins import is_stand_in
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.federation.placement import Progress
 from wes_bridge.model.execution_broker import UNENFORCED, Session
@@ -162,6 +163,8 @@ def _tail(task: TaskRow, folder: Path) -> str:
         if file is None:
             return ""
         with opened(file):
+            if is_stand_in(os.fstat(file)):
+                return ""
             text = os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL))
     except (OSError, ValueError):
         return ""

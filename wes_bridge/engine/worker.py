@@ -47,7 +47,7 @@ from wes_bridge.federation.discovery import Directory
 from wes_bridge.federation.placing import Federation, Reports
 from wes_bridge.federation.strangers import Strangers
 from wes_bridge.federation.ways import ways_of
-from wes_bridge.model.units import GIB
+from wes_bridge.model.units import GIB, MIB
 from wes_bridge.notify.deliverer import Deliverer
 from wes_bridge.one_cpu import keep_together
 from wes_bridge.open_files import allow_many
@@ -148,6 +148,8 @@ class Worker:
                     engine.offer_grace,
                     engine.lost_after,
                     default_duration=engine.default_duration,
+                    bringing=ways.bringing,
+                    rate=engine.transfer_rate * MIB,
                 )
                 directory = Directory(
                     brokers, self._config.listings, http, federation.use, strangers, ways=ways
@@ -165,11 +167,12 @@ class Worker:
                     tokens=_tokens(self._config, issuers, self._database, writer),
                     outputs_store=_outputs_store(self._config),
                     at_work=at_work,
+                    bringing=ways.bringing,
                     reuse=Reuse(
                         ResultFolder(self._config.workspace_dir),
                         int(engine.reuse_gib * GIB),
                         writer,
-                        Checksums(),
+                        Checksums(ways.bringing.replicas.checksum),
                     ),
                 )
                 deliverer = Deliverer(self._config, self._database, writer, self._tell)

@@ -1,10 +1,11 @@
 """A native node that shares no disk with the service: everything goes over HTTP.
 
-Inputs are URLs of the service, signed for what is staged. The node keeps the output where it was made; when
-the session has ended it is fetched to the workspace, and checked. What is fetched appears in one step, so an
-engine that takes the run up finds all of it or nothing. Until the run ends the node keeps it, too, and a step
-that goes there links it. Which outputs those are is remembered here only: an engine that takes the run up
-hands out its own files, and the node's leases end by themselves.
+The node keeps an output where it was made. A small one is fetched to the workspace when its session has
+ended, and checked; of a large one the workspace gets stand-ins (:mod:`wes_bridge.data.stand_ins`), and its
+bytes move when somebody needs them. An input is named to the node by what it can reach most cheaply: what it
+keeps itself, by its own name; what another node keeps, by a signed URL of that; all else by a signed URL of
+the service. Where two nodes do not reach each other the service brings the bytes to the workspace first; that
+they do not is found out by trying, and remembered for a while.
 """
 
 from __future__ import annotations
@@ -19,60 +20,68 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
 from wes_bridge.data.beneath import real_path
 from wes_bridge.data.handing_out import HandingOut
-from wes_bridge.data.receiving import Receiving
+from wes_bridge.data.receiving import Leaving, Receiving
 from wes_bridge.data.workspace import url_path
+from wes_bridge.federation.bringing import Bringing
 from wes_bridge.federation.client import Broker, BrokerError
 from wes_bridge.federation.dialect import CannotAskError, Native
 from wes_bridge.federation.render import OUTPUT, native_request
-from wes_bridge.model.data_urls import quote_path
-from wes_bridge.model.execution_broker import Checksum, Data, ExecutionRequest, Image, Keep, Session
+from wes_bridge.federation.replicas import Note, Replica, note_of, write_note
+from wes_bridge.model.execution_broker import (
+    Checksum,
+    Data,
+    ExecutionRequest,
+    Image,
+    Keep,
+    Message,
+    Session,
+)
 from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StagedFile, StageMode, StepPlan
+from wes_bridge.model.units import format_duration
 
 Result = TypeVar("Result")
 _SHA1 = re.compile(r"sha1\$[0-9a-f]{40}")
-LEASE = "PT12H"
-"""How long a node keeps an output that nobody has fetched: the service may be away for a night."""
-GOOD_FOR = 11 * 3600.0
-"""Seconds for which a step is told of what the node keeps: it should be there when its turn comes."""
+LEASE = 12 * 3600.0
+"""Seconds for which a node keeps an output that nobody has fetched: the service may be away for a night."""
+SPARE = 3600.0
+"""Seconds that a lease must have left when a step is told of what the node keeps: its turn may come late."""
 _FREEING = 30.0
 """Seconds in which a node is told what it need not keep; of the rest the leases end."""
 _AT_ONCE = 8
+_SHUT_FOR = 600.0
+"""Seconds for which two nodes that could not reach each other are not tried again."""
+_NOT_READ = frozenset({"uri:unknown-url", "urn:wes-bridge:staging-failed"})
+"""Kinds of messages with which a node says that it cannot have an input."""
 _NAMESPACE = uuid.UUID("5f0a7c1e-6a52-4f0b-9a0e-2f0f0a2b7c11")
 
 
 @dataclass(frozen=True)
 class Ways:
-    """How bytes go between the service and such nodes.
+    """How bytes go between the service and such nodes, and from node to node.
 
     Attributes:
         handing: makes URLs of the service's files.
         receiving: fetches what nodes keep.
         threads: where that is done.
+        bringing: fetches later what was left at its node.
+        at_once: bytes of an output that are fetched with the end of its session.
+        files_at_once: files of such an output.
     """
 
     handing: HandingOut
     receiving: Receiving
     threads: Executor
-
-
-@dataclass(frozen=True)
-class _There:
-    """An output at the node.
-
-    Attributes:
-        location: its URL.
-        until: when it is not to be used any more, by the monotonic clock.
-    """
-
-    location: str
-    until: float
+    bringing: Bringing
+    at_once: int
+    files_at_once: int = 64
 
 
 class Apart(Native):
@@ -80,16 +89,36 @@ class Apart(Native):
 
     Args:
         ways: how bytes go.
+        direct: whether it and other nodes may fetch from one another.
     """
 
-    def __init__(self, ways: Ways) -> None:
+    moves = True
+
+    def __init__(self, ways: Ways, *, direct: bool = True) -> None:
         self._ways = ways
+        self.direct = direct
+        self._replicas = ways.bringing.replicas
         self._broker: Broker | None = None
-        self._kept: dict[str, _There] = {}
+        self._shut: dict[str, float] = {}
 
     def use(self, broker: Broker) -> None:
         """The broker that is spoken to."""
         self._broker = broker
+        self._ways.bringing.know(broker)
+
+    # ---- what it is told of inputs -----------------------------------------------------------------
+
+    async def arrange(self, plan: StepPlan) -> None:
+        """Have what :meth:`render` needs: signed URLs of what other nodes keep."""
+        others = {
+            replica.folder: replica for replica, _ in self._elsewhere(plan) if not self._is_here(replica)
+        }
+        for replica in others.values():
+            if self._is_direct(replica):
+                try:
+                    await self._ways.bringing.signed(replica)
+                except BrokerError:  # if it is lost, that is found out when its bytes are needed
+                    self._shut[replica.note.broker] = time.monotonic() + _SHUT_FOR
 
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """The request: no location in it is a path of ours.
@@ -110,7 +139,7 @@ class Apart(Native):
         if item.url is None or not item.url.startswith("file:"):
             return item
         real = real_path(url_path(item.url))
-        url = self._there(real, directory=item.directory)
+        url = self._reached(real, directory=item.directory)
         if url is None:
             run = str(uuid.uuid5(_NAMESPACE, plan.output_url))
             url = self._ways.handing.url(run, real, directory=item.directory)
@@ -118,23 +147,93 @@ class Apart(Native):
         mode = StageMode.COPY if item.mode is StageMode.INPLACE else item.mode
         return replace(item, url=url, mode=mode)
 
-    def _there(self, real: str, *, directory: bool) -> str | None:
-        """What the node itself calls a file or folder, if it keeps it."""
-        folder, inside = real, ""
-        while folder not in self._kept:
-            folder, _, name = folder.rpartition("/")
-            inside = f"{name}/{inside}" if inside else name
-            if not folder:
-                return None
-        found = self._kept[folder]
-        if time.monotonic() > found.until:
+    def _reached(self, real: str, *, directory: bool) -> str | None:
+        """Where the node itself finds a file or folder: at its own place, or at another node."""
+        found = self._replicas.find(real)
+        if found is None:
             return None
-        return f"{found.location}{quote_path(inside)}{'/' if directory and inside else ''}"
+        replica, inside = found
+        if self._is_here(replica):
+            return replica.location(inside, directory=directory)
+        if replica.whole or not self._is_direct(replica):
+            return None
+        return replica.signed_location(inside, directory=directory)
 
-    async def forget(self, folder: Path) -> None:
-        """Free at the node what it keeps of the outputs below a folder: their run has ended."""
-        mine = [path for path in self._kept if Path(path).is_relative_to(folder)]
-        waiting = [self._kept.pop(path).location for path in mine]
+    def reaches(self, real: str) -> bool:
+        """Whether the node finds what is at a path without the workspace."""
+        return self._reached(real, directory=False) is not None
+
+    def holds(self, item: StagedFile) -> bool:
+        """Whether the node has an input already."""
+        found = self._found(item)
+        return found is not None and self._is_here(found[0])
+
+    def _is_here(self, replica: Replica) -> bool:
+        """Whether the node keeps an output, and for long enough."""
+        is_own = self._broker is not None and replica.note.broker == self._broker.name
+        return is_own and not replica.doubted and replica.note.until > time.time() + SPARE
+
+    def _is_direct(self, replica: Replica) -> bool:
+        """Whether the node may fetch from the one that keeps an output."""
+        name = replica.note.broker
+        return (
+            self.direct
+            and self._ways.bringing.is_direct(name)
+            and not replica.doubted
+            and self._shut.get(name, 0.0) < time.monotonic()
+        )
+
+    def _found(self, item: StagedFile) -> tuple[Replica, str] | None:
+        if item.url is None or not item.url.startswith("file:"):
+            return None
+        return self._replicas.find(real_path(url_path(item.url)))
+
+    def _elsewhere(self, plan: StepPlan) -> list[tuple[Replica, str]]:
+        """What of a step's inputs is in the workspace by stand-ins only."""
+        found = [self._found(item) for item in plan.staged]
+        return [one for one in found if one is not None and not one[0].whole]
+
+    def otherwise(self, plan: StepPlan, messages: list[Message]) -> bool:
+        """Whether it makes sense to ask again, without inputs from other nodes: the node cannot read them."""
+        if not any(message.kind in _NOT_READ for message in messages):
+            return False
+        return self._shut_out(plan)
+
+    def _shut_out(self, plan: StepPlan) -> bool:
+        """Remember that the node cannot fetch from those that keep a step's inputs; whether there are any."""
+        names = {
+            replica.note.broker
+            for replica, _ in self._elsewhere(plan)
+            if not self._is_here(replica) and self._is_direct(replica)
+        }
+        for name in names:
+            self._shut[name] = time.monotonic() + _SHUT_FOR
+        return bool(names)
+
+    def notes(self, plan: StepPlan) -> list[str]:
+        """How inputs come to the node that other nodes keep."""
+        told: dict[str, None] = {}
+        for replica, _ in self._elsewhere(plan):
+            name = replica.note.broker
+            if not self._is_here(replica):
+                way = "directly" if self._is_direct(replica) else "by way of the workspace"
+                told[f"inputs come from {name} {way}"] = None
+        return list(told)
+
+    # ---- what comes of a session -------------------------------------------------------------------
+
+    async def forget(self, folder: Path, *, but: Callable[[str], bool] = lambda _folder: False) -> None:
+        """Free at the node what it keeps of the outputs below a folder: their run has ended.
+
+        Args:
+            folder: of the run, links followed.
+            but: which outputs stay, by their real paths.
+        """
+        name = self._bound().name
+        mine = [one for one in self._replicas.below(str(folder)) if one.note.broker == name]
+        waiting = [one.note.location for one in mine if not but(one.folder)]
+        for one in mine:
+            self._replicas.drop(one)
 
         async def free() -> None:
             while waiting:
@@ -154,7 +253,7 @@ class Apart(Native):
         output = next((one for one in session.data or () if _name(one) == OUTPUT), None)
         try:
             if output is not None and output.kept is not None and output.location:
-                await self._fetch(output.location, url_path(plan.output_url))
+                await self._fetch(plan, output.location)
                 for changed in await self._in_thread(functools.partial(_update, plan)):
                     self._drop(changed)
             await self._fetch_streams(plan, session)
@@ -162,29 +261,47 @@ class Apart(Native):
             return f"its output cannot be fetched: {error}"
         return None
 
-    async def _fetch(self, location: str, target: Path) -> None:
-        broker, asked = self._bound(), time.monotonic()
-        if not await self._in_thread(functools.partial(_is_there, target)):
-            url = await broker.signed(location)
-            stop = Event()
-            try:
-                await self._in_thread(functools.partial(self._ways.receiving.receive, url, target, stop))
-            except asyncio.CancelledError:
-                stop.set()
-                raise
+    async def _fetch(self, plan: StepPlan, location: str) -> None:
+        broker, target = self._bound(), url_path(plan.output_url)
+        note = Note(broker=broker.name, location=location, until=time.time() + LEASE)
+        if await self._in_thread(functools.partial(_is_there, target)):
+            return  # an engine before us fetched it; what it has left there, its note tells
+        url, signed_until = await broker.signed(location)
+        stop = Event()
+        leaving = Leaving(
+            self._ways.at_once,
+            self._ways.files_at_once,
+            lambda manifest: write_note(note_of(target), note, manifest),
+        )
+        updates = any(item.mode is StageMode.INPLACE for item in plan.staged)
+        receive = functools.partial(
+            self._ways.receiving.receive, url, target, stop, leaving=None if updates else leaving
+        )
+        try:
+            whole = await self._in_thread(receive)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
         if location.endswith("/"):
             place = await self._in_thread(functools.partial(real_path, target))
-            self._kept[place] = _There(location, asked + GOOD_FOR)
+            self._replicas.put(Replica(place, note, whole, url, signed_until))
 
     def _doubt(self, plan: StepPlan) -> None:
-        """A session failed before its command began: perhaps the node has lost what it keeps."""
+        """A session failed before its command began: perhaps nodes do not reach each other, or the node has
+        lost what it keeps."""
+        if self._shut_out(plan):
+            return
         for item in plan.staged:
-            if item.url is not None and item.url.startswith("file:"):
-                self._drop(real_path(url_path(item.url)))
+            found = self._found(item)
+            if found is not None and found[0].whole:
+                self._replicas.drop(found[0])
+            elif found is not None:
+                found[0].doubted = True
 
     def _drop(self, real: str) -> None:
-        for folder in [path for path in self._kept if f"{real}/".startswith(f"{path}/")]:
-            del self._kept[folder]
+        found = self._replicas.find(real)
+        if found is not None:
+            self._replicas.drop(found[0])
 
     async def _fetch_streams(self, plan: StepPlan, session: Session) -> None:
         streams = session.executable.streams if session.executable else None
@@ -235,7 +352,9 @@ def _name(data: Data) -> str | None:
 
 
 def _kept(output: Data) -> Data:
-    return output.model_copy(update={"location": None, "keep": Keep(lease=LEASE)})
+    return output.model_copy(
+        update={"location": None, "keep": Keep(lease=format_duration(timedelta(seconds=LEASE)))}
+    )
 
 
 def _expected(data: Data, known: dict[str, StagedFile]) -> Data:

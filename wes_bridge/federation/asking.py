@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -74,12 +75,20 @@ class Asker:
     Args:
         deadline: seconds they have.
         grace: seconds the others have once an acceptable offer has come.
+        rate: bytes a second at which inputs are taken to move to nodes that share no disk with us.
         now: tells the time; a parameter for tests.
     """
 
-    def __init__(self, deadline: float, grace: float, now: Callable[[], datetime] = utcnow) -> None:
+    def __init__(
+        self,
+        deadline: float,
+        grace: float,
+        rate: float = math.inf,
+        now: Callable[[], datetime] = utcnow,
+    ) -> None:
         self._deadline = deadline
         self._grace = grace
+        self._rate = rate
         self._now = now
         self._background: set[asyncio.Task[None]] = set()
 
@@ -184,7 +193,7 @@ class Asker:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
-            answer = await broker.request_offers(requests.for_broker(broker), self._deadline)
+            answer = await self._answer(broker, plan, requests)
         except CannotAskError as error:
             broker.health.let_go()
             entry = _none(broker, f"not asked: {error}") | {"kinds": []}
@@ -204,6 +213,14 @@ class Asker:
         broker.health.answered(clock() - begun, offers=bool(answer.offers) and answer.result == "YES")
         return self._read(broker, answer, plan, since)
 
+    async def _answer(self, broker: Broker, plan: StepPlan, requests: Requests) -> OfferSet:
+        """What a broker says; once more, where its dialect has another way of saying the same."""
+        await broker.dialect.arrange(plan)
+        answer = await broker.request_offers(requests.for_broker(broker), self._deadline)
+        if answer.result == "YES" or not broker.dialect.otherwise(plan, answer.meta.messages or []):
+            return answer
+        return await broker.request_offers(requests.for_broker(broker), self._deadline)
+
     def _read(self, broker: Broker, answer: OfferSet, plan: StepPlan, since: datetime) -> Reply:
         """Which of the offers can be taken, and why the others cannot."""
         now = self._now()
@@ -221,9 +238,11 @@ class Asker:
                 refused.append(over)
                 reply.spare.append(url)
                 continue
-            moved, unknown = to_move(broker.profile, plan)
+            moved, unknown = to_move(broker.profile, plan, broker.dialect.holds)
             if moved or unknown:
                 figures = replace(figures, moved=moved, moved_unknown=unknown)
+            if moved and broker.dialect.moves and figures.start is not None:  # no node counts what it fetches
+                figures = replace(figures, start=figures.start + moved / self._rate)
             reply.candidates.append(Candidate(broker, offer, url, figures))
         reply.entry["offers"] = len(reply.candidates)
         if refused:

@@ -73,7 +73,9 @@ def dialect_of(traits: BrokerTraits, default_image: str | None = None, ways: Way
     steps say so.
     """
     if traits.dialect == "native":
-        return Apart(ways) if ways is not None and not traits.shares_files else NATIVE
+        if ways is None or traits.shares_files:
+            return NATIVE
+        return Apart(ways, direct=traits.direct)
     default = _image(traits.images.get(default_image, default_image)) if default_image else None
     if not isinstance(traits, BrokerConfig):
         return Reference(Shared({}), default_image=default)

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,8 +30,9 @@ from wes_bridge.federation.profile import Profile
 from wes_bridge.fetching.loops import OwnThreads
 from wes_bridge.model.data_urls import DATA, data_path_of
 from wes_bridge.model.delegation import DelegatedTo
-from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
+from wes_bridge.model.execution_broker import ExecutionRequest, Instant, OfferSet, Session, phase_update
 from wes_bridge.model.states import Phase
+from wes_bridge.model.units import format_duration
 
 Part = TypeVar("Part", bound=BaseModel)
 _Send = Callable[[str], Awaitable[Answer]]
@@ -45,9 +47,11 @@ MAX_BODY = 16 * 1024**2
 """Bytes of an answer that are read; one that is longer is none."""
 OUR_FAULT = frozenset({400, 406, 413, 415, 422})
 """Statuses that are about one request for offers, and say nothing against the broker."""
-NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 304, 303, 404
+OK, NOT_MODIFIED, SEE_OTHER, NOT_FOUND = 200, 304, 303, 404
 UNAUTHORIZED, FORBIDDEN = 401, 403
 RANGE_NOT_SATISFIABLE = 416
+_SIGNED_FOR = "PT24H"
+"""How long a signed URL is to be good: a session may wait in a queue. A node may give less."""
 _DATA_TIMEOUT = 60.0
 """Seconds for one request about data."""
 _LONGEST_STREAM = 4 * 1024**3
@@ -84,6 +88,7 @@ class _SignedUrl(BaseModel):
     """What a broker answers when it is asked for a signed URL."""
 
     url: str
+    expires: Instant | None = None
 
 
 class BrokerShutError(BrokerError):
@@ -231,8 +236,11 @@ class Broker:
             return None, etag
         return self._parsed(answer, Session, (200,)), answer.etag
 
-    async def signed(self, location: str) -> str:
+    async def signed(self, location: str) -> tuple[str, float]:
         """A URL with which an output that the broker keeps can be read without credentials, for a while.
+
+        Returns:
+            The URL, and until when it is good, in seconds since the epoch.
 
         Raises:
             BrokerError: it is not there any more, or its address is not one of the broker.
@@ -243,12 +251,28 @@ class Broker:
                 f"{self.name} says that its output is at {location[:200]}, which is not its own"
             )
         url = f"{location.partition(DATA)[0]}/urls/{place.session}/{place.output}"
-        wish = json.dumps({"path": str(place).removeprefix(f"{DATA}{place.session}/{place.output}/")})
+        inside = str(place).removeprefix(f"{DATA}{place.session}/{place.output}/")
+        wish = json.dumps({"path": inside, "lifetime": _SIGNED_FOR})
         answer = await self._send("POST", url, _DATA_TIMEOUT, wish.encode())
-        found = self._parsed(answer, _SignedUrl, (200,)).url
-        if not self.is_own(found):
+        found = self._parsed(answer, _SignedUrl, (200,))
+        if not self.is_own(found.url):
             raise BrokerError(f"{self.name} signs a URL of another host, which is not followed")
-        return found
+        return found.url, found.expires.timestamp() if found.expires else 0.0
+
+    async def renew(self, location: str, lease: float) -> None:
+        """Have the broker keep an output for ``lease`` seconds from now.
+
+        Raises:
+            BrokerError: it does not; its status is 404 where the output is not there any more.
+        """
+        place = data_path_of(location)
+        if place is None or not self.is_own(location):
+            raise BrokerError(f"{location[:200]} is no address of an output that {self.name} keeps")
+        url = f"{location.partition(DATA)[0]}/leases/{place.session}/{place.output}"
+        wish = json.dumps({"lease": format_duration(timedelta(seconds=lease))})
+        answer = await self._send("POST", url, _DATA_TIMEOUT, wish.encode())
+        if answer.status != OK:
+            raise self._unexpected(answer)
 
     async def free(self, location: str) -> None:
         """Say that an output that the broker keeps is not needed any more.

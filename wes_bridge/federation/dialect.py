@@ -6,12 +6,13 @@ the native one, and a dialect must not know how offers are chosen or sessions fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from wes_bridge.federation.render import native_request
-from wes_bridge.model.execution_broker import ExecutionRequest, Image, Session
-from wes_bridge.model.step_plan import StepOutcome, StepPlan
+from wes_bridge.model.execution_broker import ExecutionRequest, Image, Message, Session
+from wes_bridge.model.step_plan import StagedFile, StepOutcome, StepPlan
 
 
 class CannotAskError(Exception):
@@ -25,6 +26,14 @@ class BusyError(CannotAskError):
 class Dialect(Protocol):
     """How one broker is spoken to; the order is that of a session's life."""
 
+    direct: bool
+    """Whether other nodes may fetch what its nodes keep, and they from others."""
+    moves: bool
+    """Whether inputs have to be moved to its nodes: they see no disk of ours."""
+
+    async def arrange(self, plan: StepPlan) -> None:
+        """Have what the request for a step needs, before it is rendered."""
+
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """The request for a step.
 
@@ -36,6 +45,15 @@ class Dialect(Protocol):
             BusyError: not now.
             CannotAskError: the step needs what the broker cannot do.
         """
+
+    def otherwise(self, plan: StepPlan, messages: list[Message]) -> bool:
+        """Whether the step is to be rendered again, after the broker has said NO with these messages."""
+
+    def reaches(self, real: str) -> bool:
+        """Whether its nodes find what is at a real path of the workspace where it stands in only."""
+
+    def holds(self, item: StagedFile) -> bool:
+        """Whether an input is there already."""
 
     def notes(self, plan: StepPlan) -> list[str]:
         """What the broker does otherwise than asked, its results being the same: for the task log."""
@@ -65,11 +83,33 @@ class Dialect(Protocol):
     def release(self, session_url: str) -> None:
         """The session is followed no longer."""
 
-    async def forget(self, folder: Path) -> None:
-        """The run whose outputs are below a folder has ended."""
+    async def forget(self, folder: Path, *, but: Callable[[str], bool]) -> None:
+        """The run whose outputs are below a folder has ended; ``but`` says which of them are still wanted."""
 
 
-class Native:
+class Together:
+    """What dialects have in common of brokers that see our files."""
+
+    direct = False
+    moves = False
+
+    async def arrange(self, plan: StepPlan) -> None:
+        """Nothing: it sees our files."""
+
+    def otherwise(self, plan: StepPlan, messages: list[Message]) -> bool:
+        """There is no other way."""
+        return False
+
+    def reaches(self, real: str) -> bool:
+        """It sees what is in the workspace."""
+        return False
+
+    def holds(self, item: StagedFile) -> bool:
+        """It keeps nothing."""
+        return False
+
+
+class Native(Together):
     """Our own node: the session says everything."""
 
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
@@ -99,7 +139,7 @@ class Native:
     def release(self, _session_url: str) -> None:
         """Nothing is held."""
 
-    async def forget(self, folder: Path) -> None:
+    async def forget(self, folder: Path, *, but: Callable[[str], bool]) -> None:
         """Nothing is kept."""
 
 

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from wes_bridge.data.beneath import real_path
+from wes_bridge.data.workspace import url_path
 from wes_bridge.federation.asking import IMAGE_KINDS, Asker, Reply
 from wes_bridge.federation.attempts import Attempts
+from wes_bridge.federation.bringing import Bringing, LostError
 from wes_bridge.federation.choosing import Choice, choose, maker_of
 from wes_bridge.federation.client import (
     Broker,
@@ -39,7 +43,7 @@ from wes_bridge.federation.following import (
 from wes_bridge.federation.placement import Placement, Progress, Report
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.states import Phase
-from wes_bridge.model.step_plan import Booking, StepOutcome, StepPlan
+from wes_bridge.model.step_plan import Booking, StageMode, StepOutcome, StepPlan
 
 MAX_ATTEMPTS = 4
 """Sessions tried for one step before giving up; those of a command that failed and is to be run again do
@@ -71,6 +75,8 @@ class Federation:
         grace: seconds the others have once an acceptable offer has come.
         lost_after: seconds a node may be silent before its session is given up.
         default_duration: asked of all brokers for a step that does not say how long it takes.
+        bringing: fetches inputs that other nodes keep, where the one that needs them cannot.
+        rate: bytes a second at which inputs are taken to move to nodes that share no disk with us.
 
     Attributes:
         default_duration: that, in seconds.
@@ -85,13 +91,16 @@ class Federation:
         lost_after: float = LOST_AFTER,
         *,
         default_duration: timedelta = DEFAULT_DURATION,
+        bringing: Bringing | None = None,
+        rate: float = math.inf,
     ) -> None:
         self.brokers = brokers
-        self._asker = Asker(deadline, grace)
+        self._asker = Asker(deadline, grace, rate)
         self._patience = patience
         self._lost_after = lost_after
         self.default_duration = default_duration.total_seconds()
         self._turns = asyncio.Semaphore(_TAKEN_UP)
+        self._bringing = bringing
 
     async def close(self, wait: float = 1.0) -> None:
         """Give up, after ``wait`` seconds, what is under way beside the steps: late answers, offers being
@@ -141,6 +150,9 @@ class Federation:
             report: told how it goes; an offer is accepted only when it has returned.
             journalled: the placement reported last by an engine that is no more: its session is taken up.
             leave: whether, when the task is cancelled, the session is left running instead.
+
+        Raises:
+            LostError: an input was at a node only, and is there no more.
         """
         step = Attempts(self.with_time(plan))
         resumed = step.restore(journalled) if journalled and journalled.get("session_url") else None
@@ -160,7 +172,11 @@ class Federation:
                     return StepOutcome(problem=problem, unsupported=unsupported)
                 placement.without_image = image_words(plan, replies)
                 choice = choose(candidates, step.plan.wish, plan.name, step.set_back)
-                accepted = await self._accept(choice, placement, step, report, leave)
+                try:
+                    accepted = await self._accept(choice, placement, step, report, leave)
+                except LostError:
+                    self.give_back(replies)
+                    raise
             if accepted is None:
                 await step.missed()
                 continue
@@ -173,9 +189,25 @@ class Federation:
             problem=f"given up after {MAX_ATTEMPTS} attempts: " + "; ".join(dict.fromkeys(step.failures))
         )
 
-    async def forget(self, folder: Path) -> None:
-        """A run has ended: nodes need keep no more of what is below its folder."""
-        await asyncio.gather(*(broker.dialect.forget(folder) for broker in self.brokers))
+    async def forget(self, folder: Path, *, but: Callable[[str], bool] = lambda _folder: False) -> None:
+        """A run has ended: nodes need keep no more of what is below its folder.
+
+        Args:
+            folder: of the run, links followed.
+            but: which outputs are still wanted, by their real paths.
+        """
+        await asyncio.gather(*(broker.dialect.forget(folder, but=but) for broker in self.brokers))
+
+    async def _prepare(self, broker: Broker, plan: StepPlan, offer: Session) -> None:
+        """Make ready what a session needs: also inputs that its node cannot get without us."""
+        if self._bringing is not None:
+            for item in plan.staged:
+                if item.url is None or not item.url.startswith("file:"):
+                    continue
+                real = real_path(url_path(item.url))
+                if item.mode is StageMode.INPLACE or not broker.dialect.reaches(real):
+                    await self._bringing.bring(real)
+        await broker.dialect.prepare(plan, offer)
 
     async def cancel(self, node: str, session_url: str) -> None:
         """Cancel a session that nobody follows, and wait until it has ended or its node is given up."""
@@ -202,10 +234,10 @@ class Federation:
             async with self._turn():
                 session, etag = await self._found(broker, url)
             if session.phase is Phase.OFFERED:
-                await broker.dialect.prepare(step.plan, session)
+                await self._prepare(broker, step.plan, session)
                 session, etag = await self._accepted(broker, url, ACCEPT_WAIT)
-        except asyncio.CancelledError:
-            if not leave():
+        except (asyncio.CancelledError, LostError) as error:
+            if isinstance(error, LostError) or not leave():
                 await asyncio.shield(cancel(broker, url))
             raise
         except BrokerError as error:
@@ -377,7 +409,7 @@ class Federation:
             wait = 0.0 if others else ACCEPT_WAIT  # others wait for their rejection
             broker.dialect.hold(candidate.url)
             try:
-                await broker.dialect.prepare(step.plan, candidate.offer)
+                await self._prepare(broker, step.plan, candidate.offer)
                 session, etag = await self._accepted(broker, candidate.url, wait)
             except asyncio.CancelledError:
                 if not leave():

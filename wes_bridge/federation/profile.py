@@ -5,12 +5,12 @@ From this a broker that cannot run a step is left out before it is asked, with t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from wes_bridge.model.execution_broker import Image
 from wes_bridge.model.preferences import Wish
-from wes_bridge.model.step_plan import StepPlan
+from wes_bridge.model.step_plan import StagedFile, StepPlan
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,17 @@ def unfit(name: str, profile: Profile, plan: StepPlan, image: str | None) -> str
     return f"it does not have the image {image} (it has those of {', '.join(profile.registries) or 'none'})"
 
 
-def to_move(profile: Profile, plan: StepPlan) -> tuple[int, int]:
-    """Bytes of inputs that are not there yet, and the number of inputs not there whose size is not known."""
+def to_move(profile: Profile, plan: StepPlan, holds: Callable[[StagedFile], bool]) -> tuple[int, int]:
+    """Bytes of inputs that are not there yet, and the number of inputs not there whose size is not known.
+
+    Args:
+        profile: what the site says that the broker has.
+        plan: the step.
+        holds: whether its nodes keep an input, from an earlier step.
+    """
     moved = unknown = 0
     for item in plan.staged:
-        if item.url is None or (profile.holds and item.url.startswith(profile.holds)):
+        if item.url is None or (profile.holds and item.url.startswith(profile.holds)) or holds(item):
             continue
         if item.size is None:
             unknown += 1

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from wes_bridge.federation.box import Box, Mounted, local_path
 from wes_bridge.federation.client import BrokerError
-from wes_bridge.federation.dialect import BusyError, CannotAskError
+from wes_bridge.federation.dialect import BusyError, CannotAskError, Together
 from wes_bridge.federation.wrapper import CANNOT_TIME, NOTES, SCRIPT, TIME, Fetched, Wrapped, script
 from wes_bridge.model.execution_broker import (
     DOCKER_CONTAINER,
@@ -102,7 +102,7 @@ class Shared:
         return None
 
 
-class Reference:
+class Reference(Together):
     """Speaks to one such broker.
 
     Args:
@@ -278,7 +278,7 @@ class Reference:
         """Give the session's place back."""
         self._held.discard(session_url)
 
-    async def forget(self, folder: Path) -> None:
+    async def forget(self, folder: Path, *, but: Callable[[str], bool]) -> None:
         """Nothing is kept."""
 
     # --- a session ---

@@ -10,6 +10,8 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.data.handing_out import HandingOut, signed_urls
 from wes_bridge.data.receiving import Receiving
 from wes_bridge.federation.apart import Ways
+from wes_bridge.federation.bringing import Bringing
+from wes_bridge.federation.replicas import Replicas
 from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
 from wes_bridge.fetching.guard import Guard
@@ -30,10 +32,13 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     public = str(config.public_url) if config.public_url else None
     handing = HandingOut(signed_urls(state, public), lambda: public or served_at(state))
     fetch = config.fetch
+    engine = config.engine
     limits = Limits(fetch.timeout, deadline=None, least_rate=fetch.least_rate, max_bytes=None)
     named = [_place_of(str(broker.url)) for broker in config.brokers]
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
-    return Ways(handing, Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file)), threads)
+    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file))
+    bringing = Bringing(Replicas(), receiving, threads, engine.lost_after)
+    return Ways(handing, receiving, threads, bringing, engine.bring_at_once)
 
 
 def served_at(state: Path) -> str:

@@ -18,6 +18,8 @@ from wes_bridge.model.units import MIB
 
 OnError = Literal["stop", "continue", "cancel"]
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
+Outputs = Literal["bring", "stay"]
+OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 RERUN = "rerun."
 """Engine parameters of this name are written by the service: of which run a run is a rerun."""
 RESOURCES = "resources."
@@ -31,6 +33,7 @@ KNOWN = (
     "on_error",
     "reuse",
     "containers",
+    "outputs",
     SKIP_SCHEMAS,
     SHARE_WITH,
     "webhook",
@@ -72,6 +75,7 @@ class RunOptions:
         containers: whether commands run in the images that tools name; None when the run does not say.
         resources: by name of a step, in the order written.
         skip_schemas: whether what a document's ``$schemas`` names is left where it is.
+        outputs: whether outputs that are at nodes are brought to the workspace when the run ends.
     """
 
     on_error: OnError = "stop"
@@ -79,6 +83,7 @@ class RunOptions:
     containers: Containers | None = None
     resources: Mapping[str, Override] = field(default_factory=dict)
     skip_schemas: bool = False
+    outputs: Outputs = "bring"
 
     def override(self, place: Sequence[str]) -> Override:
         """Resources for the step at ``place``; the last that names it decides."""
@@ -110,7 +115,16 @@ def run_options(parameters: Mapping[str, str]) -> RunOptions:
         containers,
         _resources(parameters),
         bool(_switch(parameters, SKIP_SCHEMAS)),
+        _outputs(parameters),
     )
+
+
+def _outputs(parameters: Mapping[str, str]) -> Outputs:
+    said = parameters.get("outputs") or "bring"
+    found = next((name for name in OUTPUTS if name == said), None)
+    if found is None:
+        raise OptionsError(f"outputs: {said[:40]!r} is none of {', '.join(OUTPUTS)}")
+    return found
 
 
 def _switch(parameters: Mapping[str, str], name: str) -> bool | None:

@@ -10,7 +10,7 @@ import glob
 import io
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import quote, urlsplit
 
 from cwltool.errors import WorkflowException
@@ -18,10 +18,12 @@ from cwltool.stdfsaccess import StdFsAccess, abspath
 from schema_salad.exceptions import ValidationException
 from schema_salad.ref_resolver import file_uri
 
+from wes_bridge.cwl.files.later import LaterFile
 from wes_bridge.cwl.files.output_object import MOST_BYTES, OUTPUT_OBJECT, read_output_object
 from wes_bridge.cwl.files.policy import Policy, fetch_http
 from wes_bridge.data.beneath import real_path
 from wes_bridge.data.special import readable, what_is_wrong
+from wes_bridge.data.stand_ins import is_stand_in
 from wes_bridge.small_files import NotSmallError, open_regular
 
 
@@ -72,7 +74,13 @@ class RunFsAccess(StdFsAccess):
         if set(mode) - set("rbt"):
             raise ValueError(f"files of a run are not written to by this way: {mode!r}")
         with self.policy.files.checked(abspath(fn, self.basedir)) as (real, name):
-            return self._open_local(os.path.basename(real), Path(name), mode)  # noqa: PTH119
+            status, elsewhere = os.stat(name), self.policy.files.elsewhere  # noqa: PTH116
+            if elsewhere is None or not is_stand_in(status):
+                return self._open_local(os.path.basename(real), Path(name), mode)  # noqa: PTH119
+        if "b" in mode:
+            return cast("IO[Any]", LaterFile(real, status.st_size, elsewhere))
+        elsewhere.bring(real)
+        return self.open(fn, mode)
 
     def _open_local(self, called: str, path: Path, mode: str) -> IO[Any]:
         """Open a regular file; cwl.output.json, which cwltool reads as a whole, within its limits.

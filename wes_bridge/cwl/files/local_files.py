@@ -19,6 +19,7 @@ from schema_salad.exceptions import ValidationException
 
 from wes_bridge.cwl.files.linked import Linked, TooManyLinksError, links_out
 from wes_bridge.data.beneath import held, real_path
+from wes_bridge.data.stand_ins import Elsewhere
 from wes_bridge.data.workspace import url_path
 
 Names = tuple[dict[str, str], dict[str, set[str]]]
@@ -32,16 +33,24 @@ class LocalFiles:
         own: folders of the run itself.
         shared: folders that the site lets workflows read.
         only_named: of those, only what the job or a document names (:meth:`name`).
+
+    Attributes:
+        elsewhere: knows where the bytes are of files that only stand in here; None: there are none.
     """
 
     def __init__(self, own: Iterable[Path], shared: Iterable[Path], *, only_named: bool) -> None:
         self._own = _prefixes(own)
         self._shared = _prefixes(shared)
         self.only_named = only_named
+        self.elsewhere: Elsewhere | None = None
         self._free = self._own if only_named else (*self._own, *self._shared)
         self._named: dict[str, str] = {}
         self._roots: dict[str, set[str]] = {}
         self._linked: dict[str, list[Linked]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For the process that loads workflows: steps have not made anything then."""
+        return {**vars(self), "elsewhere": None}
 
     def name(self, value: Any) -> None:
         """Note the Files and Directories in a document as named by it."""

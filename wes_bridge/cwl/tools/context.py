@@ -39,6 +39,7 @@ class StepContext(RuntimeContext):
         after_any: callbacks of jobs that cannot be made now, and perhaps when any other has ended: they are
             asked again then, and nothing else is (:mod:`~wes_bridge.cwl.walking.waking`). All of a run have
             one.
+        workflows: holds the workflow on top of all, once it is walked. All of a run have one list.
     """
 
     run_id: str = ""
@@ -49,6 +50,7 @@ class StepContext(RuntimeContext):
     recall: Callable[[str, str], dict[str, Any] | None] | None = None
     asked: str | None = None
     after_any: list[Any]
+    workflows: list[Any]
 
     @property
     def key(self) -> str:
@@ -99,6 +101,7 @@ def run_context(
     context = StepContext(dict(options))
     context.run_id = run_id
     context.after_any = []
+    context.workflows = []
     context.basedir = "/nonexistent"
     context.make_fs_access = make_fs_access
     context.mutation_manager = Mutations()

@@ -133,6 +133,9 @@ class WakingWorkflowJob(CheckedWorkflowJob):
     def __init__(self, workflow: Any, runtimeContext: RuntimeContext) -> None:
         self.running: set[WorkflowJobStep] = set()
         super().__init__(workflow, runtimeContext)
+        workflows: list[Any] | None = getattr(runtimeContext, "workflows", None)
+        if workflows is not None and not workflows:
+            workflows.append(self)  # others are walked while this is
         self._open = set(self.steps)
         self._awake: dict[WorkflowJobStep, None] = {}
         self._missing: dict[WorkflowJobStep, set[str]] = {}
@@ -201,6 +204,18 @@ class WakingWorkflowJob(CheckedWorkflowJob):
                 self._close(step)
             elif not step.submitted:
                 self.running.discard(step)
+
+    def settled(self) -> tuple[list[str], list[Any]]:
+        """Names of the steps that have ended, and the values that are still needed: what open steps take, and
+        the workflow's own outputs. Once a step has failed none: a rerun may need all."""
+        if self.processStatus != "success":
+            return [], []
+        ended = [shortname(step.id) for step in self.steps if step.completed]
+        ports = [port for step in self.steps if not step.completed for port in step.tool["inputs"]]
+        names = {source for port in ports for source in aslist(port.get("source", []))}
+        names |= {source for port in self.tool["outputs"] for source in aslist(port.get("outputSource", []))}
+        found = [self.state.get(name) for name in names]
+        return ended, [item.value for item in found if item is not None]
 
     def _close(self, step: WorkflowJobStep) -> None:
         self._open.discard(step)

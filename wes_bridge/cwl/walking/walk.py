@@ -116,6 +116,13 @@ class Walk:
                 job.run(self._context)
         return Pulled(jobs, stuck=self._ended)
 
+    def settled(self) -> tuple[list[str], list[Any]]:
+        """See :meth:`~wes_bridge.cwl.walking.waking.WakingWorkflowJob.settled`; empty for a single tool."""
+        for workflow in self._context.workflows:
+            found: tuple[list[str], list[Any]] = workflow.settled()
+            return found
+        return [], []
+
     def _take_place(self, key: str) -> None:
         """Note that a place has its job. Places are read off cwltool's callbacks (``tools/process.py``): were
         these made in another way, the elements of a scatter would all have the place of their step."""

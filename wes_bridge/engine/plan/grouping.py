@@ -40,7 +40,11 @@ class Group:
 
     def to_move(self, broker: Broker) -> Moved:
         """What all elements together would bring to a node."""
-        found = [to_move(broker.profile, element.plan) for element in self.elements if element.plan]
+        found = [
+            to_move(broker.profile, element.plan, broker.dialect.holds)
+            for element in self.elements
+            if element.plan
+        ]
         return Moved(bytes=sum(moved for moved, _ in found), unknown=sum(count for _, count in found))
 
 

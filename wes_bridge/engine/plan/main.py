@@ -37,7 +37,7 @@ from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.strangers import Strangers
 from wes_bridge.federation.ways import ways_of
 from wes_bridge.model.run_plan import PlanError, RunPlan
-from wes_bridge.model.units import GIB
+from wes_bridge.model.units import GIB, MIB
 from wes_bridge.redaction import redact_logs
 
 _KILL_AFTER = 5.0
@@ -101,6 +101,7 @@ async def make_plan(job: Job) -> Result:
                 0.0,
                 engine.offer_grace,
                 default_duration=engine.default_duration,
+                rate=engine.transfer_rate * MIB,
             )
             directory = Directory(brokers, job.config.listings, http, federation.use, strangers, ways=ways)
             await directory.start()

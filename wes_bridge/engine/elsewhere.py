@@ -1,0 +1,436 @@
+"""What of a run is not in the workspace: fetched when it is needed, and made again when it is lost.
+
+A step's output may stay at the node that made it. When that node is gone with it, the step is run again, and
+only that one and those whose lost outputs it needs. Names stay: what was made again stands where the first
+stood. It must not know cwltool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shutil
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wes_bridge.data.beneath import real_path
+from wes_bridge.data.hashing import hash_file
+from wes_bridge.data.stand_ins import put_stand_in, stand_ins_below
+from wes_bridge.data.workspace import RunFolder, url_path
+from wes_bridge.federation.bringing import Bringing, LostError
+from wes_bridge.federation.placement import Progress, Report
+from wes_bridge.federation.placing import Federation
+from wes_bridge.federation.replicas import Replica, note_of
+from wes_bridge.model.manifest import EntryKind, ManifestEntry, ManifestError
+from wes_bridge.model.run_options import without_index
+from wes_bridge.model.step_plan import StagedFile, StepOutcome, StepPlan
+
+Result = TypeVar("Result")
+LEASE = 12 * 3600.0
+"""Seconds for which nodes are to keep what is not fetched, from each renewal on."""
+_RENEW_AT = 6 * 3600.0
+"""Seconds that a lease has left when it is renewed."""
+LOOK = 600.0
+"""Seconds between two looks at leases."""
+_MOST_AGAIN = 3
+"""Times one step's output is made again."""
+_AT_ONCE = 8
+"""Outputs of a run that are fetched at once at its end."""
+
+
+class LostForGoodError(Exception):
+    """An output is lost and cannot be made again; the text is for the run's user."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A step that has made an output.
+
+    Attributes:
+        name: of the step, for people.
+        task_id: its task.
+        plan: what it does.
+        exit_code: with which it ended.
+    """
+
+    name: str
+    task_id: str
+    plan: StepPlan
+    exit_code: int | None
+
+
+class Elsewheres:
+    """Those outputs of one run.
+
+    Args:
+        folder: of the run.
+        bringing: fetches.
+        federation: runs steps again.
+        threads: for what blocks.
+        tell: is told that a step is run again: its task and a sentence.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        bringing: Bringing,
+        federation: Federation,
+        threads: Executor,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._folder = folder
+        self._bringing = bringing
+        self._replicas = bringing.replicas
+        self._federation = federation
+        self._threads = threads
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._makers: dict[str, Maker] = {}
+        self._again: dict[str, asyncio.Task[None]] = {}
+        self._times: dict[str, int] = {}
+        self._changed: dict[str, ManifestEntry] = {}
+        self._unfreed: dict[str, Maker] = {}
+
+    # ---- steps -------------------------------------------------------------------------------------
+
+    def load(self, task_id: str = "*") -> None:
+        """Know what an earlier worker, or an earlier run, has left at nodes, of a task or of all. Blocks."""
+        self._replicas.load(self._folder.tasks, task_id)
+
+    def made(self, maker: Maker, output_url: str | None) -> None:
+        """A step has ended; if its output stays at its node, it may have to be made again.
+
+        Args:
+            maker: the step.
+            output_url: where its output is; None: one of the places that its task has.
+        """
+        if not self._replicas:
+            return
+        if output_url is not None:
+            found = self._replicas.find(real_path(url_path(output_url)))
+            found_all = [] if found is None else [found[0]]
+        else:
+            found_all = self._replicas.below(str(self._folder.real_root / "tasks" / maker.task_id))
+        for replica in found_all:
+            if not replica.whole:
+                self._makers[replica.folder] = self._unfreed[replica.folder] = maker
+
+    async def run(
+        self,
+        plan: StepPlan,
+        report: Report,
+        journalled: dict[str, Any] | None,
+        leave: Callable[[], bool],
+    ) -> StepOutcome:
+        """Run a step (:meth:`Federation.run`); inputs that are lost are made again first."""
+        while True:
+            try:
+                return await self._federation.run(self.told(plan), report, journalled, leave)
+            except LostError as lost:
+                await self._made_again(lost)
+                journalled = None
+
+    @property
+    def has_any(self) -> bool:
+        """Whether something of the run is at nodes, as far as an earlier worker left it there."""
+        return bool(self._replicas) and bool(self._replicas.below(str(self._folder.real_root)))
+
+    @property
+    def may_free(self) -> bool:
+        """Whether there is something at nodes that was not freed."""
+        return bool(self._unfreed)
+
+    def told(self, plan: StepPlan) -> StepPlan:
+        """A step's plan with what is known of its inputs now: sizes of folders, and what was made again."""
+        if not self._replicas:
+            return plan
+        return replace(plan, staged=[self._told(item) for item in plan.staged])
+
+    def _told(self, item: StagedFile) -> StagedFile:
+        if item.url is None or not item.url.startswith("file:"):
+            return item
+        real = real_path(url_path(item.url))
+        if item.directory:
+            return item if item.size is not None else replace(item, size=self._replicas.size(real))
+        changed = self._changed.get(real)
+        return item if changed is None else replace(item, checksum=changed.checksum, size=changed.size)
+
+    # ---- bytes -------------------------------------------------------------------------------------
+
+    async def bring_all(self, values: Any) -> None:
+        """Bring the files of an output object, and say of those that were made again what they are now.
+
+        Raises:
+            LostForGoodError: one cannot be had.
+            OSError: or not be written.
+        """
+        if not self._replicas:
+            return
+        wanted = dict.fromkeys(_locations(values))
+        waiting = [real for real in map(real_path, wanted) if self._replicas.find(real) is not None]
+
+        async def work() -> None:
+            while waiting:
+                await self.bring_now(waiting.pop())
+
+        workers = [asyncio.create_task(work()) for _ in range(min(_AT_ONCE, len(waiting)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        _describe(values, self._changed)
+
+    async def leave(self, values: Any, lease: float) -> set[str]:
+        """Let an output object name files where they are, at their nodes, which keep them for a while.
+
+        Args:
+            values: changed in place.
+            lease: seconds for which they are to be kept.
+
+        Returns:
+            The outputs that are to be kept, by their real paths.
+        """
+        if not self._replicas:
+            return set()
+        left = await self._in_thread(functools.partial(self._left, values))
+        for folder in left:
+            await self._bringing.renew(folder, lease, lease)
+        return left
+
+    def _left(self, value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(self._left, value))
+        if not isinstance(value, dict):
+            return set()
+        found = set().union(*(self._left(item) for item in value.values() if isinstance(item, dict | list)))
+        location = value.get("location")
+        if value.get("class") not in ("File", "Directory") or not isinstance(location, str):
+            return found
+        with suppress(ValueError):
+            real = real_path(url_path(location))
+            replica = self._replicas.find(real)
+            if replica is not None and not replica[0].whole and any(stand_ins_below(real)):
+                is_folder = value["class"] == "Directory"
+                value["location"] = replica[0].location(replica[1], directory=is_folder)
+                value.pop("listing", None)
+                found.add(replica[0].folder)
+        return found
+
+    async def free(self, ended: list[str], needed: list[Any]) -> None:
+        """Have nodes free what no step needs any more; should one need it after all, it is made again.
+
+        Args:
+            ended: names of the workflow's steps that have ended.
+            needed: values that steps still take, or that are outputs of the run.
+        """
+        done = set(ended)
+        mine = [
+            folder
+            for folder, maker in self._unfreed.items()
+            if without_index(maker.name.partition("/")[0]) in done
+        ]
+        if not mine:
+            return
+        wanted = await self._in_thread(lambda: {real_path(path) for path in _locations(needed)})
+        for folder in mine:
+            if not any(f"{one}/".startswith(f"{folder}/") for one in wanted):
+                del self._unfreed[folder]
+                found = self._replicas.find(folder)
+                if found is not None and not found[0].whole:
+                    await self._bringing.free(found[0])
+
+    async def bring_now(self, real: str) -> None:
+        """Bring what is at a real path.
+
+        Raises:
+            LostForGoodError: it cannot be had.
+            OSError: or not be written.
+        """
+        while True:
+            try:
+                await self._bringing.bring(real)
+            except LostError as lost:
+                await self._made_again(lost)
+            else:
+                return
+
+    def bring(self, real: str) -> None:
+        """See :class:`wes_bridge.data.stand_ins.Elsewhere`."""
+        self._wait_for(self.bring_now(real))
+
+    def checksum(self, real: str) -> str | None:
+        """See :class:`wes_bridge.data.stand_ins.Elsewhere`."""
+        return self._replicas.checksum(real)
+
+    def start(self, real: str, size: int) -> bytes:
+        """See :class:`wes_bridge.data.stand_ins.Elsewhere`."""
+        return self._wait_for(self._start(real, size))
+
+    async def _start(self, real: str, size: int) -> bytes:
+        while True:
+            try:
+                return await self._bringing.start(real, size)
+            except LostError as lost:
+                await self._made_again(lost)
+
+    def _wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except LostForGoodError as error:
+            raise OSError(str(error)) from error
+
+    async def renew(self) -> None:
+        """Have nodes keep what is there for as long as the run goes on."""
+        while True:
+            await asyncio.sleep(LOOK)
+            await self._bringing.renew(str(self._folder.real_root), LEASE, _RENEW_AT)
+
+    # ---- what is lost ------------------------------------------------------------------------------
+
+    async def _made_again(self, lost: LostError) -> None:
+        """Wait until a lost output is there again; who asks for it first has it made."""
+        task = self._again.get(lost.folder)
+        if task is None:
+            task = asyncio.create_task(self._make_again(lost))
+            self._again[lost.folder] = task
+            task.add_done_callback(lambda _: self._again.pop(lost.folder, None))
+        await asyncio.shield(task)
+
+    async def stop(self) -> None:
+        """Make nothing again any more."""
+        for task in list(self._again.values()):
+            task.cancel()
+        await asyncio.gather(*self._again.values(), return_exceptions=True)
+
+    async def _make_again(self, lost: LostError) -> None:
+        maker, found = self._makers.get(lost.folder), self._replicas.find(lost.folder)
+        times = self._times[lost.folder] = self._times.get(lost.folder, 0) + 1
+        if maker is None or found is None or times > _MOST_AGAIN:
+            what = "and nobody knows the step that made it" if maker is None else "again and again"
+            raise LostForGoodError(f"an output at a node is lost, {what}: {lost}")
+        replica = found[0]
+        told = f"its output at {replica.note.broker} is lost ({lost}), so it is run again"
+        self._tell(maker.task_id, f"{maker.name}: {told}")
+        plan = replace(
+            maker.plan,
+            output_url=f"{maker.plan.output_url}.again{times}",
+            stdout_url=None,
+            stderr_url=None,
+        )
+        outcome = await self.run(plan, _unreported, None, lambda: False)
+        if outcome.output_dir is None or outcome.exit_code != maker.exit_code:
+            reason = outcome.problem or f"it ended with exit code {outcome.exit_code}"
+            raise LostForGoodError(f"{maker.name}: its output is lost ({lost}), and not made again: {reason}")
+        await self._in_thread(functools.partial(self._take_place, maker, replica, outcome.output_dir))
+
+    def _take_place(self, maker: Maker, old: Replica, output_url: str) -> None:
+        """Let what was made again stand where the lost one stood. Blocks."""
+        new = real_path(url_path(output_url))
+        found = self._replicas.find(new)
+        before: dict[str, ManifestEntry] = {}
+        with suppress(OSError, ManifestError):
+            before = {entry.path: entry for entry in self._replicas.entries(old)}
+        if found is not None and not found[0].whole:
+            self._stand_in_again(maker, old, found[0], before)
+        else:
+            self._fill(maker, old, Path(new), before)
+        shutil.rmtree(new, ignore_errors=True)
+
+    def _stand_in_again(
+        self, maker: Maker, old: Replica, new: Replica, before: dict[str, ManifestEntry]
+    ) -> None:
+        entries = {entry.path: entry for entry in self._replicas.entries(new)}
+        folder = Path(old.folder)
+        for place in list(stand_ins_below(old.folder)):
+            inside = os.path.relpath(place, old.folder)
+            entry = entries.get(inside)
+            if entry is None:
+                raise LostForGoodError(f"{maker.name}: run again, it has not made {inside} this time")
+            if entry.checksum != before.get(inside, entry).checksum:
+                self._note_change(maker, folder / inside, entry)
+                (folder / inside).unlink()
+                put_stand_in(folder / inside, entry)
+        note_of(Path(new.folder)).replace(note_of(folder))
+        self._replicas.drop(old)
+        self._replicas.drop(new)
+        self._unfreed[old.folder] = maker
+        made = Replica(old.folder, new.note, False, new.signed, new.signed_until)
+        self._replicas.put(made)
+
+    def _fill(self, maker: Maker, old: Replica, new: Path, before: dict[str, ManifestEntry]) -> None:
+        for place in list(stand_ins_below(old.folder)):
+            inside = os.path.relpath(place, old.folder)
+            source = new / inside
+            if source.is_symlink() or not source.is_file():
+                raise LostForGoodError(f"{maker.name}: run again, it has not made {inside} this time")
+            entry = _entry_of(source, inside)
+            if entry.checksum != before.get(inside, entry).checksum:
+                self._note_change(maker, Path(place), entry)
+            source.replace(place)
+        found = self._replicas.find(str(new))
+        self._replicas.drop(old)
+        if found is not None:
+            self._replicas.drop(found[0])
+        note_of(Path(old.folder)).unlink(missing_ok=True)
+
+    def _note_change(self, maker: Maker, place: Path, entry: ManifestEntry) -> None:
+        self._changed[str(place)] = entry
+        self._tell(
+            maker.task_id,
+            f"{maker.name}: run again, it has made another {place.name} than the first time; steps that had"
+            " used the first are not run again",
+        )
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await self._loop.run_in_executor(self._threads, work)
+
+
+def _entry_of(file: Path, path: str) -> ManifestEntry:
+    with file.open("rb") as opened:
+        size, sums = hash_file(opened.fileno())
+    return ManifestEntry(path, EntryKind.FILE, size, checksum=sums.checksum)
+
+
+async def _unreported(_progress: Progress) -> None:
+    """A step that is run again is shown as the task that it was."""
+
+
+def _locations(value: Any) -> Iterable[Path]:
+    """Paths of all Files and Directories in an output object."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _locations(item)
+    elif isinstance(value, dict):
+        location = value.get("location")
+        if value.get("class") in ("File", "Directory") and isinstance(location, str):
+            with suppress(ValueError):
+                yield url_path(location)
+        for item in value.values():
+            if isinstance(item, dict | list):
+                yield from _locations(item)
+
+
+def _describe(value: Any, changed: dict[str, ManifestEntry]) -> None:
+    """Let Files of an output object say what they are since they were made again."""
+    if not changed:
+        return
+    if isinstance(value, list):
+        for item in value:
+            _describe(item, changed)
+    elif isinstance(value, dict):
+        location = value.get("location")
+        if value.get("class") == "File" and isinstance(location, str):
+            with suppress(ValueError):
+                entry = changed.get(real_path(url_path(location)))
+                if entry is not None:
+                    value |= {"checksum": entry.checksum, "size": entry.size}
+        for item in value.values():
+            if isinstance(item, dict | list):
+                _describe(item, changed)
