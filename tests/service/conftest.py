@@ -49,7 +49,8 @@ class Service:
         if config.exists() and "database" not in settings:
             settings = settings | {"database": json.loads(config.read_text()).get("database")}
         config.write_text(json.dumps(settings))
-        words = ["-m", "wes_bridge.cli.main", "serve", "--port", "0", "--quiet", "--state", str(state)]
+        serve = ["serve", "--port", str(settings.get("port", 0)), "--quiet", "--state", str(state)]
+        words = ["-m", "wes_bridge.cli.main", *serve]
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
         self.log = state.parent / f"{state.name}.log"
         self.process = subprocess.Popen(

@@ -1,5 +1,7 @@
 """Kills at random moments, many: of the service, its worker, its node; every run ends as if nothing had been.
 
+So it is where service and node share a disk, and where two nodes share nothing with it but HTTP.
+
 ``WES_BRIDGE_CRASH_SEED`` repeats a seed that a failure has shown, ``WES_BRIDGE_CRASH_KILLS`` sets the number.
 The seed decides what is killed and how long is waited before; what the processes do meanwhile is theirs.
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,7 +24,11 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.node.conftest import NodeProcess, start_node
+from tests.node.conftest import Starter as NodeStarter
 from tests.service.conftest import Service, Starter
+
+__all__ = ["start_node"]
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +38,9 @@ WIDTH = 10
 STEPS = 3 * WIDTH + 2
 MODULES = {"worker": "wes_bridge.engine.worker", "node": "wes_bridge.node.main"}
 VICTIMS = ["worker", "worker", "node", "node", "service", "both"]
+NODE: dict[str, Any] = {"platforms": ["process"], "sandbox": "none", "cores": 8, "max_running": 6}
 SETTINGS: dict[str, Any] = {
-    "nodes": [{"name": "here", "platforms": ["process"], "sandbox": "none", "cores": 8, "max_running": 6}],
+    "nodes": [{"name": "here", **NODE}],
     "engine": {"lease": 3.0, "patience": 120.0, "lost_after": 120.0, "offer_deadline": 10.0},
     "log_level": "warning",
 }
@@ -117,9 +125,17 @@ def commands(name: str) -> Counter[str]:
 
 @dataclass
 class Killer:
-    """Kills, and starts the service again when that was killed."""
+    """Kills, and starts again what does not come back by itself: the service, and nodes that are not its own.
+
+    Args:
+        service: with its worker.
+        settings: of the service.
+        nodes: by themselves, elsewhere; empty: the service has its own.
+    """
 
     service: Service
+    settings: dict[str, Any]
+    nodes: list[NodeProcess]
     rng: random.Random
     count: Path
     done: Counter[str] = field(default_factory=Counter)
@@ -140,10 +156,19 @@ class Killer:
             self.done[victim] += 1
             return
         for name in MODULES if victim == "both" else [victim]:
+            if name == "node" and self.nodes:
+                self._kill_node(self.rng.choice(self.nodes))
+                continue
             for process in self.service.children(MODULES[name]):
                 process.kill()
                 psutil.wait_procs([process], timeout=60)
                 self.done[name] += 1
+
+    def _kill_node(self, node: NodeProcess) -> None:
+        """Its keeper lives on, with what it runs; the node comes back where it was."""
+        node.kill()
+        self.done["node"] += 1
+        node.start()
 
     def _progress(self, run_id: str) -> None:
         """Return when a further command has begun, or the run has ended."""
@@ -155,15 +180,32 @@ class Killer:
     def _restart(self) -> None:
         self.service.die()
         self.service.client.close()
-        self.service = Service(self.service.state, SETTINGS)
+        self.service = Service(self.service.state, self.settings)
 
 
-def test_runs_survive_kills_at_random_moments(start_service: Starter, tmp_path: Path) -> None:
+Place = tuple[dict[str, Any], list[NodeProcess]]
+
+
+@pytest.fixture(params=["shared disk", "nothing shared"])
+def place(request: pytest.FixtureRequest, start_node: NodeStarter) -> Place:
+    """Settings of a service, and its nodes where they are not its own."""
+    if request.param == "shared disk":
+        return SETTINGS, []
+    nodes = [start_node(name=name, data=["http://", "data:"], **NODE) for name in ("one", "two")]
+    for node in nodes:
+        node.config["port"] = int(node.url.rpartition(":")[2])
+    brokers = [{"name": node.config["name"], "url": node.url, "shares_files": False} for node in nodes]
+    with socket.create_server(("127.0.0.1", 0)) as probe:  # whoever is restarted is found where it was
+        port = probe.getsockname()[1]
+    return {**SETTINGS, "nodes": [], "brokers": brokers, "port": port}, nodes
+
+
+def test_runs_survive_kills_at_random_moments(place: Place, start_service: Starter, tmp_path: Path) -> None:
     print(f"seed {SEED}: repeat with WES_BRIDGE_CRASH_SEED={SEED}")
     count = tmp_path / "count"
     document = tmp_path / "workflow.cwl"
     document.write_text(json.dumps(workflow(count)))
-    killer = Killer(start_service(**SETTINGS), random.Random(SEED), count)
+    killer = Killer(start_service(**place[0]), *place, random.Random(SEED), count)
     runs: dict[str, str] = {}
     try:
         while killer.kills < KILLS:

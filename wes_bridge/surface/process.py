@@ -67,6 +67,7 @@ def serve(
         loop="auto",
         http=PatientProtocol,
         ws="none",
+        lifespan="on",  # else what fails to start is taken for an application without a life, and served
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -5,6 +5,7 @@ It must know nothing of steps: what a step says shows nothing. It names paths on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Iterable, Sequence
@@ -115,7 +116,9 @@ class _Search:
         self.found: list[Path] = []
         self._shows = shows
         self._hides = [place for folder in hides for place in {folder, _real(folder)}]
-        self._homes = {Path(os.path.expanduser("~")), Path(pwd.getpwuid(os.geteuid()).pw_dir)}  # noqa: PTH111
+        self._homes = {Path(os.path.expanduser("~"))}  # noqa: PTH111
+        with contextlib.suppress(KeyError):  # a user without a name, as in many containers
+            self._homes.add(Path(pwd.getpwuid(os.geteuid()).pw_dir))
         self._homes |= {_real(home) for home in self._homes}
         self._done: set[Path] = set()
 
