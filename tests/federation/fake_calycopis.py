@@ -47,6 +47,7 @@ class FakeCalycopis:
         containers: commands that were run, with how they ended; those that failed are left behind.
         no_shell: images without ``sh``: the container cannot be started.
         no_image: images that cannot be had.
+        as_files: whether an HTTP input is mounted as a file; the real one mounts a folder with ``content`` in it.
         running, most: containers now, and most at once.
     """
 
@@ -58,6 +59,7 @@ class FakeCalycopis:
         self.containers: list[tuple[list[str], int]] = []
         self.no_shell: set[str] = set()
         self.no_image: set[str] = set()
+        self.as_files = False
         self.running = self.most = 0
         self.requests: list[dict[str, Any]] = []
         self.sessions: dict[str, dict[str, Any]] = {}
@@ -262,7 +264,7 @@ class FakeCalycopis:
                 source = Path(item["location"].removeprefix("file://"))
                 source.mkdir(parents=True, exist_ok=True) if not source.exists() else None
             elif item["phase"] == "AVAILABLE":
-                source = self.folder / item["meta"]["uuid"]
+                source = self.folder / item["meta"]["uuid"] / ("content" if self.as_files else "")
             else:
                 continue  # not there yet: silently without it
             outer = next((m for m in mounts if volume["path"].startswith(m + "/")), None)

@@ -249,6 +249,18 @@ def test_the_broker_fetches_from_the_web_and_the_file_keeps_its_name(
     assert (here.out / "table.csv").exists() == path.startswith(OUT)
 
 
+def test_a_broker_that_puts_a_fetched_file_at_its_path_will_do(
+    here: Site, site: str, fake: FakeCalycopis
+) -> None:
+    """The schema does not say whether it is there, or in a folder there, as ``content``."""
+    fake.as_files = True
+    item = StagedFile(path=f"{ROOT}/in/0/table.csv", url=f"{site}/table.csv")
+    outcome = here.run(here.plan("cat", item.path, stdout="copy.txt", staged=[item]))
+    assert outcome.exit_code == 0
+    assert here.output("copy.txt") == "1,2\n"
+    assert len(fake.requests) == 1
+
+
 def test_an_input_that_came_too_late_is_asked_for_earlier_the_next_time(
     here: Site, site: str, fake: FakeCalycopis
 ) -> None:

@@ -63,7 +63,6 @@ BOX, FETCHED = "workdir", ".http"
 SESSIONS = "sessions"
 """Folder, beside a step's outputs, of the boxes of its sessions."""
 _UNSAFE = frozenset(" %:?#\\\"'")
-_CONTENT = "content"
 _PROBLEMS = {
     TIME: "the command was ended after its time limit of {limit} s",
     CANNOT_TIME: "the image {image} has no 'sleep', so the tool's time limit of {limit} s could not be kept",
@@ -305,7 +304,7 @@ class Reference(Together):
             how, _ = self._how(plan, item)
             if how is _How.FETCH:
                 copied = item.mode is not StageMode.READ or _is_below(item.path, plan.workdir)
-                fetched.append(Fetched(number, f"{_fetched(plan, number)}/{_CONTENT}", item.path, copied))
+                fetched.append(Fetched(number, _fetched(plan, number), item.path, copied))
         what = Wrapped(
             argv=plan.argv,
             environment=plan.environment,
@@ -336,7 +335,7 @@ class Reference(Together):
                 box.mount_point(item)
             else:
                 box.folder_of(item.path)
-                box.folder_of(f"{_fetched(plan, number)}/{_CONTENT}")
+                box.folder_of(_fetched(plan, number))
         for redirected, path, url in (
             (plan.stdout, out, plan.stdout_url),
             (plan.stderr, err, plan.stderr_url),

@@ -17,6 +17,8 @@ SCRIPT, STARTED, STOP, EXIT = "run", "started", "stop", "exit"
 """The script itself; made when it begins; made by us to end it; one line with how it ended, written last."""
 TIME, CANNOT_TIME = "time", "no-sleep"
 """Words in EXIT: the time limit was reached; it could not be kept, so the command was not begun."""
+CONTENT = "content"
+"""What a file is called that a broker puts into a folder of its own."""
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -24,7 +26,8 @@ _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 class Fetched:
     """An input that the broker fetched to ``source`` and the command expects at ``target``.
 
-    ``number`` names it where it is missing.
+    The schema does not say whether ``source`` is the file or a folder with the file in it, called ``content``:
+    the Java broker makes the folder, our node the file. ``number`` names it where it is missing.
     """
 
     number: int
@@ -78,8 +81,9 @@ def script(what: Wrapped) -> str:
     for item in what.fetched:
         put = "cp" if item.copied else "ln -s"
         missing = f"wb_end 'missing {item.number}'"
-        lines.append(f"[ -e {q(item.source)} ] || {missing}")
-        lines.append(f"{put} {q(item.source)} {q(item.target)} || {missing}")
+        lines.append(f'wb_file={q(item.source)}; [ -d "$wb_file" ] && wb_file=$wb_file/{CONTENT}')
+        lines.append(f'[ -e "$wb_file" ] || {missing}')
+        lines.append(f'{put} "$wb_file" {q(item.target)} || {missing}')
     if what.time_limit:
         lines.append(f"command -v sleep >/dev/null || wb_end {CANNOT_TIME}")
     lines += [f"export {name}={q(text)}" for name, text in what.environment.items() if _NAME.match(name)]
