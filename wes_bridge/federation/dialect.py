@@ -83,7 +83,7 @@ class Dialect(Protocol):
     def release(self, session_url: str) -> None:
         """The session is followed no longer."""
 
-    async def forget(self, folder: Path, *, but: Callable[[str], bool]) -> None:
+    async def forget(self, folder: Path, *, but: Callable[[str], bool] = lambda _folder: False) -> None:
         """The run whose outputs are below a folder has ended; ``but`` says which of them are still wanted."""
 
 
@@ -139,7 +139,7 @@ class Native(Together):
     def release(self, _session_url: str) -> None:
         """Nothing is held."""
 
-    async def forget(self, folder: Path, *, but: Callable[[str], bool]) -> None:
+    async def forget(self, folder: Path, *, but: Callable[[str], bool] = lambda _folder: False) -> None:
         """Nothing is kept."""
 
 

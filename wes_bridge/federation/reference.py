@@ -277,7 +277,7 @@ class Reference(Together):
         """Give the session's place back."""
         self._held.discard(session_url)
 
-    async def forget(self, folder: Path, *, but: Callable[[str], bool]) -> None:
+    async def forget(self, folder: Path, *, but: Callable[[str], bool] = lambda _folder: False) -> None:
         """Nothing is kept."""
 
     # --- a session ---
