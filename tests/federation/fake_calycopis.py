@@ -47,7 +47,7 @@ class FakeCalycopis:
         containers: commands that were run, with how they ended; those that failed are left behind.
         no_shell: images without ``sh``: the container cannot be started.
         no_image: images that cannot be had.
-        as_files: whether an HTTP input is mounted as a file; the real one mounts a folder with ``content`` in it.
+        as_files: whether an HTTP input is mounted as a file; the real one mounts a folder with ``content``.
         running, most: containers now, and most at once.
     """
 
