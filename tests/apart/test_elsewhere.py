@@ -48,7 +48,7 @@ class Here:
             {"name": name, "url": node.url, "shares_files": False, **(brokers or {}).get(name, {})}
             for name, node in nodes.items()
         ]
-        engine = {"bring_at_once": 1000, "lost_after": 3, **settings.pop("engine", {})}
+        engine = {"bring_at_once": 1000, "lost_after": 1, **settings.pop("engine", {})}
         self.service: Service = start(nodes=[], brokers=listed, engine=engine, **settings)
 
     def run(self, folder: Path, document: dict[str, Any], job: Any = None, **more: Any) -> dict[str, Any]:
@@ -444,6 +444,48 @@ def test_a_rerun_of_what_failed_uses_what_is_at_nodes(here: Callable[..., Here],
     assert sites.text(run["outputs"]["n"]).strip() == str(SIZE)
     assert notes.read_text().split() == ["make"]
     assert sites.kept("one")["served"] < SIZE / 2
+
+
+def test_a_file_that_only_looks_like_a_stand_in_is_a_file(here: Callable[..., Here], tmp_path: Path) -> None:
+    """A command can make such a file by itself, where a disk is shared and where not: it is handed out."""
+    script = f"truncate -s {SIZE} big; touch -d @0.000000001 big"
+    run = here().complete(tmp_path, sh(script, {}, {"o": found("big")}))
+    assert requests.get(run["outputs"]["o"]["location"], timeout=30).content == bytes(SIZE)
+
+
+def test_it_is_one_where_a_disk_is_shared(start_service: Starter, tmp_path: Path) -> None:
+    script = f"truncate -s {SIZE} big; touch -d @0.000000001 big"
+    steps = {"a": {"run": sh(script, {}, {"o": found("big")}), "in": {}, "out": ["o"]},
+             "n": {"run": COUNT, "in": {"f": "a/o"}, "out": ["o"]}}  # fmt: skip
+    document = workflow({}, {"o": "File a/o", "n": "File n/o"}, steps)
+    (tmp_path / "w.cwl").write_text(json.dumps(document))
+    service = start_service()
+    run = service.run(tmp_path / "w.cwl", {})
+    assert run["state"] == "COMPLETE", list(reasons(service.client, run))
+    assert requests.get(run["outputs"]["o"]["location"], timeout=30).content == bytes(SIZE)
+    assert run["outputs"]["o"]["checksum"] == f"sha1${hashlib.sha1(bytes(SIZE)).hexdigest()}"
+    assert requests.get(run["outputs"]["n"]["location"], timeout=30).text.strip() == str(SIZE)
+
+
+@pytest.mark.slow
+def test_an_output_of_a_hundred_thousand_files(here: Callable[..., Here], tmp_path: Path) -> None:
+    """None of them moves, and the worker's memory stays what it is."""
+    count = 100_000
+    script = (
+        f"mkdir d && cd d && seq -w {count} | split -a 5 -l 1 - f && : > empty && mkdir deep && : > deep/none"
+    )
+    steps = {
+        "many": at("one", sh(script, {}, {"o": found("d", "Directory")}), {}),
+        "n": at("one", sh('find "$1/" -type f | wc -l', {"d": "Directory"}, {"o": "stdout"}, stdout="n"),
+                {"d": "many/o"}),
+    }  # fmt: skip
+    sites = here()
+    worker = sites.service.children("wes_bridge.engine.worker")[0]
+    before = worker.memory_info().rss
+    run = sites.complete(tmp_path, workflow({}, {"n": "File n/o"}, steps))
+    assert sites.text(run["outputs"]["n"]).strip() == str(count + 2)
+    assert sites.kept("one")["served"] < 1000
+    assert worker.memory_info().rss - before < 120 * 1024**2
 
 
 def test_a_folder_with_links_comes_whole(here: Callable[..., Here], tmp_path: Path) -> None:

@@ -55,7 +55,12 @@ class ElsewhereError(OSError):
 
 def is_stand_in(status: os.stat_result) -> bool:
     """Whether a file is one, by what ``stat`` says of it."""
-    return status.st_mtime_ns == _WHEN and status.st_blocks == 0 and stat.S_ISREG(status.st_mode)
+    return (
+        status.st_mtime_ns == _WHEN
+        and status.st_blocks == 0
+        and status.st_size > 0
+        and stat.S_ISREG(status.st_mode)
+    )
 
 
 def put_stand_in(path: Path, entry: ManifestEntry) -> None:

@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +70,6 @@ class Elsewheres:
         folder: of the run.
         bringing: fetches.
         federation: runs steps again.
-        threads: for what blocks.
         tell: is told that a step is run again: its task and a sentence.
     """
 
@@ -80,14 +78,12 @@ class Elsewheres:
         folder: RunFolder,
         bringing: Bringing,
         federation: Federation,
-        threads: Executor,
         tell: Callable[[str, str], None],
     ) -> None:
         self._folder = folder
         self._bringing = bringing
         self._replicas = bringing.replicas
         self._federation = federation
-        self._threads = threads
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._makers: dict[str, Maker] = {}
@@ -130,7 +126,7 @@ class Elsewheres:
         """Run a step (:meth:`Federation.run`); inputs that are lost are made again first."""
         while True:
             try:
-                return await self._federation.run(self.told(plan), report, journalled, leave)
+                return await self._federation.run(await self.told(plan), report, journalled, leave)
             except LostError as lost:
                 await self._made_again(lost)
                 journalled = None
@@ -145,11 +141,12 @@ class Elsewheres:
         """Whether there is something at nodes that was not freed."""
         return bool(self._unfreed)
 
-    def told(self, plan: StepPlan) -> StepPlan:
+    async def told(self, plan: StepPlan) -> StepPlan:
         """A step's plan with what is known of its inputs now: sizes of folders, and what was made again."""
         if not self._replicas:
             return plan
-        return replace(plan, staged=[self._told(item) for item in plan.staged])
+        staged = await self._bringing.in_thread(lambda: [self._told(item) for item in plan.staged])
+        return replace(plan, staged=staged)
 
     def _told(self, item: StagedFile) -> StagedFile:
         if item.url is None or not item.url.startswith("file:"):
@@ -199,7 +196,7 @@ class Elsewheres:
         """
         if not self._replicas:
             return set()
-        left = await self._in_thread(functools.partial(self._left, values))
+        left = await self._bringing.in_thread(functools.partial(self._left, values))
         for folder in left:
             await self._bringing.renew(folder, lease, lease)
         return left
@@ -238,7 +235,7 @@ class Elsewheres:
         ]
         if not mine:
             return
-        wanted = await self._in_thread(lambda: {real_path(path) for path in _locations(needed)})
+        wanted = await self._bringing.in_thread(lambda: {real_path(path) for path in _locations(needed)})
         for folder in mine:
             if not any(f"{one}/".startswith(f"{folder}/") for one in wanted):
                 del self._unfreed[folder]
@@ -328,7 +325,9 @@ class Elsewheres:
         if outcome.output_dir is None or outcome.exit_code != maker.exit_code:
             reason = outcome.problem or f"it ended with exit code {outcome.exit_code}"
             raise LostForGoodError(f"{maker.name}: its output is lost ({lost}), and not made again: {reason}")
-        await self._in_thread(functools.partial(self._take_place, maker, replica, outcome.output_dir))
+        await self._bringing.in_thread(
+            functools.partial(self._take_place, maker, replica, outcome.output_dir)
+        )
 
     def _take_place(self, maker: Maker, old: Replica, output_url: str) -> None:
         """Let what was made again stand where the lost one stood. Blocks."""
@@ -387,9 +386,6 @@ class Elsewheres:
             f"{maker.name}: run again, it has made another {place.name} than the first time; steps that had"
             " used the first are not run again",
         )
-
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await self._loop.run_in_executor(self._threads, work)
 
 
 def _entry_of(file: Path, path: str) -> ManifestEntry:

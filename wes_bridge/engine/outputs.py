@@ -232,7 +232,9 @@ class OutputFolder:
         if files.elsewhere is None:
             raise ElsewhereError(above[-1])
         files.elsewhere.bring(above[-1])
-        with files.checked(above[-1]) as (_, name):
+        with files.checked(above[-1]) as (real, name):
+            if is_stand_in(os.stat(name)):  # noqa: PTH116 - a command has made it look so
+                os.utime(real)
             return self._thing(source, name, target, shown, above)
 
     def _folder_in(

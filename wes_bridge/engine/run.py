@@ -158,9 +158,7 @@ class Run:
         self._folder: RunFolder = services.workspace.run(row.run_id)
         self._log = RunLog(self._folder.stderr, self._folder.attachments)
         self._policy = Policy(services.config.fetch, [self._folder.root])
-        self._elsewhere = Elsewheres(
-            self._folder, services.bringing, services.federation, services.threads, self._tell_again
-        )
+        self._elsewhere = Elsewheres(self._folder, services.bringing, services.federation, self._tell_again)
         self._policy.files.elsewhere = self._elsewhere
         self._fs = fs_access(self._policy, services.config.engine.max_output_object)
         self._steps: dict[asyncio.Task[None], str] = {}

@@ -60,7 +60,6 @@ class Bringing:
         self._threads = threads
         self._patience = patience
         self._brokers: dict[str, Broker] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
 
     def know(self, broker: Broker) -> None:
         """A broker whose nodes keep outputs."""
@@ -85,17 +84,15 @@ class Bringing:
         if found is None or found[0].whole:
             return
         replica, inside = found
-        lock = self._locks.setdefault(replica.folder, asyncio.Lock())
-        async with lock:
+        async with replica.lock:
             try:
-                entries = await self._in_thread(functools.partial(self.replicas.entries, replica, inside))
+                entries = await self.in_thread(functools.partial(self.replicas.entries, replica, inside))
             except (OSError, ManifestError) as error:
                 raise LostError(replica.folder, f"the note of its node is gone: {error}") from error
             await self._filled(replica, entries)
             if not inside:
                 replica.whole = True
                 note_of(Path(replica.folder)).unlink(missing_ok=True)
-                self._locks.pop(replica.folder, None)
 
     async def start(self, real: str, size: int) -> bytes:
         """The first bytes of a file that stands in, at most ``size``; the others stay where they are.
@@ -105,13 +102,13 @@ class Bringing:
         """
         found = self.replicas.find(real)
         if found is None or found[0].whole:
-            return await self._in_thread(functools.partial(_first, real, size))
+            return await self.in_thread(functools.partial(_first, real, size))
         replica, inside = found
         got: list[bytes] = []
 
         async def fetch(_url: str) -> None:
             url = replica.signed_location(inside, directory=False)
-            got[:] = [await self._in_thread(functools.partial(self._receiving.start, url, size))]
+            got[:] = [await self.in_thread(functools.partial(self._receiving.start, url, size))]
 
         await self._persist(replica, fetch)
         return got[0]
@@ -159,7 +156,7 @@ class Bringing:
         stop = Event()
         fill = functools.partial(self._receiving.fill, url, Path(replica.folder), entries, stop)
         try:
-            await self._in_thread(fill)
+            await self.in_thread(fill)
         except asyncio.CancelledError:
             stop.set()
             raise
@@ -205,7 +202,8 @@ class Bringing:
             if broker is not None:
                 await broker.free(replica.note.location)
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+    async def in_thread(self, work: Callable[[], Result]) -> Result:
+        """Do what blocks where files are fetched: never waited for by what is fetched."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

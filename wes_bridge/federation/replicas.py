@@ -8,11 +8,12 @@ that a worker needs that takes the run up. It must not know how a replica is cho
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,6 +53,7 @@ class Replica:
         whole: whether all its bytes are in the workspace, too.
         signed: a URL of it for those without credentials, good until ``signed_until``.
         doubted: whether a session failed that should have found it: it may be lost.
+        lock: held by who fetches from it.
     """
 
     folder: str
@@ -60,6 +62,7 @@ class Replica:
     signed: str = ""
     signed_until: float = 0.0
     doubted: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
 
     def location(self, inside: str, *, directory: bool) -> str:
         """URL at its node of something in it."""

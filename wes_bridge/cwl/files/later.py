@@ -83,6 +83,7 @@ class LaterFile(io.RawIOBase):
         self._elsewhere = elsewhere
         self._file: IO[Any] | None = None
         self._is_told = False
+        self._read = 0
 
     def readable(self) -> bool:
         """It is."""
@@ -95,17 +96,16 @@ class LaterFile(io.RawIOBase):
             if self._is_told or checksum is not None:
                 self._is_told = True
                 return b"" if checksum is None else Told(checksum)
+        if self._file is None and 0 <= size < min(self._size, _PIECE) and not self._read:
+            start = self._elsewhere.start(self._real, size)  # what is read first is mostly all that is read
+            self._read = len(start)
+            return start
         if self._file is None:
-            self._file = self._opened(size)
+            self._elsewhere.bring(self._real)
+            self._file = open(self._real, "rb")  # noqa: SIM115, PTH123
+            self._file.seek(self._read)
         content: bytes = self._file.read(size)
         return content
-
-    def _opened(self, size: int) -> IO[Any]:
-        """All of it, or what is asked for where that is less: nobody reads on then."""
-        if 0 <= size < self._size:
-            return io.BytesIO(self._elsewhere.start(self._real, size))
-        self._elsewhere.bring(self._real)
-        return open(self._real, "rb")  # noqa: PTH123
 
     def close(self) -> None:
         """Close it."""
