@@ -35,6 +35,7 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     engine = config.engine
     limits = Limits(fetch.timeout, deadline=None, least_rate=fetch.least_rate, max_bytes=None)
     named = [_place_of(str(broker.url)) for broker in config.brokers]
+    named += [host for broker in config.brokers for host in broker.hosts]  # nodes behind an aggregator
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
     receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file))
     bringing = Bringing(Replicas(), receiving, threads, engine.lost_after)
