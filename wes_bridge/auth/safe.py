@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -114,6 +115,14 @@ class Safe:
             until=found.until,
         )
 
+    def secrets(self) -> list[bytes]:
+        """What other keys are made of, the one in use first. Blocks.
+
+        Raises:
+            SafeError: they cannot be read.
+        """
+        return [line.encode() for line in self._read(make=True).split()]
+
     def _keys(self, *, make: bool) -> MultiFernet:
         lines = self._read(make=make).split()
         try:
@@ -152,3 +161,26 @@ def _make(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(own, path)
     own.unlink()
+
+
+def shared_secrets(place: SecretPlace | None, state: Path) -> Callable[[], Sequence[bytes]] | None:
+    """What keys of signed URLs are made of, where the site has given the service's processes a key.
+
+    Args:
+        place: of the key, as configured; None: each machine has its own.
+        state: the service's folder.
+
+    Returns:
+        Gives the secrets, and raises OSError where they cannot be read.
+    """
+    if place is None:
+        return None
+    safe = Safe(place, state)
+
+    def secrets() -> Sequence[bytes]:
+        try:
+            return safe.secrets()
+        except SafeError as error:
+            raise OSError(str(error)) from error
+
+    return secrets

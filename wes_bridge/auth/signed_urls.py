@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel, Field, ValidationError
@@ -41,14 +41,31 @@ class SignatureError(Exception):
     """A signed URL does not let its bearer in; the text says why, and what to do."""
 
 
-class _Key(BaseModel):
+class Key(BaseModel):
+    """A key: its name, its secret, and when it was made, in seconds since the epoch."""
+
     id: str
     secret: str = Field(repr=False, pattern=r"^[0-9a-f]{64}$")
     made: float
 
 
 class _Keys(BaseModel):
-    keys: list[_Key]
+    keys: list[Key]
+
+
+class Keys(Protocol):
+    """What has the keys of a server; see :class:`KeyRing`."""
+
+    longest: float
+
+    def load(self) -> None:
+        """See that there are keys, or that they can be made."""
+
+    def current(self) -> Key:
+        """The one that signs now."""
+
+    def find(self, name: str) -> Key | None:
+        """One by its name."""
 
 
 class KeyRing:
@@ -69,7 +86,7 @@ class KeyRing:
         self.longest = longest
         self._clock = clock
         self._lock = threading.Lock()
-        self._keys: dict[str, _Key] | None = None
+        self._keys: dict[str, Key] | None = None
         self._looked: float | None = None
 
     def load(self) -> None:
@@ -81,7 +98,7 @@ class KeyRing:
         with self._lock:
             self._known()
 
-    def current(self) -> _Key:
+    def current(self) -> Key:
         """The key that signs now. May block, to write a new one.
 
         Raises:
@@ -93,13 +110,13 @@ class KeyRing:
             newest = max(known.values(), key=lambda key: key.made, default=None)
             if newest is not None and now < newest.made + self._rotate:
                 return newest
-            new = _Key(id=secrets.token_hex(6), secret=secrets.token_hex(32), made=now)
+            new = Key(id=secrets.token_hex(6), secret=secrets.token_hex(32), made=now)
             kept = [key for key in known.values() if now < key.made + self._rotate + self.longest]
             self._write([*kept, new])
             self._keys = {key.id: key for key in (*kept, new)}
             return new
 
-    def find(self, name: str) -> _Key | None:
+    def find(self, name: str) -> Key | None:
         """A key by its name; None where it is not here, or too old."""
         key = (self._keys or {}).get(name)
         if key is None:
@@ -123,7 +140,7 @@ class KeyRing:
             except OSError:
                 self._keys = known
 
-    def _known(self) -> dict[str, _Key]:
+    def _known(self) -> dict[str, Key]:
         if self._keys is None:
             try:
                 content = read_small(self._path, _LONGEST_FILE, follow=False)
@@ -136,7 +153,7 @@ class KeyRing:
             self._keys = {key.id: key for key in found}
         return self._keys
 
-    def _write(self, keys: Iterable[_Key]) -> None:
+    def _write(self, keys: Iterable[Key]) -> None:
         new = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -153,9 +170,7 @@ class SignedUrls:
         clock: seconds since the epoch.
     """
 
-    def __init__(
-        self, ring: KeyRing, public: str | None = None, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, ring: Keys, public: str | None = None, clock: Callable[[], float] = time.time) -> None:
         self._ring = ring
         self._public = public
         self._clock = clock
@@ -250,6 +265,6 @@ def _audience(base: str) -> str:
     return base.rstrip("/").lower()
 
 
-def _signature(key: _Key, audience: str, scope: str, expires: int) -> str:
+def _signature(key: Key, audience: str, scope: str, expires: int) -> str:
     text = "\n".join((_VERSION, "GET", audience, scope, str(expires), key.id))
     return hmac.new(bytes.fromhex(key.secret), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

@@ -28,6 +28,7 @@ from typing import Any, TextIO, TypeVar
 from pydantic import AnyHttpUrl
 
 from wes_bridge.auth.private import VARIABLE, bearer, private_token
+from wes_bridge.auth.safe import shared_secrets
 from wes_bridge.auth.tokens import SERVICE_KEY, TOKEN, kept_secret
 from wes_bridge.cli.children import Child, ChildError
 from wes_bridge.cli.early import WORKER, Early
@@ -361,7 +362,8 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     waker = Waker(config.wakeup_dir)
     stack.callback(waker.close)
     app = create_app(config, database, waker.wake, closing)
-    signed = signed_urls(config.state_dir, str(config.public_url) if config.public_url else None)
+    public = str(config.public_url) if config.public_url else None
+    signed = signed_urls(config.state_dir, public, shared_secrets(config.delegation.key, config.state_dir))
     served = Served(app, config.state_dir, config.name, f"{API}/service-info", routes(), signed)
     try:
         door = audited(guarded(config, served), config.audit, config.state_dir, "wes")

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from uuid import UUID
 
+from wes_bridge.auth.shared_keys import SharedKeys
 from wes_bridge.auth.signed_urls import KeyRing, SignedUrls
 from wes_bridge.data.beneath import folder_beneath, folders_below, open_beneath, opened, regular_file, top_of
 from wes_bridge.data.downloads import NotThereError, Opened
@@ -29,13 +30,18 @@ ROTATE, LONGEST = 86400.0, 7 * 86400.0
 """Seconds for which one key signs, and that a URL lives at most: a session may wait in a queue for days."""
 
 
-def signed_urls(state: Path, public: str | None) -> SignedUrls:
+def signed_urls(
+    state: Path, public: str | None, secrets: Callable[[], Sequence[bytes]] | None = None
+) -> SignedUrls:
     """What signs and checks the URLs of a service; workers and the server have the same keys.
 
     Args:
         state: the service's folder.
         public: what clients call it, where it is behind a proxy.
+        secrets: what keys are made of that workers on other machines have, too; None: keys are in ``state``.
     """
+    if secrets is not None:
+        return SignedUrls(SharedKeys(secrets, ROTATE, LONGEST), public)
     return SignedUrls(KeyRing(state / KEYS, ROTATE, LONGEST), public)
 
 

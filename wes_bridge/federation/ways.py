@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from wes_bridge.auth.safe import shared_secrets
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.handing_out import HandingOut, signed_urls
 from wes_bridge.data.receiving import Receiving
@@ -30,7 +31,8 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     """
     state = config.state_dir.absolute()
     public = str(config.public_url) if config.public_url else None
-    handing = HandingOut(signed_urls(state, public), lambda: public or served_at(state))
+    signed = signed_urls(state, public, shared_secrets(config.delegation.key, state))
+    handing = HandingOut(signed, lambda: public or served_at(state))
     fetch = config.fetch
     engine = config.engine
     limits = Limits(fetch.timeout, deadline=None, least_rate=fetch.least_rate, max_bytes=None)
