@@ -23,7 +23,7 @@ from wes_bridge.data.linking import tree_size
 from wes_bridge.data.publishing import discard
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
 from wes_bridge.engine.moving import Mover
-from wes_bridge.engine.reuse import ResultFolder
+from wes_bridge.engine.stored_results import results_in
 from wes_bridge.model.states import FINAL_STATES, State
 from wes_bridge.storage.base import Storage
 from wes_bridge.store import retention as store
@@ -200,7 +200,7 @@ class Keeper:
                 yield Removal("stray folder", path.name, size)
 
     def _results(self) -> None:
-        results = ResultFolder(self._workspace.root)
+        results = results_in(self._workspace.root, self._outputs_store)
         missing = results.sweep(known_keys(self._database), self._now() - _STALE)
         with self._database.write() as connection:
             forget(connection, missing)
