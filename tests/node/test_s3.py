@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.nginx import start_nginx
 from tests.node.conftest import ROOT, NodeProcess, Request, Starter, session_kinds, shell, texts
 from tests.stores import ObjectStore, object_store
 from tests.waiting import until
@@ -314,3 +315,20 @@ def test_a_session_that_is_cancelled_waits_for_no_store(start_node: Starter) -> 
     node.update(session, "CANCELLED")
     assert node.end(session, 60)["phase"] == "CANCELLED"
     faulty.close()
+
+
+def test_a_store_that_drips_is_given_up(
+    start_node: Starter, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    """Something comes all the time, and it would take hours."""
+    object_store.put("sky/dripping", bytes(2_000_000))
+    directives = "proxy_set_header Host $http_host; limit_rate 500;"
+    proxy = start_nginx(tmp_path / "nginx", f"proxy_pass {object_store.url}; {directives}")
+    settings = object_store.settings(["sky"]) | {"endpoint": proxy.url}
+    node = start_node(s3=[settings], fetch={"timeout": 2, "least_rate": 20_000})
+    try:
+        reason = failed(node, Request(shell("true")).data(F, "s3://sky/dripping"))
+    finally:
+        proxy.stop()
+    assert "bytes came or went in 2 s" in reason
+    assert [path for path in (node.state / "incoming").rglob("*") if path.is_file()] == []

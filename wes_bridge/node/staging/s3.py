@@ -33,6 +33,8 @@ from wes_bridge.storage.obstores import Times, Uploads, check_key, listed, piece
 from wes_bridge.storage.s3 import Keys, ObjectUrl, parse_object_url
 from wes_bridge.storage.work import Work
 
+_AS_IT_COMES = 1
+"""Bytes that are waited for: of a store that drips, each drop is looked at, and it costs nothing else."""
 _PARALLEL = 16
 """Objects of one folder at once."""
 _SENT_AT_ONCE = 8
@@ -124,7 +126,7 @@ def _fetch(
     _check_size(size, limits)
     budget = Budget(limits)
     with Arrival(target, expected) as arrival:
-        for piece in pieces(found):
+        for piece in pieces(found, _AS_IT_COMES):
             arrival.write(piece)
             budget.moved(len(piece))
             budget.left()
