@@ -583,6 +583,11 @@ class RetentionConfig(_Section):
     keep_runs: Days | None = Field(None, description="days runs are kept, with all files; default: for good")
     keep_intermediates: IntermediatesConfig = IntermediatesConfig()
     keep_logs: Days | None = Field(None, description="days logs are kept; default: as long as the run")
+    keep_local: Days | None = Field(
+        None,
+        description="days files of ended runs stay in the workspace once outputs_store has all of them;"
+        " default: as long as the run",
+    )
     every: Seconds = Field(3600.0, description="seconds between two looks")
 
 

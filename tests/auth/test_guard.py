@@ -18,6 +18,7 @@ from wes_bridge.auth.door import Served, guarded
 from wes_bridge.auth.identity import principal_of
 from wes_bridge.auth.principal import Principal
 from wes_bridge.config import NodeConfig, ServiceConfig
+from wes_bridge.plugging import Kind, PluginError
 
 
 class Moon(BaseModel):
@@ -96,8 +97,12 @@ class Door:
 
 @pytest.fixture
 def moon(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    own = methods._points()
-    monkeypatch.setattr(methods, "_points", lambda: own | {"moon": _Point()})
+    known = Kind._point
+
+    def point(kind: Kind[Any], name: str) -> Any:
+        return _Point() if name == "moon" else known(kind, name)
+
+    monkeypatch.setattr(Kind, "_point", point)
     return {"plugins": [{"name": "moon", "settings": {"phase": "full"}}]}
 
 
@@ -126,8 +131,9 @@ def test_settings_of_another_package_are_checked(moon: dict[str, Any], tmp_path:
     moon["plugins"][0]["settings"] = {"phrase": "full"}
     access = ServiceConfig.model_validate({"authentication": moon}).authentication
     [(key, text)] = methods.findings(access)
-    assert key == ("plugins", 0) and "settings.phase" in text
-    with pytest.raises(methods.MethodError):
+    assert key == ("plugins", 0, "settings", "phase")
+    assert "plugins[0].settings.phase: " in text
+    with pytest.raises(PluginError):
         Door(tmp_path, **moon)
 
 

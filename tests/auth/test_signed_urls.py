@@ -98,6 +98,22 @@ def test_without_its_keys_no_url_is_good(urls: SignedUrls, clock: Clock, tmp_pat
         made(tmp_path, clock).check(scope(query), "")
 
 
+def test_a_key_that_another_process_makes_is_known_at_once(
+    urls: SignedUrls, clock: Clock, tmp_path: Path
+) -> None:
+    """Also right after somebody has come with a key that there is not."""
+    (tmp_path / "elsewhere").mkdir()
+    strange, _ = made(tmp_path / "elsewhere", clock).sign(BASE, PLACE, 60)
+    for _ in range(3):
+        with pytest.raises(SignatureError, match="key that is not in use here"):
+            urls.check(scope(strange), "")
+    query, _ = made(tmp_path, clock).sign(BASE, PLACE, 60)
+    urls.check(scope(query), "")
+    clock.now += DAY + 1
+    later, _ = made(tmp_path, clock).sign(BASE, PLACE, 60)
+    urls.check(scope(later), "")
+
+
 def test_another_server_s_url_is_not_good(urls: SignedUrls, clock: Clock, tmp_path: Path) -> None:
     """Also one that has the same keys, as a copy of its state folder would."""
     query, _ = urls.sign(BASE, PLACE, 60)

@@ -14,8 +14,9 @@ from wes_bridge.cli.settings import SettingsError
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.staging import default_schemes
 from wes_bridge.node.staging.incoming import Incoming
-from wes_bridge.node.staging.plugins import SchemeError, scheme_names
+from wes_bridge.node.staging.plugins import scheme_names
 from wes_bridge.node.staging.schemes import Wanted
+from wes_bridge.plugging import PluginError
 
 PACKAGE = """
 from pydantic import BaseModel, ConfigDict
@@ -130,7 +131,7 @@ def test_its_settings_are_checked_at_start(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_what_is_no_plug_in_is_told(name: str, says: str) -> None:
-    with pytest.raises(SchemeError, match=says):
+    with pytest.raises(PluginError, match=says):
         default_schemes(NodeConfig.model_validate({"data_plugins": [{"name": name}]}))
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from tests.nginx import start_nginx
 from tests.node.conftest import ROOT, NodeProcess, Request, Starter, session_kinds, shell, texts
 from tests.stores import ObjectStore, object_store
 from tests.waiting import until
@@ -180,6 +184,65 @@ def test_keys_of_the_environment_that_nobody_named_are_not_used(
     assert node.stream(node.run(request)) == "a0\n"
 
 
+def test_a_store_that_forgets_an_upload(
+    start_node: Starter, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    """Its parts are removed while others are sent, as a rule of a bucket may have it."""
+    node = start_node(s3=[object_store.settings([], ["results/runs"])], fetch={"timeout": 2})
+    over = threading.Event()
+
+    def forget() -> None:
+        while not over.is_set():
+            for place in (object_store.folder / "results/.sgwtmp").glob("multipart/*"):
+                shutil.rmtree(place, ignore_errors=True)
+
+    forgetting = threading.Thread(target=forget)
+    forgetting.start()
+    try:
+        script = "head -c 60000000 /dev/zero > big; echo x > small"
+        session = node.run(Request(shell(script)).output("s3://results/runs/forgotten"))
+    finally:
+        over.set()
+        forgetting.join()
+    assert "urn:wes-bridge:releasing-failed" in session_kinds(session)
+    assert "the store" in texts(session)
+    assert not (object_store.folder / "results/runs/forgotten/big").exists()
+
+
+def test_a_disk_that_gets_full_while_an_object_comes(object_store: ObjectStore, tmp_path: Path) -> None:
+    """The node's folder is on a small disk of its own, in a mount namespace; of a folder nothing is left."""
+    unshare = shutil.which("unshare")
+    script = f"mount -t tmpfs -o size=4m tmpfs {tmp_path}"
+    if unshare is None or subprocess.run([unshare, "-Urm", "sh", "-c", script], check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    object_store.put("sky/full/large", bytes(8 * 2**20))
+    for index in range(20):
+        object_store.put(f"sky/full/many/{index}", bytes(2**19))
+    body = f"""
+import json, pathlib, threading
+from wes_bridge.config import NodeConfig
+from wes_bridge.node.staging import default_schemes
+from wes_bridge.node.staging.incoming import Incoming
+from wes_bridge.node.staging.schemes import Wanted
+config = NodeConfig.model_validate({{"s3": [{object_store.settings(["sky"])!r}]}})
+top = pathlib.Path({str(tmp_path)!r})
+for url, directory in (("s3://sky/full/large", False), ("s3://sky/full/many", True)):
+    scheme, wanted = default_schemes(config).get(url), Wanted(url, directory=directory)
+    try:
+        Incoming(top / "incoming").bring(scheme, wanted, threading.Event(), lambda *_: print("placed"))
+    except OSError as error:
+        print(error.strerror, [str(path) for path in (top / "incoming").iterdir()])
+"""
+    found = subprocess.run(
+        [unshare, "-Urm", "sh", "-c", f'{script} && exec "$@"', "sh", sys.executable, "-c", body],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ},
+    )
+    assert found.stdout.splitlines() == ["No space left on device []"] * 2, found.stderr
+
+
 class Faulty:
     """An object store that says what it is told, once for each connection."""
 
@@ -252,3 +315,20 @@ def test_a_session_that_is_cancelled_waits_for_no_store(start_node: Starter) -> 
     node.update(session, "CANCELLED")
     assert node.end(session, 60)["phase"] == "CANCELLED"
     faulty.close()
+
+
+def test_a_store_that_drips_is_given_up(
+    start_node: Starter, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    """Something comes all the time, and it would take hours."""
+    object_store.put("sky/dripping", bytes(2_000_000))
+    directives = "proxy_set_header Host $http_host; limit_rate 500;"
+    proxy = start_nginx(tmp_path / "nginx", f"proxy_pass {object_store.url}; {directives}")
+    settings = object_store.settings(["sky"]) | {"endpoint": proxy.url}
+    node = start_node(s3=[settings], fetch={"timeout": 2, "least_rate": 20_000})
+    try:
+        reason = failed(node, Request(shell("true")).data(F, "s3://sky/dripping"))
+    finally:
+        proxy.stop()
+    assert "bytes came or went in 2 s" in reason
+    assert [path for path in (node.state / "incoming").rglob("*") if path.is_file()] == []

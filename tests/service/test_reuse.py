@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,12 @@ import pytest
 import requests
 
 from tests.service.conftest import Service, Starter
+from tests.stores import ObjectStore, dav, object_store
+from wes_bridge.engine.stored_results import StoredResults
+from wes_bridge.model.step_plan import StepPlan
+from wes_bridge.storage.directory import DirectoryStorage
 
+__all__ = ["dav", "object_store"]
 pytestmark = pytest.mark.database
 
 ENGINE = {"reuse": "on", "reuse_gib": 10_000 / 1024**3}
@@ -152,3 +160,65 @@ def test_off_is_the_default(start_service: Starter, tmp_path: Path) -> None:
     case.run("a", reuse="on")
     case.run("a", reuse="on")
     assert case.count() == 2
+
+
+STEP = """
+mkdir -p made/deep/empty; echo $0 ran >> RAN; cat $0 > made/one; ln made/one made/two; ln -s one made/link
+chmod 755 made/two; echo said
+"""
+
+
+@pytest.mark.parametrize("kind", ["directory", "s3", "webdav"])
+def test_a_service_on_another_disk_finds_results_in_the_store(
+    kind: str, start_service: Starter, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """What the first run has kept is taken off the disk before the second, as if that were another."""
+    kept: dict[str, Any] = {"kind": "directory", "path": str(tmp_path / "kept")}
+    if kind == "webdav":
+        kept = request.getfixturevalue("dav").workspace("wes/")
+    elif kind == "s3":
+        store: ObjectStore = request.getfixturevalue("object_store")
+        keys = {"credentials": {"file": str(store.keys)}, "prefix": f"reuse/{tmp_path.name}"}
+        kept = {"kind": "s3", "endpoint": store.url, "bucket": "results", **keys}
+    settings = {"nodes": [NODE], "engine": {"reuse": "on"}, "outputs_store": kept}
+    tool = {
+        "cwlVersion": "v1.2",
+        "class": "CommandLineTool",
+        "baseCommand": ["sh", "-c", STEP.replace("RAN", str(tmp_path / "ran"))],
+        "inputs": {"file": {"type": "File", "inputBinding": {}}},
+        "outputs": {"made": {"type": "Directory", "outputBinding": {"glob": "made"}}},
+    }
+    (tmp_path / "tool.cwl").write_text(json.dumps(tool))
+    (tmp_path / "in.txt").write_text("sky")
+    inputs = {"file": {"class": "File", "location": (tmp_path / "in.txt").as_uri()}}
+    service = start_service(**settings)
+    for _ in range(2):
+        run = service.run(tmp_path / "tool.cwl", inputs)
+        assert run["state"] == "COMPLETE", run
+        (task,) = service.client.tasks(run["run_id"])
+        listing = {one["basename"]: one for one in run["outputs"]["made"]["listing"]}
+        assert sorted(listing) == ["deep", "link", "one", "two"]
+        assert requests.get(listing["link"]["location"], timeout=60).text == "sky"
+        assert requests.get(task["stdout"], timeout=60).text == "said\n"
+        shutil.rmtree(service.state / "workspace" / ".reuse")
+    assert "reused_from" in task["placement"]
+    assert len((tmp_path / "ran").read_text().splitlines()) == 1
+
+
+def test_a_result_in_the_store_that_leads_elsewhere_is_not_taken(tmp_path: Path) -> None:
+    storage = DirectoryStorage(tmp_path / "kept")
+    for index, name in enumerate(("../away", "/away", "out/../../away", "out/link/away")):
+        key = f"{index}" * 64
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as made:
+            link = tarfile.TarInfo("out/link")
+            link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+            made.addfile(link)
+            made.addfile(tarfile.TarInfo(name))
+        (tmp_path / "packed").write_bytes(archive.getvalue())
+        with (tmp_path / "packed").open("rb") as file:
+            storage.put(f"reuse/{key}/result.tar", file.fileno())
+        plan = StepPlan("s", ["true"], {}, "/wb-1", "/wb-1/out", (tmp_path / "out").as_uri())
+        assert StoredResults(tmp_path / "work/deep", storage).take(key, plan) is None
+    assert not list(tmp_path.rglob("away"))
+    assert not list((tmp_path / "work").rglob("*.tar"))

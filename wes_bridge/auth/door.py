@@ -65,7 +65,7 @@ def guarded(config: ServerConfig, served: Served) -> ASGIApp:
 
     Raises:
         OSError: a file with a secret cannot be read, or the state folder not be written to.
-        MethodError: a way to be known cannot be used.
+        PluginError: a way to be known cannot be used.
     """
     access = config.authentication
     names = Names(_names(config), access.cors_origins, str(config.public_url) if config.public_url else None)

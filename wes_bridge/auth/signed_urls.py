@@ -33,8 +33,6 @@ _MARK = "wes_bridge.signed_url"
 _ASK = "ask the session's owner, or whoever gave you the URL, for a new one (POST /urls/SESSION/OUTPUT)"
 _LONGEST_FILE = 1 << 20
 _MOST_FIELDS = 20
-_AGAIN = 0.2
-"""Seconds between looks for a key that is not known."""
 
 
 class SignatureError(Exception):
@@ -87,7 +85,8 @@ class KeyRing:
         self._clock = clock
         self._lock = threading.Lock()
         self._keys: dict[str, Key] | None = None
-        self._looked: float | None = None
+        self._read: tuple[int, int, int] | None = None
+        """Which file was read: its number, time and size."""
 
     def load(self) -> None:
         """Read the file, where there is one. Blocks.
@@ -127,21 +126,28 @@ class KeyRing:
         return key
 
     def _look_again(self) -> None:
-        """Another process of the same server may have made a key; asked for seldom, since anybody may name
-        keys that there are not."""
-        now = time.monotonic()
+        """Another process of the same server may have made a key: the file is another one then. Anybody may
+        name keys that there are not, so that it is not read in vain."""
         with self._lock:
-            if self._looked is not None and now - self._looked < _AGAIN:
+            if self._read == self._state():
                 return
-            self._looked, known = now, self._keys
+            known = self._keys
             try:
                 self._keys = None
                 self._known()
             except OSError:
                 self._keys = known
 
+    def _state(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.lstat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
     def _known(self) -> dict[str, Key]:
         if self._keys is None:
+            self._read = self._state()
             try:
                 content = read_small(self._path, _LONGEST_FILE, follow=False)
                 found = _Keys.model_validate_json(content).keys
@@ -159,6 +165,7 @@ class KeyRing:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(_Keys(keys=list(keys)).model_dump_json())
         new.replace(self._path)
+        self._read = None  # another process may have written since
 
 
 class SignedUrls:

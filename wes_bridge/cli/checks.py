@@ -24,6 +24,7 @@ from wes_bridge.fetching.tls import tls_context
 from wes_bridge.model.access import AuthenticationConfig, TlsConfig
 from wes_bridge.model.stores import DirectoryWorkspaceConfig, WorkspaceStoreConfig
 from wes_bridge.model.units import parse_duration
+from wes_bridge.plugging import unreadable
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
 
@@ -249,8 +250,7 @@ def _outputs_store(config: WorkspaceStoreConfig) -> Iterator[Finding]:
     try:
         open_storage(config)
     except OSError as error:
-        words = f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
-        yield ("outputs_store",), f"outputs_store: {words}"
+        yield ("outputs_store",), f"outputs_store: {unreadable(error)}"
     except ValueError as error:
         yield ("outputs_store",), f"outputs_store: {error}"
 

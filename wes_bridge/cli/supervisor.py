@@ -340,7 +340,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
         import uvicorn  # noqa: PLC0415
 
         from wes_bridge.auth.door import Served, guarded  # noqa: PLC0415
-        from wes_bridge.auth.methods import MethodError  # noqa: PLC0415
+        from wes_bridge.plugging import PluginError  # noqa: PLC0415
         from wes_bridge.store.database import Database, NewerDatabaseError, cannot_open  # noqa: PLC0415
         from wes_bridge.store.outage import tell_once  # noqa: PLC0415
         from wes_bridge.store.tables import SERVICE  # noqa: PLC0415
@@ -367,7 +367,7 @@ def _make_server(config: ServiceConfig, stack: AsyncExitStack, closing: asyncio.
     served = Served(app, config.state_dir, config.name, f"{API}/service-info", routes(), signed)
     try:
         door = audited(guarded(config, served), config.audit, config.state_dir, "wes")
-    except (OSError, MethodError) as error:
+    except (OSError, PluginError) as error:
         raise ServeError(f"the service cannot see who calls: {error}") from error
     server_config = uvicorn.Config(
         door,

@@ -22,7 +22,8 @@ from wes_bridge.data.beneath import kind_beneath, opened, parent_beneath, top_of
 from wes_bridge.data.linking import tree_size
 from wes_bridge.data.publishing import discard
 from wes_bridge.data.workspace import RunFolder, Workspace, file_url, url_path
-from wes_bridge.engine.reuse import ResultFolder
+from wes_bridge.engine.moving import Mover
+from wes_bridge.engine.stored_results import results_in
 from wes_bridge.model.states import FINAL_STATES, State
 from wes_bridge.storage.base import Storage
 from wes_bridge.store import retention as store
@@ -69,6 +70,7 @@ class Keeper:
         outputs_store: Storage | None = None,
     ) -> None:
         self._outputs_store = outputs_store
+        self._mover = Mover(workspace, database, outputs_store) if outputs_store is not None else None
         self._config = config
         self._workspace = workspace
         self._database = database
@@ -78,6 +80,8 @@ class Keeper:
     def sweep(self) -> Iterator[Removal]:
         """Look once at everything; what is given was removed just then."""
         config, intermediates = self._config, self._config.keep_intermediates
+        if self._mover is not None and not self._dry_run:
+            self._mover.bring(self._now())
         gone: set[str] = set()
         for removal in self._each(config.keep_runs, FINAL_STATES, None, self._run):
             gone.add(removal.run_id)
@@ -89,6 +93,7 @@ class Keeper:
         )
         for days, states, bit, remove in parts:
             yield from (found for found in self._each(days, states, bit, remove) if found.run_id not in gone)
+        yield from self._local()
         yield from self._strays()
         if not self._dry_run:
             self._results()
@@ -133,6 +138,8 @@ class Keeper:
 
     def _logs(self, run_id: str) -> Removal | None:
         folder = self._workspace.run(run_id)
+        if self._mover is not None and not self._dry_run and not self._mover.discard_logs(run_id):
+            return None
         found = [path for task in _inside(folder.tasks) for path in _inside(task) if not path.is_dir()]
         return self._part("logs", run_id, store.LOGS, [*_inside(folder.logs), *found])
 
@@ -171,6 +178,15 @@ class Keeper:
         with self._database.read() as connection:
             return store.user_of(connection, run_id) is not None
 
+    def _local(self) -> Iterator[Removal]:
+        """Folders of runs of which the store has everything."""
+        if self._mover is None or self._config.keep_local is None:
+            return
+        for run_id, size in self._mover.removable(self._now() - self._config.keep_local * _DAY):
+            if not self._dry_run:
+                self._mover.remove(run_id)
+            yield Removal("local files", run_id, size)
+
     def _strays(self) -> Iterator[Removal]:
         """Folders of runs that nobody knows."""
         before = self._now() - _STALE
@@ -184,7 +200,7 @@ class Keeper:
                 yield Removal("stray folder", path.name, size)
 
     def _results(self) -> None:
-        results = ResultFolder(self._workspace.root)
+        results = results_in(self._workspace.root, self._outputs_store)
         missing = results.sweep(known_keys(self._database), self._now() - _STALE)
         with self._database.write() as connection:
             forget(connection, missing)

@@ -38,9 +38,10 @@ from wes_bridge.data.workspace import Workspace
 from wes_bridge.engine.deaths import AtWork, note_deaths
 from wes_bridge.engine.identity import is_gone, own_name
 from wes_bridge.engine.keeping import Keeper
-from wes_bridge.engine.reuse import Checksums, ResultFolder, Reuse
+from wes_bridge.engine.reuse import Checksums, Reuse
 from wes_bridge.engine.run import Run, Services
 from wes_bridge.engine.runlog import RunLog
+from wes_bridge.engine.stored_results import results_in
 from wes_bridge.federation.brokers import make_broker
 from wes_bridge.federation.client import http_session
 from wes_bridge.federation.discovery import Directory
@@ -169,7 +170,7 @@ class Worker:
                     at_work=at_work,
                     bringing=ways.bringing,
                     reuse=Reuse(
-                        ResultFolder(self._config.workspace_dir),
+                        results_in(self._config.workspace_dir, _outputs_store(self._config)),
                         int(engine.reuse_gib * GIB),
                         writer,
                         Checksums(ways.bringing.replicas.checksum),

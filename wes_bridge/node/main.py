@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.node.server import create_app
-from wes_bridge.node.staging.plugins import SchemeError
+from wes_bridge.plugging import PluginError
 from wes_bridge.private_files import private_file
 from wes_bridge.surface.command import command_line, settle
 from wes_bridge.surface.process import keep_descriptors
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_descriptors()
     try:
         app = create_app(start.config, start.state, start.options.end_sessions_on_exit)
-    except SchemeError as error:
+    except PluginError as error:
         parser.error(str(error))
     return start.answer(app, on_ready=lambda url: _note_url(app.node.state, url))
 

@@ -15,8 +15,8 @@ from wes_bridge.store.database import Database
 from wes_bridge.store.runs import delete_run, state_for_update
 from wes_bridge.store.tables import run_groups, runs, tasks
 
-INTERMEDIATES, LOGS = 1, 2
-"""Bits of ``runs.cleaned``."""
+INTERMEDIATES, LOGS, STORED, LOCAL = 1, 2, 4, 8
+"""Bits of ``runs.cleaned``: what was removed; that all is in the store; that nothing is on our disk."""
 _FINAL = [state.value for state in FINAL_STATES]
 
 

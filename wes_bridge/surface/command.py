@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from wes_bridge.auth.door import Served, guarded
-from wes_bridge.auth.methods import MethodError
 from wes_bridge.config import AggregatorConfig, NodeConfig
 from wes_bridge.open_files import allow_many
+from wes_bridge.plugging import PluginError
 from wes_bridge.redaction import redact_logs
 from wes_bridge.store.outage import tell_once
 from wes_bridge.surface.app import BrokerApp
@@ -58,7 +58,7 @@ class Start(Generic[_Config]):
                 self.config, Served(app, self.state, self.config.name, routes=app.paths, signed=app.signed)
             )
             door = audited(door, self.config.audit, self.state, f"{app.kind} {self.config.name}")
-        except (OSError, MethodError) as error:
+        except (OSError, PluginError) as error:
             print(f"error: the {app.kind} cannot see who calls: {error}", file=sys.stderr)  # noqa: T201
             return 1
         return serve(

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from wes_bridge.data.archive import members_of, tar_stream, zip_stream
 from wes_bridge.data.downloads import SHOWN, Entry, NotThereError, Opened, list_folder, locate, open_file
+from wes_bridge.data.publishing import LOGS, OUTPUTS, TASKS
 from wes_bridge.data.workspace import RunFolder, url_path
 from wes_bridge.wes.errors import BadRequestError, NotFoundError, UpstreamError
 from wes_bridge.wes.proxy import pass_through
@@ -33,7 +34,7 @@ class FileHandlers:
         name = _stream(request)
         run_id = (await self._service.state_of(request)).run_id
         folder = self._service.workspace.run(run_id)
-        return await self._send_log(request, folder, folder.logs / name)
+        return await self._send_log(request, folder, folder.logs / name, f"{LOGS}/{name}")
 
     async def task_stream(self, request: Request) -> Response:
         """GetTaskStream."""
@@ -43,7 +44,8 @@ class FileHandlers:
         url = row.stdout if name == "stdout" else row.stderr
         if url and urlsplit(url).scheme in ("http", "https"):
             return await pass_through(request, url, self._service.http, owner)
-        return await self._send_log(request, folder, _log_path(row, folder, url, name))
+        stored = f"{TASKS}/{row.task_id}/{name}"
+        return await self._send_log(request, folder, _log_path(row, folder, url, name), stored)
 
     async def run_file(self, request: Request) -> Response:
         """GetRunFile."""
@@ -53,24 +55,41 @@ class FileHandlers:
             raise BadRequestError("archive must be tar or zip")
         folder = self._service.workspace.run(run_id)
         name = request.path_params["path"].strip("/")
+        is_output = name.partition("/")[0] == OUTPUTS
         try:
-            if (stored := await self._send_stored(request, run_id, name, archive)) is not None:
+            if is_output and (stored := await self._send_stored(request, run_id, name, archive)) is not None:
                 return stored
-            return await self._send_path(request, run_id, folder, name, archive)
+            try:
+                return await self._send_path(request, run_id, folder, name, archive)
+            except NotThereError:
+                if is_output or (stored := await self._send_stored(request, run_id, name, archive)) is None:
+                    raise
+                return stored
         except NotThereError as error:
             raise NotFoundError(f"run {run_id} has no file or folder {name[:200]!r}") from error
 
-    async def _send_log(self, request: Request, folder: RunFolder, path: Path) -> Response:
+    async def _send_log(self, request: Request, folder: RunFolder, path: Path, stored: str) -> Response:
         try:
             opened = await self._service.threads.files(_open_log, folder, path)
         except NotThereError:
-            return send_nothing(request)
+            return await self._send_stored_log(request, folder, stored)
         return send_file(request, opened, path.name, self._service.threads, _TEXT)
+
+    async def _send_stored_log(self, request: Request, folder: RunFolder, name: str) -> Response:
+        """A log that is not in the workspace: where all of the run has gone to the store, the one there."""
+        if self._service.stored is None or await self._service.threads.files(folder.root.exists):
+            return send_nothing(request)
+        try:
+            return await self._service.stored.log(request, folder.root.name, name, _TEXT)
+        except NotThereError:
+            return send_nothing(request)
+        except OSError as error:
+            raise UpstreamError(f"the store does not give {name[:200]!r}: {error}") from error
 
     async def _send_stored(
         self, request: Request, run_id: str, name: str, archive: str | None
     ) -> Response | None:
-        """An output that is in a store of its own; None where there is none."""
+        """A file or folder that is in a store; None where there is none."""
         if self._service.stored is None:
             return None
         try:

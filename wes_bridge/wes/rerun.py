@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from wes_bridge.auth.identity import principal_of
 from wes_bridge.auth.safe import Safe, SafeError
+from wes_bridge.data.publishing import ATTACHMENTS
 from wes_bridge.engine.rerun import prepare
 from wes_bridge.model.containers import PARAMETER, Containers, ContainersError, settled
 from wes_bridge.model.run_options import (
@@ -35,7 +37,14 @@ from wes_bridge.store.writer import DoubtfulError
 from wes_bridge.surface.audit import note_made
 from wes_bridge.wes.authorise import Handover, Store
 from wes_bridge.wes.body import read_object
-from wes_bridge.wes.errors import ApiError, BadRequestError, ConflictError, NotFoundError, in_doubt
+from wes_bridge.wes.errors import (
+    ApiError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    UpstreamError,
+    in_doubt,
+)
 from wes_bridge.wes.service import Service, json_response
 from wes_bridge.wes.sharing import shared_with
 
@@ -141,6 +150,7 @@ class RerunHandlers:
         folder = service.workspace.run(new.run_id).root
         try:
             await service.threads.files(prepare, service.workspace, old_id, new.run_id, old.tasks, again)
+            await self._bring_attachments(old_id, folder)
             if not await service.writer(create):
                 raise NotFoundError(f"run {old_id} was deleted just now")
         except DoubtfulError as error:
@@ -148,6 +158,22 @@ class RerunHandlers:
         except BaseException:
             await service.threads.files(lambda: shutil.rmtree(folder, ignore_errors=True))
             raise
+
+    async def _bring_attachments(self, old_id: str, folder: Path) -> None:
+        """Those of a run that is in the store only.
+
+        Raises:
+            UpstreamError: the store does not give them.
+        """
+        stored, place = self._service.stored, folder / ATTACHMENTS
+        old, threads = self._service.workspace.run(old_id).root, self._service.threads
+        if stored is None or await threads.files(old.exists) or await threads.files(place.exists):
+            return
+        try:
+            await stored.fetch(old_id, ATTACHMENTS, place)
+        except OSError as error:
+            text = f"the attachments of run {old_id} cannot be had from the store: {error}"
+            raise UpstreamError(text) from error
 
 
 def _create(  # noqa: PLR0917

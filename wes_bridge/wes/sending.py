@@ -143,7 +143,11 @@ def send_file(
 
 
 def send_stored(
-    request: Request, stat: Stat, read: Callable[[int, int], Iterator[bytes]], threads: Threads
+    request: Request,
+    stat: Stat,
+    read: Callable[[int, int], Iterator[bytes]],
+    threads: Threads,
+    media_type: str | None = None,
 ) -> Response:
     """The same of a file in a store, read from there.
 
@@ -152,11 +156,12 @@ def send_stored(
         stat: what the file is.
         read: gives the bytes from one place to before another.
         threads: to read in.
+        media_type: when the name says nothing.
 
     Raises:
         NoSuchRangeError: the range begins behind the end.
     """
-    answer = _asked(request, stat, stat.name.rpartition("/")[2], None)
+    answer = _asked(request, stat, stat.name.rpartition("/")[2], media_type)
     if answer.part is None:
         return Response(None, answer.status, answer.headers)
     return MadeBody(read(*answer.part), answer.headers, threads, answer.status)

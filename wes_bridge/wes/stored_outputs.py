@@ -1,16 +1,17 @@
-"""Outputs of runs in a store of their own: sent on to URLs that the store signs, or streamed from it."""
+"""Files of runs in a store of their own: sent on to URLs that the store signs, or streamed from it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.data.archive import Member
 from wes_bridge.data.downloads import Entry, NotThereError
-from wes_bridge.data.publishing import OUTPUTS, discard, stored_name
+from wes_bridge.data.publishing import PARTS, discard, fetch_part, stored_name
 from wes_bridge.model.stores import ObjectsWorkspaceConfig, WorkspaceStoreConfig
 from wes_bridge.storage.base import MissingError, Stat, Storage
 from wes_bridge.storage.opening import open_storage
@@ -63,6 +64,28 @@ class StoredOutputs:
             return send_stored(request, found, partial(self._storage.read, found.name), self.threads)
         return found
 
+    async def log(self, request: Request, run_id: str, name: str, media_type: str) -> Response:
+        """A log or a task's stream, streamed as text.
+
+        Raises:
+            NotThereError: the store has none.
+            NoSuchRangeError: the range begins behind the end.
+            OSError: the store does not answer.
+        """
+        try:
+            stat = await self.threads.files(self._storage.stat, _checked(run_id, name))
+        except MissingError as error:
+            raise NotThereError(name) from error
+        return send_stored(request, stat, partial(self._storage.read, stat.name), self.threads, media_type)
+
+    async def fetch(self, run_id: str, part: str, target: Path) -> None:
+        """Bring a part of a run back to a new folder.
+
+        Raises:
+            OSError: the store does not give it, or the folder cannot be written.
+        """
+        await self.threads.files(fetch_part, self._storage, run_id, part, target)
+
     async def discard(self, run_id: str) -> None:
         """Remove all of a run that is deleted; what is left is told in the log."""
         await self.threads.files(discard, self._storage, run_id)
@@ -105,7 +128,7 @@ class StoredOutputs:
 
 
 def _checked(run_id: str, name: str) -> str:
-    """What the store calls an output."""
-    if name.partition("/")[0] != OUTPUTS or any(part in ("", ".", "..") for part in name.split("/")):
+    """What the store calls a file or folder of a run."""
+    if name.partition("/")[0] not in PARTS or any(part in ("", ".", "..") for part in name.split("/")):
         raise NotThereError(name)
     return stored_name(run_id, name)

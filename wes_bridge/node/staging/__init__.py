@@ -17,7 +17,7 @@ def default_schemes(config: NodeConfig, fetched: Callable[[int], None] = lambda 
         fetched: is told how many bytes came from other nodes.
 
     Raises:
-        SchemeError: one of them cannot be used.
+        PluginError: one of them cannot be used.
     """
     from wes_bridge.node.kept.scheme import KeptScheme  # noqa: PLC0415
     from wes_bridge.node.staging.allowed import Allowed  # noqa: PLC0415

@@ -1,29 +1,23 @@
 """Data schemes as plug-ins: what an entry point ``wes_bridge.data`` names, and those that a node has.
 
-Ours are entry points like any other, and cannot be replaced by installed ones. It must not know any scheme.
+It must not know any scheme.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from wes_bridge.config import NodeConfig
-from wes_bridge.model.stores import DataPluginConfig, S3Config, WebdavConfig
+from wes_bridge.model.stores import S3Config, WebdavConfig
 from wes_bridge.node.staging.allowed import Allowed
 from wes_bridge.node.staging.schemes import Scheme
+from wes_bridge.plugging import Key, Kind, PluginError, SettingError, checked, dotted
 
-GROUP = "wes_bridge.data"
 _OURS = ("file", "http", "literal", "s3", "webdav")
-Key = tuple[str | int, ...]
-
-
-class SchemeError(Exception):
-    """A data scheme cannot be used; the text says why."""
 
 
 class NoSettings(BaseModel):
@@ -82,24 +76,32 @@ class DataPlugin(Generic[_Settings]):
     check: Callable[[_Settings], Iterator[tuple[Key, str]]] = nothing
 
 
+_KIND: Kind[DataPlugin[Any]] = Kind(
+    "wes_bridge.data",
+    "a data scheme",
+    DataPlugin,
+    {name: f"wes_bridge.node.staging.{name}:PLUGIN" for name in _OURS},
+)
+
+
 def scheme_names() -> list[str]:
     """The names of all plug-ins that are installed."""
-    return sorted({point.name for point in entry_points(group=GROUP)} | set(_OURS))
+    return _KIND.names()
 
 
 def configured(site: Site) -> Sequence[Scheme]:
     """The schemes of a node.
 
     Raises:
-        SchemeError: one of them cannot be used.
+        PluginError: one of them cannot be used.
     """
     found: list[Scheme] = []
     for _, name, settings in _wanted(site.config):
-        plugin, checked = _checked(name, settings)
+        plugin, read = _read(name, settings)
         try:
-            found.append(plugin.make(checked, site))
+            found.append(plugin.make(read, site))
         except (OSError, ValueError) as error:
-            raise SchemeError(f"the data scheme {name} cannot be used: {error}") from error
+            raise PluginError(f"the data scheme {name} cannot be used: {error}") from error
     return found
 
 
@@ -107,20 +109,14 @@ def findings(config: NodeConfig) -> Iterator[tuple[Key, str]]:
     """What is wrong with a node's configuration: key, and what to do; nothing is opened that stays open."""
     for key, name, settings in _wanted(config):
         try:
-            plugin, checked = _checked(name, settings)
-            for inner, text in plugin.check(checked):
-                yield (*key, *inner), f"{_dotted((*key, *inner))}: {text}"
-        except _SettingError as error:
+            plugin, read = _read(name, settings)
+            for inner, text in plugin.check(read):
+                yield (*key, *inner), f"{dotted((*key, *inner))}: {text}"
+        except SettingError as error:
             place = (*key, "settings", *error.key)
-            yield place, f"{_dotted(place)}: {error}"
-        except SchemeError as error:
-            yield key, f"{_dotted(key)}: {error}"
-
-
-class _SettingError(SchemeError):
-    def __init__(self, key: Key, text: str) -> None:
-        super().__init__(text)
-        self.key = key
+            yield place, f"{dotted(place)}: {error}"
+        except PluginError as error:
+            yield key, f"{dotted(key)}: {error}"
 
 
 def _wanted(config: NodeConfig) -> Iterator[tuple[Key, str, BaseModel | dict[str, Any]]]:
@@ -131,39 +127,13 @@ def _wanted(config: NodeConfig) -> Iterator[tuple[Key, str, BaseModel | dict[str
     if config.webdav:
         yield ("webdav",), "webdav", WebdavSettings(folders=config.webdav)
     for index, plugin in enumerate(config.data_plugins):
-        yield ("data_plugins", index), plugin.name, _settings_of(plugin)
+        yield ("data_plugins", index), plugin.name, dict(plugin.settings)
 
 
-def _settings_of(plugin: DataPluginConfig) -> dict[str, Any]:
-    return dict(plugin.settings)
-
-
-def _checked(name: str, settings: BaseModel | dict[str, Any]) -> tuple[DataPlugin[Any], BaseModel]:
-    point = _point(name)
-    if point is None:
-        raise SchemeError(f"no data scheme {name!r} is installed; known: {', '.join(scheme_names())}")
-    try:
-        plugin = point.load()
-    except Exception as error:
-        raise SchemeError(f"the data scheme {name} cannot be loaded: {error}") from error
-    if not isinstance(plugin, DataPlugin):
-        raise SchemeError(f"the data scheme {name} is no wes_bridge.node.staging.plugins.DataPlugin")
+def _read(name: str, settings: BaseModel | dict[str, Any]) -> tuple[DataPlugin[Any], BaseModel]:
+    plugin = _KIND.load(name)
     if isinstance(settings, BaseModel):
         return plugin, settings
     if name in _OURS:
-        raise SchemeError(f"{name} is no plug-in: it has a section of its own")
-    try:
-        return plugin, plugin.settings.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _SettingError(tuple(first["loc"]), first["msg"]) from error
-
-
-def _point(name: str) -> EntryPoint | None:
-    if name in _OURS:  # what is installed is not looked through for them
-        return EntryPoint(name, f"wes_bridge.node.staging.{name}:PLUGIN", GROUP)
-    return next(iter(entry_points(group=GROUP, name=name)), None)
-
-
-def _dotted(key: Key) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
+        raise PluginError(f"{name} is no plug-in: it has a section of its own")
+    return plugin, checked(plugin.settings, settings)

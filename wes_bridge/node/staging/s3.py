@@ -24,14 +24,17 @@ from wes_bridge.model.expected import UNSAID, Expected
 from wes_bridge.model.stores import S3Config
 from wes_bridge.node.staging.arriving import Arrival
 from wes_bridge.node.staging.http import limits_of
-from wes_bridge.node.staging.plugins import DataPlugin, Key, S3Settings, Site
+from wes_bridge.node.staging.plugins import DataPlugin, S3Settings, Site
 from wes_bridge.node.staging.schemes import Fetched, Wanted
+from wes_bridge.plugging import Key, unreadable
 from wes_bridge.storage.areas import Areas
 from wes_bridge.storage.base import StoreError
 from wes_bridge.storage.obstores import Times, Uploads, check_key, listed, pieces, told
 from wes_bridge.storage.s3 import Keys, ObjectUrl, parse_object_url
 from wes_bridge.storage.work import Work
 
+_AS_IT_COMES = 1
+"""Bytes that are waited for: of a store that drips, each drop is looked at, and it costs nothing else."""
 _PARALLEL = 16
 """Objects of one folder at once."""
 _SENT_AT_ONCE = 8
@@ -123,7 +126,7 @@ def _fetch(
     _check_size(size, limits)
     budget = Budget(limits)
     with Arrival(target, expected) as arrival:
-        for piece in pieces(found):
+        for piece in pieces(found, _AS_IT_COMES):
             arrival.write(piece)
             budget.moved(len(piece))
             budget.left()
@@ -228,23 +231,17 @@ def _check(settings: S3Settings) -> Iterator[tuple[Key, str]]:
             try:
                 Keys(store.credentials).look_up()
             except OSError as error:
-                yield (index, "credentials"), _said(error)
+                yield (index, "credentials"), unreadable(error)
         if store.ca_file is not None:
             try:
                 tls_context(store.ca_file)
             except OSError as error:
-                yield (index, "ca_file"), _said(error)
+                yield (index, "ca_file"), unreadable(error)
         for use, areas in (("read", store.read), ("write", store.write)):
             for place, area in enumerate(areas):
                 other = seen.setdefault((use, area), index)
                 if other != index:
                     yield (index, use, place), f"{area} is of s3[{other}], too; name it in one of them"
-
-
-def _said(error: OSError) -> str:
-    if error.filename and error.strerror:
-        return f"{error.filename} cannot be read: {error.strerror}"
-    return error.strerror or str(error)
 
 
 PLUGIN = DataPlugin(S3Settings, _make, _check)

@@ -26,8 +26,9 @@ from wes_bridge.model.expected import UNSAID
 from wes_bridge.model.stores import WebdavConfig
 from wes_bridge.node.staging.downloading import Download
 from wes_bridge.node.staging.http import put, transfers
-from wes_bridge.node.staging.plugins import DataPlugin, Key, Site, WebdavSettings
+from wes_bridge.node.staging.plugins import DataPlugin, Site, WebdavSettings
 from wes_bridge.node.staging.schemes import Fetched, Wanted
+from wes_bridge.plugging import Key, unreadable
 from wes_bridge.storage.dav import BODY, SCHEMES, ListingError, Member, members, web_url
 from wes_bridge.storage.work import Work
 
@@ -322,8 +323,7 @@ def _check_settings(settings: WebdavSettings) -> Iterator[tuple[Key, str]]:
             except UnicodeDecodeError:
                 yield (index, "token"), f"{folder.token.file} is no text"
             except OSError as error:
-                words = f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
-                yield (index, "token"), words
+                yield (index, "token"), unreadable(error)
         if folder.user_tokens is not None and not folder.user_tokens.is_dir():
             yield (index, "user_tokens"), f"{folder.user_tokens} is not a folder here"
 
