@@ -47,7 +47,7 @@ PARALLEL = 8
 _AHEAD = 4 * PARALLEL
 _CHUNK = 256 * 1024
 _LONGEST_REASON = 4096
-_WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FINAL = (DeadlineError, RefusedError, TooLargeError)
 Count = Callable[[int], None]
 
@@ -173,7 +173,7 @@ class Receiving:
                     self._receive(url, came, stop)
                     break
                 except FetchError as error:
-                    if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                    if attempt == ATTEMPTS - 1 or not is_worth_retrying(error):
                         raise
                 if stop.wait(self._pause * 2**attempt):
                     raise InterruptedError("stopped")
@@ -238,7 +238,7 @@ class Receiving:
                         file.write(chunk)
                 return
             except FetchError as error:
-                if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                if attempt == ATTEMPTS - 1 or not is_worth_retrying(error):
                     raise
             if stop.wait(self._pause * 2**attempt):
                 raise InterruptedError("stopped")
@@ -387,9 +387,10 @@ def _check_status(answer: Answer) -> None:
     raise StatusError(f"HTTP {answer.status}{reason}", answer.status)
 
 
-def _is_worth_retrying(error: FetchError) -> bool:
+def is_worth_retrying(error: FetchError) -> bool:
+    """Whether a transfer that failed so may work when it is tried again."""
     if isinstance(error, StatusError):
-        return error.status in _WORTH_RETRYING
+        return error.status in WORTH_RETRYING
     return not isinstance(error, _FINAL)
 
 

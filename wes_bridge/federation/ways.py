@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.handing_out import HandingOut, signed_urls
 from wes_bridge.data.receiving import Receiving
-from wes_bridge.federation.apart import Ways
+from wes_bridge.federation.apart import NotServedYetError, Ways
 from wes_bridge.federation.bringing import Bringing
 from wes_bridge.federation.replicas import Replicas
 from wes_bridge.fetching.addresses import PrivateHosts
@@ -45,11 +45,12 @@ def served_at(state: Path) -> str:
     """Where the service answers, as nodes on this machine call it.
 
     Raises:
+        NotServedYetError: it is being started.
         OSError: it does not say.
     """
     words = (state / SERVED).read_text(encoding="utf-8").split()
     if len(words) < 2:
-        raise OSError("the service does not say where it answers; set public_url")
+        raise NotServedYetError("the service is being started, and does not say yet where it answers")
     return words[1]
 
 
