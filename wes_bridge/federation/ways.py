@@ -36,7 +36,7 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     limits = Limits(fetch.timeout, deadline=None, least_rate=fetch.least_rate, max_bytes=None)
     named = [_place_of(str(broker.url)) for broker in config.brokers]
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
-    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file))
+    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file), exact=True)
     bringing = Bringing(Replicas(), receiving, threads, engine.lost_after)
     return Ways(handing, receiving, threads, bringing, engine.bring_at_once)
 
