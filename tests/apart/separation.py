@@ -302,8 +302,10 @@ class Authority:
 
 def programs(python: str) -> list[Path]:
     """What a Python is made of, the programs beside it, and this repository."""
-    ask = "import sys; print(*filter(None, [sys.prefix, sys.base_prefix, *sys.path[1:]]), sep='\\n')"
-    told = subprocess.run([python, "-c", ask], cwd="/", capture_output=True, text=True, check=True).stdout
+    ask = "import sys; print(*filter(None, [sys.prefix, sys.base_prefix, *sys.path]), sep='\\n')"
+    told = subprocess.run(
+        [python, "-I", "-c", ask], cwd="/", capture_output=True, text=True, check=True
+    ).stdout
     return [REPOSITORY, *(Path(line) for line in told.splitlines() if Path(line).is_dir())]
 
 

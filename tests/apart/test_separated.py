@@ -202,8 +202,9 @@ def ran(site: Site) -> Counter[str]:
 
 IMPATIENT = {
     "node": {"sandbox": "none", "max_running": WIDTH},
-    "service": {"engine": {"lost_after": 5.0, "patience": 60.0, "offer_deadline": 5.0}},
+    "service": {"engine": {"lost_after": 5.0, "patience": 60.0, "offer_deadline": 5.0, "bring_at_once": 0}},
 }
+"""A node that is silent is given up soon, and nothing that a step has made is brought before it is needed."""
 
 
 @pytest.mark.parametrize("sites", [IMPATIENT], indirect=True)
@@ -229,9 +230,20 @@ def test_a_site_is_gone_with_intermediate_data(
     assert texts == [expected_of(number) for number in range(WIDTH)]
 
     happened = lost + ran(two)
-    every = {f"{step} {number}" for step in "abc" for number in range(WIDTH)}
-    assert happened.keys() == every
+    assert happened.keys() == {f"{step} {number}" for step in "abc" for number in range(WIDTH)}
     again = {word for word, times in happened.items() if times > 1}
-    assert again <= lost.keys(), "a step ran again whose output was not lost"
     assert max(happened.values()) == 2
-    assert again & third == lost.keys() & third, "what ran there had to run again"
+    needed = needed_again(lost)
+    freed = {word.replace("b", "a") for word in needed if word.startswith("b")}  # since b had read it
+    assert needed <= again <= needed | freed
+
+
+def needed_again(lost: Counter[str]) -> set[str]:
+    """Of what has run at the lost site: the third steps, which ran when it was lost, and what they need."""
+    needed: set[str] = set()
+    for number in range(WIDTH):
+        for step in "cba":
+            if f"{step} {number}" not in lost:
+                break  # it was made elsewhere
+            needed.add(f"{step} {number}")
+    return needed

@@ -26,7 +26,7 @@ from typing import IO
 from uuid import uuid4
 
 from wes_bridge.data.hashing import Sums
-from wes_bridge.data.special import readable
+from wes_bridge.data.special import put_special, readable
 from wes_bridge.data.stand_ins import put_stand_in, stands_in
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import (
@@ -49,7 +49,9 @@ _AHEAD = 4 * PARALLEL
 _CHUNK = 256 * 1024
 _LONGEST_REASON = 4096
 _EMPTY = f"sha1${hashlib.sha1(usedforsecurity=False).hexdigest()}"
-_WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LONGEST_MANIFEST = 1 << 30
+"""Bytes: a million entries, and a kilobyte for each."""
+WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FINAL = (DeadlineError, RefusedError, TooLargeError)
 Count = Callable[[int], None]
 
@@ -80,10 +82,20 @@ class Receiving:
         fetcher: asks their nodes.
         count: is told how many bytes came.
         pause: seconds before the second attempt; doubles each time.
+        exact: whether links that lead out of an output, and what is neither file nor folder, have their
+            places here, too, so that they are found and told of; else they are left out.
     """
 
-    def __init__(self, fetcher: Fetcher, count: Count = lambda _size: None, pause: float = 0.5) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        count: Count = lambda _size: None,
+        pause: float = 0.5,
+        *,
+        exact: bool = False,
+    ) -> None:
         self._fetcher = fetcher
+        self._exact = exact
         self._count = count
         self._lock = threading.Lock()
         self._pause = pause
@@ -175,7 +187,7 @@ class Receiving:
                     self._receive(url, came, stop)
                     break
                 except FetchError as error:
-                    if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                    if attempt == ATTEMPTS - 1 or not is_worth_retrying(error):
                         raise
                 if stop.wait(self._pause * 2**attempt):
                     raise InterruptedError("stopped")
@@ -220,8 +232,10 @@ class Receiving:
             else:
                 self._fetch_files(url, target, _entries(manifest), stop)
             for entry in _entries(manifest):
-                if entry.kind is EntryKind.LINK and entry.leads_inside:
+                if entry.kind is EntryKind.LINK and (entry.leads_inside or self._exact):
                     (target / entry.path).symlink_to(entry.target or "")
+                elif entry.kind is EntryKind.OTHER and self._exact:
+                    put_special(target / entry.path, entry.note or "")
                 elif entry.kind is EntryKind.DIRECTORY:
                     (target / entry.path).chmod((entry.mode or 0o755) | 0o700)
         target.chmod(0o755)
@@ -238,9 +252,13 @@ class Receiving:
                         raise WrongContentError("a folder was asked for, and what came is no manifest")
                     for chunk in answer.chunks():
                         file.write(chunk)
+                        if file.tell() > _LONGEST_MANIFEST:
+                            raise WrongContentError(
+                                f"a manifest of more than {_LONGEST_MANIFEST} bytes comes"
+                            )
                 return
             except FetchError as error:
-                if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
+                if attempt == ATTEMPTS - 1 or not is_worth_retrying(error):
                     raise
             if stop.wait(self._pause * 2**attempt):
                 raise InterruptedError("stopped")
@@ -392,9 +410,10 @@ def _check_status(answer: Answer) -> None:
     raise StatusError(f"HTTP {answer.status}{reason}", answer.status)
 
 
-def _is_worth_retrying(error: FetchError) -> bool:
+def is_worth_retrying(error: FetchError) -> bool:
+    """Whether a transfer that failed so may work when it is tried again."""
     if isinstance(error, StatusError):
-        return error.status in _WORTH_RETRYING
+        return error.status in WORTH_RETRYING
     return not isinstance(error, _FINAL)
 
 

@@ -29,9 +29,9 @@ from wes_bridge.data.beneath import real_path
 from wes_bridge.data.handing_out import HandingOut
 from wes_bridge.data.receiving import Leaving, Receiving
 from wes_bridge.data.workspace import url_path
-from wes_bridge.federation.bringing import Bringing
+from wes_bridge.federation.bringing import PAUSES, Bringing, may_pass
 from wes_bridge.federation.client import Broker, BrokerError
-from wes_bridge.federation.dialect import CannotAskError, Native
+from wes_bridge.federation.dialect import BusyError, CannotAskError, Native
 from wes_bridge.federation.render import OUTPUT, native_request
 from wes_bridge.federation.replicas import Note, Replica, note_of, write_note
 from wes_bridge.model.execution_broker import (
@@ -61,6 +61,10 @@ _SHUT_FOR = 600.0
 _NOT_READ = frozenset({"uri:unknown-url", "urn:wes-bridge:staging-failed"})
 """Kinds of messages with which a node says that it cannot have an input."""
 _NAMESPACE = uuid.UUID("5f0a7c1e-6a52-4f0b-9a0e-2f0f0a2b7c11")
+
+
+class NotServedYetError(OSError):
+    """A file cannot be handed out yet: the service does not answer."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ class Apart(Native):
         """
         try:
             staged = [self._handed(plan, item) for item in plan.staged]
+        except NotServedYetError as error:  # a worker is up sooner than the API beside it
+            raise BusyError(str(error)) from error
         except OSError as error:
             raise CannotAskError(f"a file cannot be handed out: {error.strerror or error}") from error
         request = native_request(replace(plan, staged=staged, stdout_url=None, stderr_url=None), image=image)
@@ -250,16 +256,25 @@ class Apart(Native):
         if session.phase is not Phase.COMPLETED and not has_run:
             self._doubt(plan)
             return None
+        clock = asyncio.get_running_loop().time
+        until, pauses = clock() + self._ways.bringing.patience, iter(PAUSES)
+        while True:
+            try:
+                await self._fetch_all(plan, session)
+                return None
+            except (BrokerError, OSError, ValueError) as error:
+                pause = next(pauses, PAUSES[-1])
+                if clock() + pause > until or not may_pass(error):
+                    return f"its output cannot be fetched: {error}"
+            await asyncio.sleep(pause)  # a node that is restarted has all of it when it is back
+
+    async def _fetch_all(self, plan: StepPlan, session: Session) -> None:
         output = next((one for one in session.data or () if _name(one) == OUTPUT), None)
-        try:
-            if output is not None and output.kept is not None and output.location:
-                await self._fetch(plan, output.location)
-                for changed in await self._in_thread(functools.partial(_update, plan)):
-                    self._drop(changed)
-            await self._fetch_streams(plan, session)
-        except (BrokerError, OSError, ValueError) as error:
-            return f"its output cannot be fetched: {error}"
-        return None
+        if output is not None and output.kept is not None and output.location:
+            await self._fetch(plan, output.location)
+            for changed in await self._in_thread(functools.partial(_update, plan)):
+                self._drop(changed)
+        await self._fetch_streams(plan, session)
 
     async def _fetch(self, plan: StepPlan, location: str) -> None:
         broker, target = self._bound(), url_path(plan.output_url)

@@ -16,8 +16,13 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from wes_bridge.data.receiving import Receiving, WrongContentError
-from wes_bridge.federation.client import Broker, BrokerError
+from wes_bridge.data.receiving import (
+    WORTH_RETRYING,
+    Receiving,
+    WrongContentError,
+    is_worth_retrying,
+)
+from wes_bridge.federation.client import AwayError, Broker, BrokerError
 from wes_bridge.federation.replicas import Replica, Replicas, note_of
 from wes_bridge.fetching.errors import FetchError, StatusError
 from wes_bridge.model.manifest import ManifestEntry, ManifestError
@@ -26,7 +31,7 @@ Result = TypeVar("Result")
 _GONE = frozenset({404, 410})
 """Statuses with which a node says that an output, or a file of it, is not there any more."""
 _EXPIRED = 403
-_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts; the last is used again."""
 _SPARE = 600.0
 """Seconds that a signed URL should be good for when it is handed out."""
@@ -44,6 +49,14 @@ class LostError(Exception):
         self.folder = folder
 
 
+def may_pass(error: Exception) -> bool:
+    """Whether what went wrong with a node may have passed in a while: it is being restarted, or is busy."""
+    if isinstance(error, BrokerError):
+        return isinstance(error, AwayError) or error.status in WORTH_RETRYING
+    cause = error if isinstance(error, FetchError) else error.__cause__
+    return isinstance(cause, FetchError) and is_worth_retrying(cause)
+
+
 class Bringing:
     """Fetches.
 
@@ -58,7 +71,7 @@ class Bringing:
         self.replicas = replicas
         self._receiving = receiving
         self._threads = threads
-        self._patience = patience
+        self.patience = patience
         self._brokers: dict[str, Broker] = {}
 
     def know(self, broker: Broker) -> None:
@@ -122,13 +135,13 @@ class Bringing:
     async def _persist(self, replica: Replica, fetch: Callable[[str], Awaitable[None]]) -> None:
         """Fetch from a node until it has worked, or there is no hope."""
         clock = asyncio.get_running_loop().time
-        until, attempt = clock() + self._patience, 0
+        until, attempt = clock() + self.patience, 0
         while True:
             problem, is_final = await self._tried(replica, fetch)
             if problem is None:
                 replica.doubted = False
                 return
-            pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
+            pause = PAUSES[min(attempt, len(PAUSES) - 1)]
             if is_final or clock() + pause > until:
                 raise LostError(replica.folder, problem)
             attempt += 1

@@ -101,7 +101,11 @@ class BrokerShutError(BrokerError):
     """It was not asked: it failed too often just before."""
 
 
-class NotReachedError(BrokerError):
+class AwayError(BrokerError):
+    """It gave no answer, or not all of one: it may give one later."""
+
+
+class NotReachedError(AwayError):
     """There was no connection, so it has not heard what it was told."""
 
 
@@ -409,7 +413,7 @@ class Broker:
                 answer = await send(headers=sent | {"Authorization": credentials.header()})
             return answer
         except TimeoutError as error:
-            raise BrokerError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
+            raise AwayError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
         except CredentialsError as error:
             raise TurnedAwayError(f"{self.name} needs credentials, but {error}") from error
         except TooLongError as error:
@@ -418,7 +422,8 @@ class Broker:
             raise NotReachedError(f"{self.name} cannot be reached at {url}: {error}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
-            raise BrokerError(f"{self.name} cannot be reached at {url}: {reason}") from error
+            kind = BrokerError if isinstance(error, ValueError) else AwayError
+            raise kind(f"{self.name} cannot be reached at {url}: {reason}") from error
 
     def _parsed(self, answer: Answer, model: type[Part], codes: tuple[int, ...]) -> Part:
         if answer.status == NOT_FOUND:

@@ -10,7 +10,7 @@ from wes_bridge.auth.safe import shared_secrets
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.handing_out import HandingOut, signed_urls
 from wes_bridge.data.receiving import Receiving
-from wes_bridge.federation.apart import Ways
+from wes_bridge.federation.apart import NotServedYetError, Ways
 from wes_bridge.federation.bringing import Bringing
 from wes_bridge.federation.replicas import Replicas
 from wes_bridge.fetching.addresses import PrivateHosts
@@ -39,7 +39,7 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     named = [_place_of(str(broker.url)) for broker in config.brokers]
     named += [host for broker in config.brokers for host in broker.hosts]  # nodes behind an aggregator
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
-    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file))
+    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file), exact=True)
     bringing = Bringing(Replicas(), receiving, threads, engine.lost_after)
     return Ways(handing, receiving, threads, bringing, engine.bring_at_once)
 
@@ -48,11 +48,12 @@ def served_at(state: Path) -> str:
     """Where the service answers, as nodes on this machine call it.
 
     Raises:
+        NotServedYetError: it is being started.
         OSError: it does not say.
     """
     words = (state / SERVED).read_text(encoding="utf-8").split()
     if len(words) < 2:
-        raise OSError("the service does not say where it answers; set public_url")
+        raise NotServedYetError("the service is being started, and does not say yet where it answers")
     return words[1]
 
 

@@ -210,7 +210,7 @@ def _asked(request: Request, found: _Sendable, name: str, media_type: str | None
     start, end = part or (0, found.size)
     headers["Content-Length"] = str(end - start)
     headers["Content-Type"], how = inert_type(media_type or guess_type(name))
-    headers["Content-Disposition"] = f"{how}; filename*=UTF-8''{quote(name)}"
+    headers["Content-Disposition"] = f"{how}; filename*=UTF-8''{quote(os.fsencode(name))}"
     if part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
     return _Answer(206 if part else 200, headers, (start, end))
@@ -241,7 +241,7 @@ def send_archive(chunks: Iterator[bytes], name: str, media_type: str, threads: T
     """An archive, made while it is sent. ``name`` is the file's name for a browser."""
     headers = {
         "Content-Type": media_type,
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(os.fsencode(name))}",
         **_SAFE,
     }
     return MadeBody(chunks, headers, threads)
