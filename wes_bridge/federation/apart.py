@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from wes_bridge.data.beneath import real_path
 from wes_bridge.data.handing_out import HandingOut
+from wes_bridge.data.parcels import Parcels, ParcelUrls
 from wes_bridge.data.receiving import Receiving
 from wes_bridge.data.workspace import url_path
 from wes_bridge.federation.client import Broker, BrokerError
@@ -55,11 +56,15 @@ class Ways:
         handing: makes URLs of the service's files.
         receiving: fetches what nodes keep.
         threads: where that is done.
+        parcels: what goes to and from steps at brokers that keep nothing.
+        urls: makes their URLs.
     """
 
     handing: HandingOut
     receiving: Receiving
     threads: Executor
+    parcels: Parcels
+    urls: ParcelUrls
 
 
 @dataclass(frozen=True)

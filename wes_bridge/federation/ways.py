@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.handing_out import HandingOut, signed_urls
+from wes_bridge.data.parcels import Parcels, ParcelUrls
 from wes_bridge.data.receiving import Receiving
 from wes_bridge.federation.apart import Ways
 from wes_bridge.fetching.addresses import PrivateHosts
@@ -28,12 +29,18 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     """
     state = config.state_dir.absolute()
     public = str(config.public_url) if config.public_url else None
-    handing = HandingOut(signed_urls(state, public), lambda: public or served_at(state))
+    signed = signed_urls(state, public)
+
+    def base() -> str:
+        return public or served_at(state)
+
+    handing = HandingOut(signed, base)
     fetch = config.fetch
     limits = Limits(fetch.timeout, deadline=None, least_rate=fetch.least_rate, max_bytes=None)
     named = [_place_of(str(broker.url)) for broker in config.brokers]
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
-    return Ways(handing, Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file)), threads)
+    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file))
+    return Ways(handing, receiving, threads, Parcels(state), ParcelUrls(signed, base))
 
 
 def served_at(state: Path) -> str:
