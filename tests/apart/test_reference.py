@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
+from tests.aggregator.conftest import AggregatorStarter, start_aggregator
+from tests.apart.conftest import ONLY_WEB
 from tests.apart.test_runs import fetched, sh, text_of, uploads
 from tests.federation.fake_calycopis import FakeCalycopis
+from tests.node.conftest import Starter as NodeStarter
 from tests.service.conftest import Service, Starter
 from tests.waiting import until
 from wes_bridge.cli.flow import reasons
 
+__all__ = ["start_aggregator"]
 BASE = ["sh", "mkdir", "cat", "rm", "sleep", "ln", "cp", "mv", "wc", "chmod", "readlink", "echo", "true"]
 """What nearly every image has, and nothing that could send."""
 
@@ -163,8 +170,10 @@ def test_each_way_to_send_brings_all_names_and_kinds(site: Site, programs: list[
     (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
     assert (found / "caf\udce9").exists()
     folder = found / "d"
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*")} == {
-        "-run", ".hidden", "a b", "a b/#%:;.txt", "empty", "new\nline", "new\nline/link", "new\nline/x", "zeros",
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    assert names == {
+        "-run", ".hidden", "a b", "a b/#%:;.txt", "empty", "new\nline", "new\nline/link", "new\nline/x",
+        "zeros",
     }  # fmt: skip
     modes = {name: (folder / name).stat().st_mode & 0o111 for name in ("-run", "zeros")}
     assert (modes["-run"], modes["zeros"]) == (0o111, 0)
@@ -189,3 +198,162 @@ def test_a_command_that_fails_is_told_with_its_words(site: Site) -> None:
     assert task["exit_code"] == 3
     assert requests.get(task["stderr"], timeout=30).text == "what went wrong\n"
     assert text_of(run["outputs"]["o"]) == "half\n"
+
+
+def test_many_files_and_folders_go_together(site: Site, tmp_path: Path) -> None:
+    """The broker makes a container for each download, by one thread."""
+    files = []
+    for number in range(12):
+        path = tmp_path / f"part {number:02}.txt"
+        path.write_text(f"{number}\n")
+        files.append({"class": "File", "path": str(path)})
+    (tmp_path / "run.sh").write_text('#!/bin/sh\ncat "$@"\n')
+    (tmp_path / "run.sh").chmod(0o755)
+    document = sh('"$0" "$@"', {"f": "File[]"}, {"o": "stdout"}, stdout="o.txt")
+    document["baseCommand"] = []
+    document["inputs"]["s"] = {"type": "File", "inputBinding": {"position": -1}}
+    run = site.done(document, {"f": files, "s": {"class": "File", "path": str(tmp_path / "run.sh")}})
+    assert text_of(run["outputs"]["o"]) == "".join(f"{number}\n" for number in range(12))
+    assert [location.split("/")[-1].partition("?")[0] for location in site.locations()] == ["script", "all"]
+
+
+def test_an_image_that_can_unpack_nothing_is_a_reason(site: Site, tmp_path: Path) -> None:
+    site.only("curl")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").touch()
+    document = sh('ls "$1"', {"d": "Directory"}, {})
+    run = site.run(document, {"d": {"class": "Directory", "path": str(tmp_path / "d")}})
+    assert "neither tar nor python3, to unpack its inputs" in " ".join(reasons(site.service.client, run))
+
+
+def test_a_time_limit_is_kept_and_half_an_output_comes(site: Site) -> None:
+    run = site.run(sh("echo half > o; sleep 60", {}, {}, requirements={"ToolTimeLimit": {"timelimit": 1}}))
+    assert run["state"] == "EXECUTOR_ERROR"
+    assert "time limit of 1 s" in " ".join(reasons(site.service.client, run))
+    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    assert (found / "o").read_text() == "half\n"
+
+
+def test_a_container_that_is_killed_is_told(site: Site) -> None:
+    site.broker.kill_after = 1.5
+    told = site.told(sh("sleep 60", {}, {}))
+    assert "ended without a word from the command: killed, out of memory" in told
+
+
+def test_a_cancelled_run_ends_its_command_and_takes_nothing_any_more(site: Site, tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    (tmp_path / "w.cwl").write_text(json.dumps(sh(script, {}, {})))
+    client = site.service.client
+    run_id = client.submit(tmp_path / "w.cwl", None)
+    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+    (link,) = (site.service.state / "parcels").iterdir()
+    text = (link / "script").read_text()
+    client.cancel(run_id)
+    client.wait(run_id, timeout=60)
+    assert client.run(run_id)["state"] == "CANCELED"
+    until(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())))
+    until(lambda: not os.path.lexists(link))
+    before, after = re.findall("wb_(?:before|after)='?([^';]*)'?;", text)[:2]
+    answer = requests.put(f"{before}out.tar{after}", data=b"late", timeout=30)
+    assert answer.status_code == 410
+    assert requests.put(f"{before}alive{after}", data=b"", timeout=30).text == "stop\n"
+
+
+def test_pipes_and_sockets_and_links_out_of_the_output(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "canary").write_text("secret\n")
+    script = f"mkfifo pipe; ln -s {tmp_path}/canary out; ln -s ../../../.. up; ln -s / root; echo fine > o"
+    document = sh(script, {}, {"o": {"type": "File", "outputBinding": {"glob": "o"}}})
+    run = site.done(document)
+    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    assert sorted(path.name for path in found.iterdir()) == ["o", "pipe"]
+    document["outputs"]["o"]["outputBinding"]["glob"] = "pipe"
+    assert "named pipe" in site.told(document)
+
+
+def test_what_the_command_writes_of_paths_is_understood(site: Site) -> None:
+    script = (
+        """echo hi > x.txt; printf '{"o": {"class": "File", "path": "%s/x.txt"}}' "$PWD" > cwl.output.json"""
+    )
+    run = site.done(sh(script, {}, {"o": "File"}))
+    assert text_of(run["outputs"]["o"]) == "hi\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "busybox"])
+def test_each_shell_runs_the_script(site: Site, shell: str) -> None:
+    site.only("curl", "tar", "head", "printf", "env")
+    place = Path(str(site.broker.path)) / "sh"
+    place.unlink()
+    place.symlink_to(shutil.which(shell) or pytest.skip(f"{shell} is not installed here"))
+    out = {"o": {"type": "Directory", "outputBinding": {"glob": "d"}}, "s": "stdout"}
+    run = site.done(sh(ODD + 'echo "it\'s $HOME"', {}, out, stdout="s.txt"))
+    assert text_of(run["outputs"]["s"]).startswith("it's /")
+    assert len(run["outputs"]["o"]["listing"]) == 6
+
+
+def test_nothing_is_sent_again_to_an_engine_that_takes_the_run_up(
+    start_service: Starter, tmp_path: Path
+) -> None:
+    """The service is killed while the command runs; the output comes to the one that follows."""
+    broker = FakeCalycopis(tmp_path / "volumes", tick=0.2)
+    told = {"name": "java", "url": broker.url, "dialect": "reference", "shares_files": False}
+    settings = {"nodes": [], "brokers": [told], "engine": {"default_image": "alpine", "offer_deadline": 20}}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    service = Service(tmp_path / "state", settings, port=port)
+    try:
+        script = f"touch {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo done"
+        (tmp_path / "w.cwl").write_text(json.dumps(sh(script, {}, {"o": "stdout"}, stdout="o.txt")))
+        run_id = service.client.submit(tmp_path / "w.cwl", None)
+        until((tmp_path / "runs").exists)
+        service.die()
+        (tmp_path / "go").touch()
+        service = Service(tmp_path / "state", settings, port=port)
+        service.client.wait(run_id, timeout=120)
+        run = service.client.run(run_id)
+        assert run["state"] == "COMPLETE", list(reasons(service.client, run))
+        assert text_of(run["outputs"]["o"]) == "done\n"
+        assert len(broker.containers) == 1
+    finally:
+        service.stop()
+        broker.close()
+
+
+def test_one_aggregator_before_both_kinds_of_broker(
+    start_service: Starter, start_node: NodeStarter, start_aggregator: AggregatorStarter, tmp_path: Path
+) -> None:
+    """Each gets only requests in its own dialect: a Java broker ignores what it does not know of another."""
+    broker = FakeCalycopis(tmp_path / "volumes", tick=0.2)
+    node = start_node(name="native", **ONLY_WEB)
+    behind = [
+        {"name": "native", "url": node.url},
+        {"name": "java", "url": broker.url, "dialect": "reference"},
+    ]
+    aggregator = start_aggregator(brokers=behind)
+    told = [
+        {
+            "name": "site",
+            "url": aggregator.url,
+            "shares_files": False,
+            "hosts": [node.url.partition("://")[2]],
+        },
+        {"name": "site-java", "url": aggregator.url, "shares_files": False, "dialect": "reference"},
+    ]
+    service = start_service(
+        nodes=[],
+        brokers=told,
+        engine={"default_image": "alpine", "offer_deadline": 20},
+        fetch={"private_hosts": ["127.0.0.0/8"]},
+    )
+    site = Site(service, broker, tmp_path)
+    job = uploads(site, tmp_path)  # type: ignore[arg-type]
+    document = sh('cat "$1"; ls "$2"', {"f": "File", "d": "Directory"}, {"o": "stdout"}, stdout="o.txt")
+    for where in ("site", "site-java"):
+        (tmp_path / "w.cwl").write_text(json.dumps(document))
+        run = service.run(tmp_path / "w.cwl", job, engine_parameters={"policy.only": where})
+        assert run["state"] == "COMPLETE", list(reasons(service.client, run))
+        assert text_of(run["outputs"]["o"]) == "hello\na b\ndeep\n"
+    assert len(broker.containers) == 1
+    assert all(item["location"].startswith("http") for one in broker.requests for item in one["data"])
+    assert {one["executable"]["command"][0] for one in broker.requests} == {"sh"}
+    broker.close()

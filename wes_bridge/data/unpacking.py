@@ -2,8 +2,8 @@
 
 Two forms are read: a tar archive (ustar, GNU and PAX names), and the pack that the script writes where there
 is no ``tar``. Whoever sends may have made it up, so nothing in it is believed: no name leads out of the
-folder, no link is followed, links are made last and only where they lead inside, nothing is written twice, and
-no header makes us hold more than a few kB. It must not know where the stream came from.
+folder, no link is followed, links are made last and only where they lead inside, nothing is written twice,
+and no header makes us hold more than a few kB. It must not know where the stream came from.
 """
 
 from __future__ import annotations

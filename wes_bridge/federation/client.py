@@ -30,6 +30,7 @@ from wes_bridge.fetching.loops import OwnThreads
 from wes_bridge.model.data_urls import DATA, data_path_of
 from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.execution_broker import ExecutionRequest, OfferSet, Session, phase_update
+from wes_bridge.model.headers import DIALECT
 from wes_bridge.model.states import Phase
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -169,7 +170,8 @@ class Broker:
                 )
             clock = asyncio.get_running_loop().time
             until = clock() + deadline
-            answer = await self._send("POST", f"{self.url}/requests", deadline, body)
+            written = {DIALECT: self.dialect.name}
+            answer = await self._send("POST", f"{self.url}/requests", deadline, body, written)
             if answer.status == SEE_OTHER and not answer.content:
                 answer = await self._send("GET", self._redirect(answer), max(0.0, until - clock()))
         return self._parsed(answer, OfferSet, (200, 303))
@@ -246,8 +248,11 @@ class Broker:
         wish = json.dumps({"path": str(place).removeprefix(f"{DATA}{place.session}/{place.output}/")})
         answer = await self._send("POST", url, _DATA_TIMEOUT, wish.encode())
         found = self._parsed(answer, _SignedUrl, (200,)).url
-        if not self.is_own(found):
-            raise BrokerError(f"{self.name} signs a URL of another host, which is not followed")
+        if not self.may_use(found):
+            raise BrokerError(
+                f"{self.name} signs a URL of another host, which is not followed; where it is an aggregator,"
+                f" its 'hosts' in the configuration name those of its nodes: {_origin(found)}"
+            )
         return found
 
     async def free(self, location: str) -> None:

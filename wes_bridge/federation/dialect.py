@@ -25,6 +25,10 @@ class BusyError(CannotAskError):
 class Dialect(Protocol):
     """How one broker is spoken to; the order is that of a session's life."""
 
+    @property
+    def name(self) -> str:
+        """What it is called in configurations, and to aggregators: others behind one may speak another."""
+
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """The request for a step.
 
@@ -71,6 +75,8 @@ class Dialect(Protocol):
 
 class Native:
     """Our own node: the session says everything."""
+
+    name = "native"
 
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """See :func:`native_request`."""

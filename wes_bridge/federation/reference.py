@@ -113,6 +113,8 @@ class Reference:
         now: tells the time; a parameter for tests.
     """
 
+    name = "reference"
+
     def __init__(
         self,
         shared: Shared,
