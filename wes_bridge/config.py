@@ -312,8 +312,8 @@ class BrokerTraits(_Section):
     dialect: Literal["native", "reference"] = "native"
     shares_files: bool = Field(
         True,
-        description="native: whether its nodes see this service's files at the same paths; else files go over"
-        " HTTP, both ways (docs/data.md)",
+        description="whether its nodes see this service's files at the same paths; else files go over HTTP,"
+        " both ways (docs/data.md)",
     )
     direct: bool = Field(
         True,
@@ -353,13 +353,16 @@ class BrokerConfig(BrokerTraits):
         description="reference: folders here that its container engine sees too, and their names there",
     )
     max_sessions: int = Field(8, gt=0, description="reference: sessions at once of each engine worker")
+    max_output_gib: float = Field(
+        1024.0, gt=0, description="reference, without shared files: what a step may send to the service"
+    )
 
     @model_validator(mode="after")
     def _absolute(self) -> BrokerConfig:
-        if self.dialect == "reference" and not self.shares_files:
+        if self.shared and not self.shares_files:
             raise ValueError(
-                f"broker {self.name}: shares_files: false is for native brokers; of a reference one, shared"
-                " names what its container engine sees"
+                f"broker {self.name}: shares_files: false says that it shares no folder; leave out shared, or"
+                " that"
             )
         if not all(path.is_absolute() for pair in self.shared.items() for path in pair):
             raise ValueError(f"broker {self.name}: shared folders must be absolute paths")
@@ -630,12 +633,12 @@ class ServiceConfig(ServerConfig):
     @model_validator(mode="after")
     def _workspace_is_shared(self) -> ServiceConfig:
         for broker in self.brokers:
-            if broker.dialect == "reference" and not broker.shared:
+            if broker.dialect == "reference" and broker.shares_files and not broker.shared:
                 raise ValueError(
                     f"broker {broker.name}: the reference dialect needs shared, e.g."
-                    " {/srv/data: /srv/data};"
+                    " {/srv/data: /srv/data}, or shares_files: false;"
                     " such a broker gives nothing back but what is written to a folder that both it"
-                    " and we see"
+                    " and we see, or what the step itself sends"
                 )
             if broker.shared and not any(self.workspace_dir.is_relative_to(path) for path in broker.shared):
                 raise ValueError(

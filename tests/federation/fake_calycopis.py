@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -48,6 +50,9 @@ class FakeCalycopis:
         no_shell: images without ``sh``: the container cannot be started.
         no_image: images that cannot be had.
         as_files: whether an HTTP input is mounted as a file; the real one mounts a folder with ``content``.
+        path: where containers find programs; None: as this process does.
+        kill_after: seconds after which containers are killed, as for too much memory; None: they are not.
+        said: what containers wrote to their streams; the real one tells nobody.
         running, most: containers now, and most at once.
     """
 
@@ -60,7 +65,10 @@ class FakeCalycopis:
         self.no_shell: set[str] = set()
         self.no_image: set[str] = set()
         self.as_files = False
+        self.path: str | None = None
+        self.kill_after: float | None = None
         self.running = self.most = 0
+        self.said: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.sessions: dict[str, dict[str, Any]] = {}
         self._lock = threading.RLock()
@@ -268,6 +276,9 @@ class FakeCalycopis:
             else:
                 continue  # not there yet: silently without it
             outer = next((m for m in mounts if volume["path"].startswith(m + "/")), None)
+            if outer is None and item["location"].startswith("http"):  # in the container's own file system
+                outer = "/" + volume["path"].split("/")[1]
+                mounts[outer] = self.folder / "containers" / session["meta"]["uuid"] / outer[1:]
             if outer is None:
                 mounts[volume["path"]] = source
                 continue
@@ -295,9 +306,21 @@ class FakeCalycopis:
             self.running += 1
             self.most = max(self.most, self.running)
         try:
-            return subprocess.run(
-                words, check=False, stdin=subprocess.DEVNULL, capture_output=True
-            ).returncode
+            environment = os.environ | ({} if self.path is None else {"PATH": self.path})
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            try:
+                self.said.append(process.communicate(timeout=self.kill_after)[0].decode(errors="replace"))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+            return process.returncode
         except OSError:
             return 127
         finally:

@@ -29,6 +29,7 @@ class Service:
         settings: its configuration; without a database it takes the one it had in this folder.
         prefix: words before the command.
         env: further environment variables.
+        port: 0 for a free one.
 
     Attributes:
         url: where it answers.
@@ -43,13 +44,14 @@ class Service:
         settings: dict[str, Any],
         prefix: Sequence[str] = (),
         env: Mapping[str, str] = MappingProxyType({}),
+        port: int = 0,
     ) -> None:
         self.state = state
         config = state.parent / f"{state.name}.yaml"
         if config.exists() and "database" not in settings:
             settings = settings | {"database": json.loads(config.read_text()).get("database")}
         config.write_text(json.dumps(settings))
-        serve = ["serve", "--port", str(settings.get("port", 0)), "--quiet", "--state", str(state)]
+        serve = ["serve", "--port", str(port or settings.get("port", 0)), "--quiet", "--state", str(state)]
         words = ["-m", "wes_bridge.cli.main", *serve]
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
         self.log = state.parent / f"{state.name}.log"

@@ -64,7 +64,12 @@ class Aggregator:
         http = await self._stack.enter_async_context(http_session())
         brokers = {
             broker.name: Upstream(
-                broker.name, str(broker.url), http, self.config.max_answer, _secret_of(broker)
+                broker.name,
+                str(broker.url),
+                http,
+                self.config.max_answer,
+                _secret_of(broker),
+                dialect=broker.dialect,
             )
             for broker in self.config.brokers
         }
@@ -96,7 +101,9 @@ class Aggregator:
             away = await self._look.away(way.onward(self._id, self.config.name))
         return report(self.config.name, [broker.name for broker in self.config.brokers], away)
 
-    async def offer(self, request: Json, way: Way, patience: float, owner: str) -> Record:
+    async def offer(
+        self, request: Json, way: Way, patience: float, owner: str, *, dialect: str | None = None
+    ) -> Record:
         """Ask all brokers, and store what they offer, or why they do not.
 
         Args:
@@ -104,6 +111,7 @@ class Aggregator:
             way: the aggregators it has come through.
             patience: seconds the client is prepared to wait, 0 when it did not say.
             owner: whose the offer set is.
+            dialect: in which the request is written, if its client says so; others are not asked.
         """
         deadline = min(self.config.deadline, patience or self.config.deadline)
         problem = way.problem(self._id, self.config.max_hops)
@@ -114,7 +122,7 @@ class Aggregator:
         else:
             via = way.onward(self._id, self.config.name)
             inputs = await self.kept.inputs(request, owner, len(self.config.brokers) > 1)
-            answers = await self._asker.ask(request, deadline, via, inputs)
+            answers = await self._asker.ask(request, deadline, via, inputs, dialect=dialect)
         try:
             record = await self.book.add(self.config.name, answers, owner)
         except BaseException:
@@ -125,14 +133,14 @@ class Aggregator:
         return record
 
     async def direct(
-        self, request: Json, way: Way, base: str, owner: str
+        self, request: Json, way: Way, base: str, owner: str, *, dialect: str | None = None
     ) -> tuple[Record, Item | None, Told | None]:
         """Ask, and accept the best offer that can be.
 
         Returns:
             The offer set, and the session if there is one.
         """
-        record = await self.offer(request, way, 0, owner)
+        record = await self.offer(request, way, 0, owner, dialect=dialect)
         for item in record.items.values():
             with contextlib.suppress(BrokerError):
                 update = dump(phase_update(Phase.ACCEPTED))

@@ -25,7 +25,7 @@ from wes_bridge.auth.signed_urls import raw_path
 from wes_bridge.federation.client import BrokerError, SessionGoneError
 from wes_bridge.model.data_urls import is_output_name, read_data_path
 from wes_bridge.model.execution_broker import SCHEDULED_SESSION, ExecutionRequest, Update
-from wes_bridge.model.headers import EXECUTABLE
+from wes_bridge.model.headers import DIALECT, EXECUTABLE
 from wes_bridge.model.manifest import MEDIA_TYPE
 from wes_bridge.model.states import Phase
 from wes_bridge.surface import http
@@ -63,7 +63,9 @@ class Api:
         """``POST /requests``: 303 to the merged offer set, which is also the body."""
         wanted = await http.read_object(request, ExecutionRequest, self._limit)
         owner = _acting(request)
-        record = await self._aggregator.offer(wanted, _way(request), http.wait_preference(request), owner)
+        record = await self._aggregator.offer(
+            wanted, _way(request), http.wait_preference(request), owner, dialect=_dialect(request)
+        )
         base = self._proxies.base(request)
         told = await self._aggregator.tell_made(record, base)
         return http.answer(request, _json(told), 303, {"Location": told["meta"]["url"]})
@@ -73,7 +75,9 @@ class Api:
         wanted = await http.read_object(request, ExecutionRequest, self._limit)
         base = self._proxies.base(request)
         owner = _acting(request)
-        record, item, told = await self._aggregator.direct(wanted, _way(request), base, owner)
+        record, item, told = await self._aggregator.direct(
+            wanted, _way(request), base, owner, dialect=_dialect(request)
+        )
         if item is None or told is None:
             return http.answer(request, _json(_refusal(wanted, record)), 400)
         headers = {"Location": f"{base}/sessions/{item.uuid}"} | _etag(told)
@@ -281,6 +285,10 @@ def _is_own(request: Request, record: Record) -> bool:
 
 def _way(request: Request) -> Way:
     return Way.read(request.headers.getlist("via"))
+
+
+def _dialect(request: Request) -> str | None:
+    return request.headers.get(DIALECT)
 
 
 def _conditions(request: Request) -> dict[str, str]:

@@ -12,7 +12,16 @@ from typing import Any
 
 from wes_bridge.aggregator.filling import fill_in
 from wes_bridge.aggregator.located import KeptInput, located
-from wes_bridge.aggregator.messages import GARBLED, REFUSED, SILENT, UNEXPLAINED, Json, message, named
+from wes_bridge.aggregator.messages import (
+    GARBLED,
+    OTHER_DIALECT,
+    REFUSED,
+    SILENT,
+    UNEXPLAINED,
+    Json,
+    message,
+    named,
+)
 from wes_bridge.aggregator.ranking import order
 from wes_bridge.aggregator.rewriting import is_below, local_url
 from wes_bridge.aggregator.upstream import SilentError, Upstream
@@ -21,6 +30,7 @@ from wes_bridge.federation.client import OUR_FAULT, BrokerError
 from wes_bridge.federation.exchange import Answer
 from wes_bridge.lasting import LastingOfEach
 from wes_bridge.model.execution_broker import OfferSet, Session, dump
+from wes_bridge.model.headers import DIALECT
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import utcnow
 
@@ -84,7 +94,15 @@ class Asker:
         self._reject = reject
         self._late: set[asyncio.Task[Any]] = set()
 
-    async def ask(self, request: Json, deadline: float, via: str, inputs: Mapping[str, KeptInput]) -> Answers:
+    async def ask(
+        self,
+        request: Json,
+        deadline: float,
+        via: str,
+        inputs: Mapping[str, KeptInput],
+        *,
+        dialect: str | None = None,
+    ) -> Answers:
         """Ask all brokers, wait for them until the deadline, and merge their answers.
 
         Offers that come later are rejected.
@@ -94,11 +112,14 @@ class Asker:
             deadline: seconds.
             via: the header.
             inputs: those that brokers keep, by their location in the request.
+            dialect: in which it is written; only brokers that speak it are asked. None: all of them.
         """
         headers = {"Via": via, "Prefer": f"wait={deadline * _SHARE:.3g}"}
+        if dialect is not None:
+            headers[DIALECT] = dialect
+        asked = [broker for broker in self._brokers if dialect in (None, broker.dialect)]
         tasks = {
-            broker.name: asyncio.create_task(self._ask(broker, request, headers, inputs))
-            for broker in self._brokers
+            broker.name: asyncio.create_task(self._ask(broker, request, headers, inputs)) for broker in asked
         }
         self._late.update(tasks.values())
         for task in tasks.values():
@@ -106,6 +127,9 @@ class Asker:
         if tasks:
             await asyncio.wait(tasks.values(), timeout=deadline)
         answers = Answers()
+        if not asked and self._brokers:
+            text = "no broker here is configured with dialect: {dialect}"
+            answers.reasons.append(message(OTHER_DIALECT, "WARN", text, dialect=str(dialect)[:40]))
         found: list[Offer] = []
         for name, task in tasks.items():
             if not task.done():

@@ -46,6 +46,7 @@ class Upstream:
         http: shared by all brokers.
         max_answer: bytes an answer may have.
         credentials: headers that every request to it carries, asked for each time.
+        dialect: in which requests are written that it understands.
     """
 
     def __init__(
@@ -55,8 +56,11 @@ class Upstream:
         http: aiohttp.ClientSession,
         max_answer: int,
         credentials: Callable[[], Mapping[str, str]] = dict,
+        *,
+        dialect: str = "native",
     ) -> None:
         self.name = name
+        self.dialect = dialect
         self.url = url.rstrip("/")
         self._authority = self.url.partition("://")[2].partition("/")[0]
         self._http = http

@@ -1,9 +1,11 @@
 """URLs that let their bearer read one kept output, or a part of it, until a moment, and nothing else.
 
 A signature is an HMAC-SHA256 over the method, what the server is called, the path that may be read, the
-moment, and the name of the key. ``HEAD`` is allowed where ``GET`` is. Keys are in a file of the server's
-state folder; a new one comes now and then, and an old one stays as long as a URL that it has signed may live.
-It must not know what is behind the URLs.
+moment, and the name of the key. ``HEAD`` is allowed where ``GET`` is. A URL to send something to is signed
+for ``PUT`` and a number of bytes; ``POST`` stands for it. Without a ``scope`` a signature is for the path of
+the URL itself: some brokers take only short ones. Keys are in a file of the server's state folder; a new one
+comes now and then, and an old one stays as long as a URL that it has signed may live. It must not know what
+is behind the URLs.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ from wes_bridge.model.units import format_instant, utcnow
 from wes_bridge.small_files import read_small
 
 _VERSION = "wes-bridge-url-1"
-_METHODS = frozenset({"GET", "HEAD"})
-_FIELDS = ("expires", "key", "scope", "signature")
-_MARK = "wes_bridge.signed_url"
+_READING, _SENDING = "GET", "PUT"
+_METHODS = {_READING: frozenset({"GET", "HEAD"}), _SENDING: frozenset({"PUT", "POST"})}
+_FIELDS = ("expires", "key", "signature")
+_MAYBE = ("scope", "most")
+_MARK, _MOST = "wes_bridge.signed_url", "wes_bridge.signed_upload"
 _ASK = "ask the session's owner, or whoever gave you the URL, for a new one (POST /urls/SESSION/OUTPUT)"
 _LONGEST_FILE = 1 << 20
 _MOST_FIELDS = 20
+_DIGITS = 15
 
 
 class SignatureError(Exception):
@@ -199,10 +204,31 @@ class SignedUrls:
             place: what may be read, all below it included where it is a folder.
             lifetime: seconds.
         """
+        return self._signed(base, place, lifetime, _READING, {"scope": str(place)})
+
+    def sign_short(self, base: str, place: DataPath, lifetime: float) -> str:
+        """The query of a URL that is good for this very path, as short as may be. May block."""
+        return self._signed(base, place, lifetime, _READING, {})[0]
+
+    def sign_upload(self, base: str, place: DataPath, lifetime: float, most: int) -> str:
+        """The query of URLs to which something may be sent. May block.
+
+        Args:
+            base: as of :meth:`sign`.
+            place: where to, all below it included where it is a folder.
+            lifetime: seconds.
+            most: bytes that one request may have.
+        """
+        return self._signed(base, place, lifetime, _SENDING, {"scope": str(place), "most": str(most)})[0]
+
+    def _signed(
+        self, base: str, place: DataPath, lifetime: float, method: str, more: dict[str, str]
+    ) -> tuple[str, int]:
         expires = int(self._clock() + min(lifetime, self.longest))
         key = self._ring.current()
-        signature = _signature(key, _audience(base), str(place), expires)
-        fields = {"expires": expires, "key": key.id, "scope": str(place), "signature": signature}
+        what = (method, _audience(base), str(place), str(expires))
+        signature = _signature(key, what, more.get("most"))
+        fields = {"expires": expires, "key": key.id, **more, "signature": signature}
         return urlencode(fields), expires
 
     def claims(self, scope: MutableMapping[str, Any]) -> bool:
@@ -216,16 +242,18 @@ class SignedUrls:
             SignatureError: it does not let anybody in.
         """
         fields = _fields(scope["query_string"])
-        if scope["method"] not in _METHODS:
-            raise SignatureError(
-                f"a signed URL is good for GET and HEAD only, not for {scope['method'][:20]}"
-            )
+        most = fields.get("most")
+        method = _READING if most is None else _SENDING
+        if scope["method"] not in _METHODS[method]:
+            good = "GET and HEAD" if most is None else "PUT"
+            raise SignatureError(f"this signed URL is good for {good} only, not for {scope['method'][:20]}")
         key = self._ring.find(fields["key"])
         if key is None:
             raise SignatureError(f"the URL was signed with a key that is not in use here; {_ASK}")
         expires = int(fields["expires"])
         audience = _audience(self._public or f"{scope['scheme']}://{host}")
-        wanted = _signature(key, audience, fields["scope"], expires)
+        place = fields.get("scope", raw_path(scope))
+        wanted = _signature(key, (method, audience, place, str(expires)), most)
         if not hmac.compare_digest(wanted.encode(), fields["signature"].encode("utf-8", "replace")):
             text = (
                 f"the signature is not that of this URL: it was changed, or made for another than {audience}"
@@ -233,18 +261,24 @@ class SignedUrls:
             raise SignatureError(f"{text}; {_ASK}")
         if expires <= self._clock():
             raise SignatureError(f"the URL has expired (it is {format_instant(utcnow())} here); {_ASK}")
-        signed, asked = read_data_path(fields["scope"]), read_data_path(raw_path(scope))
+        signed, asked = read_data_path(place), read_data_path(raw_path(scope))
         if signed is None or asked is None or not signed.covers(asked):
-            raise SignatureError(f"the URL is signed for {fields['scope']} and not for this path; {_ASK}")
-        scope[_MARK] = True
+            raise SignatureError(f"the URL is signed for {place} and not for this path; {_ASK}")
+        scope[_MARK if most is None else _MOST] = True if most is None else int(most)
         return Principal(
             name=f"url:{signed.session}/{signed.output}", display="the bearer of a URL", roles=frozenset()
         )
 
 
 def is_signed(scope: MutableMapping[str, Any]) -> bool:
-    """Whether a request came with a signed URL that is good for its path."""
+    """Whether a request came with a signed URL that lets its bearer read what is at its path."""
     return scope.get(_MARK) is True
+
+
+def signed_upload(scope: MutableMapping[str, Any]) -> int | None:
+    """How many bytes may be sent with a request that came with a signed URL for that; None: it did not."""
+    most = scope.get(_MOST)
+    return most if isinstance(most, int) else None
 
 
 def raw_path(scope: MutableMapping[str, Any]) -> str:
@@ -260,11 +294,12 @@ def _fields(query: bytes) -> dict[str, str]:
         raise SignatureError(f"the query of the URL cannot be read; {_ASK}") from error
     found = dict(pairs)
     names = [name for name, _ in pairs]
-    if any(names.count(name) != 1 for name in _FIELDS):
+    if any(names.count(name) != 1 for name in _FIELDS) or any(names.count(name) > 1 for name in _MAYBE):
         raise SignatureError(f"a signed URL has each of {', '.join(_FIELDS)} once, this one has not; {_ASK}")
-    expires = found["expires"]
-    if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
+    if not _is_number(found["expires"]):
         raise SignatureError(f"the URL does not say when it expires; {_ASK}")
+    if not _is_number(found.get("most", "0")):
+        raise SignatureError(f"the URL does not say how much may be sent; {_ASK}")
     return found
 
 
@@ -272,6 +307,12 @@ def _audience(base: str) -> str:
     return base.rstrip("/").lower()
 
 
-def _signature(key: Key, audience: str, scope: str, expires: int) -> str:
-    text = "\n".join((_VERSION, "GET", audience, scope, str(expires), key.id))
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS
+
+
+def _signature(key: Key, what: tuple[str, str, str, str], most: str | None) -> str:
+    """Of a method, an audience, a path and a moment; and of how much may be sent."""
+    parts = [_VERSION, *what, key.id]
+    text = "\n".join(parts if most is None else [*parts, most])
     return hmac.new(bytes.fromhex(key.secret), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

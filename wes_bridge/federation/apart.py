@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from wes_bridge.data.beneath import real_path
 from wes_bridge.data.handing_out import HandingOut
+from wes_bridge.data.parcels import Parcels, ParcelUrls
 from wes_bridge.data.receiving import Leaving, Receiving
 from wes_bridge.data.workspace import url_path
 from wes_bridge.federation.bringing import PAUSES, Bringing, may_pass
@@ -78,11 +79,15 @@ class Ways:
         bringing: fetches later what was left at its node.
         at_once: bytes of an output that are fetched with the end of its session.
         files_at_once: files of such an output.
+        parcels: what goes to and from steps at brokers that keep nothing.
+        urls: makes their URLs.
     """
 
     handing: HandingOut
     receiving: Receiving
     threads: Executor
+    parcels: Parcels
+    urls: ParcelUrls
     bringing: Bringing
     at_once: int
     files_at_once: int = 64

@@ -13,6 +13,7 @@ from wes_bridge.federation.credentials import Credentials
 from wes_bridge.federation.dialect import NATIVE, Dialect
 from wes_bridge.federation.profile import Profile
 from wes_bridge.federation.reference import Reference, Shared
+from wes_bridge.federation.reference_apart import ReferenceApart
 from wes_bridge.model.execution_broker import Image
 
 
@@ -78,6 +79,10 @@ def dialect_of(traits: BrokerTraits, default_image: str | None = None, ways: Way
             return NATIVE
         return Apart(ways, direct=traits.direct)
     default = _image(traits.images.get(default_image, default_image)) if default_image else None
+    if not traits.shares_files and ways is not None:
+        if not isinstance(traits, BrokerConfig):
+            return ReferenceApart(ways, default_image=default)
+        return ReferenceApart(ways, traits.max_sessions, default, int(traits.max_output_gib * 2**30))
     if not isinstance(traits, BrokerConfig):
         return Reference(Shared({}), default_image=default)
     return Reference(Shared(traits.shared), traits.max_sessions, default)

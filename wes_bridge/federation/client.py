@@ -31,6 +31,7 @@ from wes_bridge.fetching.loops import OwnThreads
 from wes_bridge.model.data_urls import DATA, data_path_of
 from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.execution_broker import ExecutionRequest, Instant, OfferSet, Session, phase_update
+from wes_bridge.model.headers import DIALECT
 from wes_bridge.model.states import Phase
 from wes_bridge.model.units import format_duration
 
@@ -184,7 +185,8 @@ class Broker:
                 )
             clock = asyncio.get_running_loop().time
             until = clock() + deadline
-            answer = await self._send("POST", f"{self.url}/requests", deadline, body)
+            written = {DIALECT: self.dialect.name}
+            answer = await self._send("POST", f"{self.url}/requests", deadline, body, written)
             if answer.status == SEE_OTHER and not answer.content:
                 answer = await self._send("GET", self._redirect(answer), max(0.0, until - clock()))
         return self._parsed(answer, OfferSet, (200, 303))

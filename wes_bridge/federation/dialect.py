@@ -34,6 +34,10 @@ class Dialect(Protocol):
     async def arrange(self, plan: StepPlan) -> None:
         """Have what the request for a step needs, before it is rendered."""
 
+    @property
+    def name(self) -> str:
+        """What it is called in configurations, and to aggregators: others behind one may speak another."""
+
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """The request for a step.
 
@@ -111,6 +115,8 @@ class Together:
 
 class Native(Together):
     """Our own node: the session says everything."""
+
+    name = "native"
 
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """See :func:`native_request`."""

@@ -54,6 +54,8 @@ RESERVED = 15.0
 HEAD_STARTS = (timedelta(seconds=20), timedelta(minutes=2), timedelta(minutes=6), timedelta(minutes=12))
 """How long before the start an HTTP input's download may begin, by how often it came too late: the broker
 starts the container at its time and leaves out the mounts of what it has not begun to fetch."""
+FEW, EACH = 4, timedelta(seconds=2)
+"""Downloads that fit into the above; time for each more, since one thread makes them all."""
 LINGER = 3.0
 """Seconds a file may take to be seen here after it was written elsewhere, as on a network file system."""
 STOPPING = 15.0
@@ -111,6 +113,8 @@ class Reference(Together):
         now: tells the time; a parameter for tests.
     """
 
+    name = "reference"
+
     def __init__(
         self,
         shared: Shared,
@@ -135,39 +139,39 @@ class Reference(Together):
             BusyError: it has as many of our sessions as it may have.
             CannotAskError: the step needs what the broker cannot do.
         """
-        if plan.containers == "never":
-            raise CannotAskError("it runs only containers, and this run uses none (containers: never)")
-        image = image or self._default_image
-        if image is not None and image.pull is False:
-            raise CannotAskError(
-                f"it would pull {_called(image)}, which the tool names only by dockerImageId: give the tool a"
-                " dockerPull, or this broker an entry under 'images'"
-            )
-        if image is None:
-            raise CannotAskError(
-                "it runs only containers: give the tool a DockerRequirement, or the service a default_image"
-            )
+        image = self._image(plan, image)
         box, root = self._new_box(plan)
-        data = [_data(BOX, root)]
-        volumes = [_volume(BOX, plan.root, writable=True)]
+        data = [data_of(BOX, root)]
+        volumes = [volume_of(BOX, plan.root, writable=True)]
         for number, mount in enumerate(box.mounts[1:]):
-            data.append(_data(f"{BOX}-{number}", f"{root.removesuffix('/fs')}/{mount.inside}"))
-            volumes.append(_volume(f"{BOX}-{number}", mount.path, writable=True))
+            data.append(data_of(f"{BOX}-{number}", f"{root.removesuffix('/fs')}/{mount.inside}"))
+            volumes.append(volume_of(f"{BOX}-{number}", mount.path, writable=True))
         for number, item in enumerate(plan.staged):
             how, location = self._how(plan, item)
             name = f"input-{number}"
             if how is _How.MOUNT:
-                data.append(_data(name, location))
-                volumes.append(_volume(name, item.path, item.mode is StageMode.INPLACE))
+                data.append(data_of(name, location))
+                volumes.append(volume_of(name, item.path, item.mode is StageMode.INPLACE))
             elif how is _How.FETCH:
-                data.append(_data(name, location))
-                volumes.append(_volume(name, _fetched(plan, number), writable=False))
+                data.append(data_of(name, location))
+                volumes.append(volume_of(name, _fetched(plan, number), writable=False))
+        command = ["sh", f"{plan.root}/{NOTES}/{SCRIPT}"]
+        request = self._request(plan, image, command, data, volumes)
+        self._reserve(plan)
+        return request
+
+    def _request(
+        self,
+        plan: StepPlan,
+        image: Image,
+        command: list[str],
+        data: list[Data],
+        volumes: list[Volume],
+    ) -> ExecutionRequest:
+        """What the broker is told, of which nothing is too long for it."""
         request = ExecutionRequest(
             executable=Executable(
-                kind=DOCKER_CONTAINER,
-                meta=Meta(name=plan.name[-LONGEST:]),
-                image=image,
-                command=["sh", f"{plan.root}/{NOTES}/{SCRIPT}"],
+                kind=DOCKER_CONTAINER, meta=Meta(name=plan.name[-LONGEST:]), image=image, command=command
             ),
             compute=Compute(
                 meta=Meta(name="compute"),
@@ -176,11 +180,30 @@ class Reference(Together):
                 volumes=volumes,
             ),
             data=data,
-            schedule=self._schedule(plan),
+            schedule=self._schedule(plan, [item.location for item in data if is_web(item.location)]),
         )
         _check_lengths(request)
-        self._reserve(plan)
         return request
+
+    def _image(self, plan: StepPlan, image: Image | None) -> Image:
+        """What the step runs in.
+
+        Raises:
+            CannotAskError: there is nothing.
+        """
+        if plan.containers == "never":
+            raise CannotAskError("it runs only containers, and this run uses none (containers: never)")
+        image = image or self._default_image
+        if image is not None and image.pull is False:
+            raise CannotAskError(
+                f"it would pull {called(image)}, which the tool names only by dockerImageId: give the tool a"
+                " dockerPull, or this broker an entry under 'images'"
+            )
+        if image is None:
+            raise CannotAskError(
+                "it runs only containers: give the tool a DockerRequirement, or the service a default_image"
+            )
+        return image
 
     def notes(self, plan: StepPlan) -> list[str]:
         """What the broker does otherwise than the step asks."""
@@ -201,7 +224,7 @@ class Reference(Together):
 
     def _how(self, plan: StepPlan, item: StagedFile) -> tuple[_How, str]:
         """How a file gets there, and the URL the broker is told, if it is told one."""
-        is_ours = _is_below(item.path, plan.root) or _is_below(item.path, plan.workdir)
+        is_ours = is_below(item.path, plan.root) or is_below(item.path, plan.workdir)
         if item.url is None:
             return _placed(item, is_ours)
         scheme = item.url.partition(":")[0].lower()
@@ -215,11 +238,11 @@ class Reference(Together):
             raise CannotAskError(f"it stages only file and http(s) URLs, not {item.url}")
         there = self._shared.there(local_path(item.url))
         in_place = item.mode is StageMode.INPLACE
-        if in_place and (there is None or _is_below(item.path, plan.workdir)):
+        if in_place and (there is None or is_below(item.path, plan.workdir)):
             raise CannotAskError(f"it cannot change {item.url} in place (InplaceUpdateRequirement)")
         mountable = there is not None and _is_plain(str(there)) and _is_plain(item.path)
         if mountable and (
-            in_place or (item.mode is StageMode.READ and not _is_below(item.path, plan.workdir))
+            in_place or (item.mode is StageMode.READ and not is_below(item.path, plan.workdir))
         ):
             return _How.MOUNT, f"file://{there}"
         if in_place:
@@ -246,18 +269,23 @@ class Reference(Together):
             )
         return _box(plan, folder), f"{there}/fs"
 
-    def _schedule(self, plan: StepPlan) -> RequestedScheduleBlock | None:
-        fetched = [item.url for item in plan.staged if item.url and item.url.startswith("http")]
+    def _schedule(self, plan: StepPlan, fetched: list[str | None]) -> RequestedScheduleBlock | None:
+        """When it may start, so that what is fetched is there by then, and for how long."""
         start = duration = None
         if fetched:
-            late = min(max(self._too_late[url] for url in fetched), len(HEAD_STARTS) - 1)
-            start = f"{format_second(self._now() + HEAD_STARTS[late])}/PT1M"
+            late = min(self._lateness(plan, fetched), len(HEAD_STARTS) - 1)
+            ahead = HEAD_STARTS[late] + EACH * max(0, len(fetched) - FEW)
+            start = f"{format_second(self._now() + ahead)}/PT1M"
         if plan.asked_time is not None:
             wanted = timedelta(seconds=plan.asked_time) + SHORTEST_SESSION
             duration = format_duration(min(wanted, LONGEST_SESSION))
         if start is None and duration is None:
             return None
         return RequestedScheduleBlock(requested=RequestedSchedule(start=start, duration=duration))
+
+    def _lateness(self, _plan: StepPlan, fetched: list[str | None]) -> int:
+        """How often it came too late."""
+        return max(self._too_late[str(url)] for url in fetched)
 
     # --- places ---
 
@@ -303,7 +331,7 @@ class Reference(Together):
         for number, item in enumerate(plan.staged):
             how, _ = self._how(plan, item)
             if how is _How.FETCH:
-                copied = item.mode is not StageMode.READ or _is_below(item.path, plan.workdir)
+                copied = item.mode is not StageMode.READ or is_below(item.path, plan.workdir)
                 fetched.append(Fetched(number, _fetched(plan, number), item.path, copied))
         what = Wrapped(
             argv=plan.argv,
@@ -416,7 +444,7 @@ def _sessions(plan: StepPlan) -> Path:
 
 
 def _box(plan: StepPlan, folder: Path) -> Box:
-    outside = () if _is_below(plan.workdir, plan.root) else (Mounted("workdir", plan.workdir),)
+    outside = () if is_below(plan.workdir, plan.root) else (Mounted("workdir", plan.workdir),)
     return Box(folder, plan.root, outside)
 
 
@@ -434,7 +462,8 @@ def _fetched(plan: StepPlan, number: int) -> str:
     return f"{plan.root}/{FETCHED}/{number}"
 
 
-def _is_below(path: str, folder: str) -> bool:
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder or in it."""
     return PurePosixPath(path).is_relative_to(folder)
 
 
@@ -444,11 +473,18 @@ def _is_plain(path: str) -> bool:
     return fits and path.isascii() and path.isprintable() and _UNSAFE.isdisjoint(path)
 
 
-def _data(name: str, location: str) -> Data:
+def is_web(url: str | None) -> bool:
+    """Whether the broker fetches it."""
+    return (url or "").partition(":")[0].lower() in ("http", "https")
+
+
+def data_of(name: str, location: str) -> Data:
+    """A data resource at a URL, or at a path of the broker's machine."""
     return Data(meta=Meta(name=name), location=location if "://" in location else f"file://{location}")
 
 
-def _volume(resource: str, path: str, writable: bool) -> Volume:
+def volume_of(resource: str, path: str, writable: bool) -> Volume:
+    """Where a resource is seen."""
     return Volume(
         meta=Meta(name=f"mount-{resource}"),
         path=path,
@@ -483,7 +519,7 @@ def _taken(plan: StepPlan, box: Box, exit_code: int) -> StepOutcome | str:
 
 
 def _no_ending(session: Session, box: Box) -> str:
-    said = "; ".join(message.text() for message in _messages(session))
+    said = "; ".join(message.text() for message in messages_of(session))
     said = f" (it says: {said})" if said else ""
     if box.state()[0]:
         return f"the container ended without a word from the command: killed, or out of memory?{said}"
@@ -506,10 +542,11 @@ def _no_ending(session: Session, box: Box) -> str:
 
 def _image(session: Session) -> str:
     """What people call the image that a session was to run in."""
-    return _called(session.executable.image if session.executable else None)
+    return called(session.executable.image if session.executable else None)
 
 
-def _called(image: Image | None) -> str:
+def called(image: Image | None) -> str:
+    """What people call an image."""
     return image.locations[0] if image and image.locations else "that was asked for"
 
 
@@ -519,7 +556,8 @@ def _parts(session: Session) -> list[tuple[str, str]]:
     return found + [(item.meta.name or "data", str(item.phase)) for item in session.data or [] if item.meta]
 
 
-def _messages(session: Session) -> list[Message]:
+def messages_of(session: Session) -> list[Message]:
+    """All that is said in a session of warnings and errors."""
     parts = [session, session.executable, session.compute, *(session.data or []), *(session.storage or [])]
     found = [m for part in parts if part and part.meta for m in part.meta.messages or []]
     return [message for message in found if message.level in ("WARN", "ERROR")]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from wes_bridge.auth.safe import shared_secrets
 from wes_bridge.config import ServiceConfig
 from wes_bridge.data.handing_out import HandingOut, signed_urls
+from wes_bridge.data.parcels import Parcels, ParcelUrls
 from wes_bridge.data.receiving import Receiving
 from wes_bridge.federation.apart import NotServedYetError, Ways
 from wes_bridge.federation.bringing import Bringing
@@ -32,7 +33,11 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     state = config.state_dir.absolute()
     public = str(config.public_url) if config.public_url else None
     signed = signed_urls(state, public, shared_secrets(config.delegation.key, state))
-    handing = HandingOut(signed, lambda: public or served_at(state))
+
+    def base() -> str:
+        return public or served_at(state)
+
+    handing = HandingOut(signed, base)
     fetch = config.fetch
     engine = config.engine
     limits = Limits(fetch.timeout, deadline=None, least_rate=fetch.least_rate, max_bytes=None)
@@ -41,7 +46,8 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
     receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file), exact=True)
     bringing = Bringing(Replicas(), receiving, threads, engine.lost_after)
-    return Ways(handing, receiving, threads, bringing, engine.bring_at_once)
+    parcels, urls = Parcels(state), ParcelUrls(signed, base)
+    return Ways(handing, receiving, threads, parcels, urls, bringing, engine.bring_at_once)
 
 
 def served_at(state: Path) -> str:

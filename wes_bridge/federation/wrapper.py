@@ -26,8 +26,8 @@ _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 class Fetched:
     """An input that the broker fetched to ``source`` and the command expects at ``target``.
 
-    The schema does not say whether ``source`` is the file or a folder with the file in it as ``content``: the
-    Java broker makes the folder, our node the file. ``number`` names it where it is missing.
+    The schema does not say whether ``source`` is the file, or a folder with the file in it as ``content``:
+    our node makes the one, the Java broker the other. ``number`` names it where it is missing.
     """
 
     number: int

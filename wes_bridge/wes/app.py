@@ -79,7 +79,8 @@ def create_app(
     app.add_url_rule("/docs", "docs", pages.docs)
     app.add_url_rule("/health", "health", HealthHandlers(service).get)
     app.add_url_rule("/metrics", "metrics", BrokerHandlers(service).metrics)
-    app.add_url_rule("/data/{rest:path}", "data", HandedHandlers(service).get)
+    handed = HandedHandlers(service).answer
+    app.add_url_rule("/data/{rest:path}", "data", handed, methods=["GET", "PUT", "POST"])
     app.add_api(document, base_path=BASE_PATH, resolver=bound_resolver(_table(service, plans)))
     asgi: ASGIApp = SafeHeaders(limited(app, config.limits, partial(error_body, 429)))
     return asgi
