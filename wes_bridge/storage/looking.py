@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO, cast
 from urllib.parse import quote
 
 import obstore
@@ -16,9 +16,6 @@ from wes_bridge.model.stores import S3Config
 from wes_bridge.storage.areas import Areas
 from wes_bridge.storage.obstores import NoObjectError, Times, check_key, pieces, told
 from wes_bridge.storage.s3 import ObjectUrl, parse_object_url
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 
 class Objects:
@@ -107,9 +104,9 @@ class _Pieces(io.RawIOBase):
         """True."""
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: object) -> int:
         """See :class:`io.RawIOBase`."""
-        room = memoryview(buffer).cast("B")
+        room = memoryview(cast("bytearray", buffer)).cast("B")
         while not self._left:
             piece = next(self._content, None)
             if piece is None:
