@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from typing import IO, cast
+from typing import IO
 from urllib.parse import quote
 
 import obstore
@@ -104,9 +104,9 @@ class _Pieces(io.RawIOBase):
         """True."""
         return True
 
-    def readinto(self, buffer: object) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """See :class:`io.RawIOBase`."""
-        room = memoryview(cast("bytearray", buffer)).cast("B")
+        room = memoryview(buffer).cast("B")
         while not self._left:
             piece = next(self._content, None)
             if piece is None:
