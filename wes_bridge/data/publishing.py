@@ -36,9 +36,16 @@ def publish_outputs(storage: Storage, folder: RunFolder) -> list[Stored]:
     return publish_part(storage, folder, OUTPUTS)
 
 
-def publish_part(storage: Storage, folder: RunFolder, part: str) -> list[Stored]:
-    """The same of another part of a run's folder."""
-    return storage.publish(stored_name(folder.root.name, part), _files(folder, part))
+def publish_part(storage: Storage, folder: RunFolder, part: str, *, partly: bool = False) -> list[Stored]:
+    """The same of another part of a run's folder.
+
+    Args:
+        storage: where to.
+        folder: of the run.
+        part: of :data:`PARTS`.
+        partly: whether files that cannot be read are left out.
+    """
+    return storage.publish(stored_name(folder.root.name, part), _files(folder, part, partly=partly))
 
 
 def fetch_part(storage: Storage, run_id: str, part: str, target: Path) -> None:
@@ -92,7 +99,7 @@ def discard_logs(storage: Storage, run_id: str) -> None:
         storage.delete(stored_name(run_id, part))
 
 
-def _files(folder: RunFolder, part: str) -> Iterator[tuple[str, int]]:
+def _files(folder: RunFolder, part: str, *, partly: bool) -> Iterator[tuple[str, int]]:
     try:
         top = locate(folder, part)
     except NotThereError:
@@ -103,6 +110,8 @@ def _files(folder: RunFolder, part: str) -> Iterator[tuple[str, int]]:
         try:
             found = open_file(folder, real)
         except NotThereError as error:
+            if partly:
+                continue
             raise FileNotFoundError(2, "a file was taken away while it was stored", name) from error
         with found.file:
             yield name.removeprefix(f"{part}/"), os.dup(found.file.fileno())

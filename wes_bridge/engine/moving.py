@@ -106,7 +106,7 @@ class Mover:
             if (folder.root / part).is_dir():
                 publish_part(self._storage, folder, part)
         if folder.outputs.is_dir() and not self._storage.is_published(stored_name(run_id, OUTPUTS)):
-            publish_part(self._storage, folder, OUTPUTS)
+            publish_part(self._storage, folder, OUTPUTS, partly=True)  # of a run that failed
         if folder.tasks.is_dir():
             self._storage.publish(stored_name(run_id, TASKS), self._streams(folder))
 
