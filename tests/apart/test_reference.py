@@ -87,7 +87,7 @@ def site(apart: Site, tmp_path: Path) -> Iterator[Site]:
     apart.broker.requests.clear()
     yield Site(apart.service, apart.broker, tmp_path)
     apart.broker.path = apart.broker.kill_after = None
-    apart.broker.as_files = False
+    apart.broker.as_files = apart.broker.root_is_closed = False
 
 
 def chain() -> dict[str, Any]:
@@ -270,12 +270,30 @@ def test_pipes_and_sockets_and_links_out_of_the_output(site: Site, tmp_path: Pat
     assert "named pipe" in site.told(document)
 
 
-def test_what_the_command_writes_of_paths_is_understood(site: Site) -> None:
-    script = (
-        """echo hi > x.txt; printf '{"o": {"class": "File", "path": "%s/x.txt"}}' "$PWD" > cwl.output.json"""
+@pytest.mark.parametrize("root_is_closed", [False, True])
+def test_what_is_written_of_paths_is_understood(
+    site: Site, root_is_closed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image whose user may not write at ``/`` has all of it elsewhere."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    site.broker.root_is_closed = root_is_closed
+    said = '{"o": {"class": "File", "path": "%s/x.txt"}}'
+    text = 'it\'s $(inputs.f.path) "quoted" `not run` \\\\ *\n'
+    document = sh(
+        f'cat "$1" given.txt > x.txt; printf \'{said}\' "$HOME" > cwl.output.json',
+        {"f": "File"},
+        {"o": "File"},
+        requirements={
+            "InitialWorkDirRequirement": {"listing": [{"entryname": "given.txt", "entry": text}]},
+        },
     )
-    run = site.done(sh(script, {}, {"o": "File"}))
-    assert text_of(run["outputs"]["o"]) == "hi\n"
+    (tmp_path / "in.txt").write_text("hello\n")
+    run = site.done(document, {"f": {"class": "File", "path": str(tmp_path / "in.txt")}})
+    lines = text_of(run["outputs"]["o"]).splitlines()
+    assert lines[0] == "hello"
+    assert lines[1].startswith("it's /")
+    assert lines[1].endswith(' "quoted" `not run` \\ *')
+    assert str(tmp_path / "tmp").rpartition("/")[0] in lines[1] if root_is_closed else "/wb-" in lines[1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "busybox"])
