@@ -66,6 +66,11 @@ class Site:
             (folder / name).symlink_to(os.path.realpath(found) if name != "python3" else found)
         self.broker.path = str(folder)
 
+    def output_of(self, run: dict[str, Any]) -> Path:
+        """The output directory of the one task of a run."""
+        (found,) = (self.service.state / "workspace" / run["run_id"] / "tasks").glob("*/out")
+        return found
+
     def locations(self) -> list[str]:
         return [item["location"] for request in self.broker.requests for item in request["data"]]
 
@@ -167,7 +172,7 @@ def test_each_way_to_send_brings_all_names_and_kinds(site: Site, programs: list[
     site.only(*programs, "head", "printf")
     out = {"o": {"type": "Directory", "outputBinding": {"glob": "d"}}}
     run = site.done(sh(ODD, {}, out))
-    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    found = site.output_of(run)
     assert (found / "caf\udce9").exists()
     folder = found / "d"
     names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
@@ -230,7 +235,7 @@ def test_a_time_limit_is_kept_and_half_an_output_comes(site: Site) -> None:
     run = site.run(sh("echo half > o; sleep 60", {}, {}, requirements={"ToolTimeLimit": {"timelimit": 1}}))
     assert run["state"] == "EXECUTOR_ERROR"
     assert "time limit of 1 s" in " ".join(reasons(site.service.client, run))
-    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    found = site.output_of(run)
     assert (found / "o").read_text() == "half\n"
 
 
@@ -264,7 +269,7 @@ def test_pipes_and_sockets_and_links_out_of_the_output(site: Site, tmp_path: Pat
     script = f"mkfifo pipe; ln -s {tmp_path}/canary out; ln -s ../../../.. up; ln -s / root; echo fine > o"
     document = sh(script, {}, {"o": {"type": "File", "outputBinding": {"glob": "o"}}})
     run = site.done(document)
-    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    found = site.output_of(run)
     assert sorted(path.name for path in found.iterdir()) == ["o", "pipe"]
     document["outputs"]["o"]["outputBinding"]["glob"] = "pipe"
     assert "named pipe" in site.told(document)
