@@ -66,6 +66,11 @@ class Site:
             (folder / name).symlink_to(os.path.realpath(found) if name != "python3" else found)
         self.broker.path = str(folder)
 
+    def output_of(self, run: dict[str, Any]) -> Path:
+        """The output directory of the one task of a run."""
+        (found,) = (self.service.state / "workspace" / run["run_id"] / "tasks").glob("*/out")
+        return found
+
     def locations(self) -> list[str]:
         return [item["location"] for request in self.broker.requests for item in request["data"]]
 
@@ -87,7 +92,7 @@ def site(apart: Site, tmp_path: Path) -> Iterator[Site]:
     apart.broker.requests.clear()
     yield Site(apart.service, apart.broker, tmp_path)
     apart.broker.path = apart.broker.kill_after = None
-    apart.broker.as_files = False
+    apart.broker.as_files = apart.broker.root_is_closed = False
 
 
 def chain() -> dict[str, Any]:
@@ -167,7 +172,7 @@ def test_each_way_to_send_brings_all_names_and_kinds(site: Site, programs: list[
     site.only(*programs, "head", "printf")
     out = {"o": {"type": "Directory", "outputBinding": {"glob": "d"}}}
     run = site.done(sh(ODD, {}, out))
-    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    found = site.output_of(run)
     assert (found / "caf\udce9").exists()
     folder = found / "d"
     names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
@@ -230,7 +235,7 @@ def test_a_time_limit_is_kept_and_half_an_output_comes(site: Site) -> None:
     run = site.run(sh("echo half > o; sleep 60", {}, {}, requirements={"ToolTimeLimit": {"timelimit": 1}}))
     assert run["state"] == "EXECUTOR_ERROR"
     assert "time limit of 1 s" in " ".join(reasons(site.service.client, run))
-    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    found = site.output_of(run)
     assert (found / "o").read_text() == "half\n"
 
 
@@ -264,18 +269,36 @@ def test_pipes_and_sockets_and_links_out_of_the_output(site: Site, tmp_path: Pat
     script = f"mkfifo pipe; ln -s {tmp_path}/canary out; ln -s ../../../.. up; ln -s / root; echo fine > o"
     document = sh(script, {}, {"o": {"type": "File", "outputBinding": {"glob": "o"}}})
     run = site.done(document)
-    (found,) = site.service.state.glob(f"**/{run['run_id']}/tasks/*/out")
+    found = site.output_of(run)
     assert sorted(path.name for path in found.iterdir()) == ["o", "pipe"]
     document["outputs"]["o"]["outputBinding"]["glob"] = "pipe"
     assert "named pipe" in site.told(document)
 
 
-def test_what_the_command_writes_of_paths_is_understood(site: Site) -> None:
-    script = (
-        """echo hi > x.txt; printf '{"o": {"class": "File", "path": "%s/x.txt"}}' "$PWD" > cwl.output.json"""
+@pytest.mark.parametrize("root_is_closed", [False, True])
+def test_what_is_written_of_paths_is_understood(
+    site: Site, root_is_closed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image whose user may not write at ``/`` has all of it elsewhere."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    site.broker.root_is_closed = root_is_closed
+    said = '{"o": {"class": "File", "path": "%s/x.txt"}}'
+    text = 'it\'s $(inputs.f.path) "quoted" `not run` \\\\ *\n'
+    document = sh(
+        f'cat "$1" given.txt > x.txt; printf \'{said}\' "$HOME" > cwl.output.json',
+        {"f": "File"},
+        {"o": "File"},
+        requirements={
+            "InitialWorkDirRequirement": {"listing": [{"entryname": "given.txt", "entry": text}]},
+        },
     )
-    run = site.done(sh(script, {}, {"o": "File"}))
-    assert text_of(run["outputs"]["o"]) == "hi\n"
+    (tmp_path / "in.txt").write_text("hello\n")
+    run = site.done(document, {"f": {"class": "File", "path": str(tmp_path / "in.txt")}})
+    lines = text_of(run["outputs"]["o"]).splitlines()
+    assert lines[0] == "hello"
+    assert lines[1].startswith("it's /")
+    assert lines[1].endswith(' "quoted" `not run` \\ *')
+    assert str(tmp_path / "tmp").rpartition("/")[0] in lines[1] if root_is_closed else "/wb-" in lines[1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "busybox"])

@@ -52,6 +52,7 @@ class FakeCalycopis:
         as_files: whether an HTTP input is mounted as a file; the real one mounts a folder with ``content``.
         path: where containers find programs; None: as this process does.
         kill_after: seconds after which containers are killed, as for too much memory; None: they are not.
+        root_is_closed: whether the image's user may not write at the root of its file system.
         said: what containers wrote to their streams; the real one tells nobody.
         running, most: containers now, and most at once.
     """
@@ -67,6 +68,7 @@ class FakeCalycopis:
         self.as_files = False
         self.path: str | None = None
         self.kill_after: float | None = None
+        self.root_is_closed = False
         self.running = self.most = 0
         self.said: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -279,6 +281,9 @@ class FakeCalycopis:
             if outer is None and item["location"].startswith("http"):  # in the container's own file system
                 outer = "/" + volume["path"].split("/")[1]
                 mounts[outer] = self.folder / "containers" / session["meta"]["uuid"] / outer[1:]
+                if self.root_is_closed:
+                    mounts[outer].mkdir(parents=True)
+                    (mounts[outer] / ".bridge").touch()
             if outer is None:
                 mounts[volume["path"]] = source
                 continue
