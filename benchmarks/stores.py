@@ -105,8 +105,7 @@ def rclone(what: str, url: str, folder: Path) -> tuple[float, float]:
 
 
 def measured(name: str, what: str, url: str, folder: Path) -> tuple[float, float]:
-    for old in ("got",):
-        path = folder / old
+    for path in (folder / "got", folder / "objects/bench/put"):
         if path.is_dir():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)

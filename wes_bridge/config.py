@@ -531,6 +531,11 @@ class EngineConfig(_Section):
         description="bytes of an output that are fetched when its session has ended, from a node that shares"
         " no files; a larger one stays there until it is needed",
     )
+    bring_gib: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="GiB that one run may bring to the workspace from nodes that share no files; default: all"
+        " that is free",
+    )
     default_duration: Period = Field(
         timedelta(hours=2),
         description="time asked of every node for a step whose workflow does not say how long it takes",

@@ -106,7 +106,9 @@ class Receiving:
         target: Path,
         stop: Event,
         expected: Expected = UNSAID,
+        *,
         leaving: Leaving | None = None,
+        admit: Count = lambda _size: None,
     ) -> bool:
         """Bring a file, or a folder with all that is in it, to a place where nothing is.
 
@@ -116,6 +118,7 @@ class Receiving:
             stop: set to give up.
             expected: how a file must be.
             leaving: when what is in a folder stays where it is, and stand-ins are made.
+            admit: is told the bytes of a folder that is to be brought, and may refuse them by an error.
 
         Returns:
             Whether its bytes have come.
@@ -128,7 +131,7 @@ class Receiving:
         has_come = True
         try:
             if place is not None and place.is_folder:
-                has_come = self._fetch_folder(location, part, stop, leaving)
+                has_come = self._fetch_folder(location, part, stop, leaving, admit)
             else:
                 self._fetch_file(location, part, None, stop, expected)
             part.rename(target)
@@ -211,7 +214,9 @@ class Receiving:
 
     # ---- a folder ----------------------------------------------------------------------------------
 
-    def _fetch_folder(self, url: str, target: Path, stop: Event, leaving: Leaving | None) -> bool:
+    def _fetch_folder(
+        self, url: str, target: Path, stop: Event, leaving: Leaving | None, admit: Count
+    ) -> bool:
         with tempfile.TemporaryFile(dir=target.parent) as manifest:
             self._fetch_manifest(url, manifest, stop)
             most, total, files = self._fetcher.limits.max_bytes, 0, 0
@@ -230,6 +235,7 @@ class Receiving:
                     if entry.kind is EntryKind.FILE:
                         put_stand_in(target / entry.path, entry)
             else:
+                admit(total)
                 self._fetch_files(url, target, _entries(manifest), stop)
             for entry in _entries(manifest):
                 if entry.kind is EntryKind.LINK and (entry.leads_inside or self._exact):

@@ -240,6 +240,7 @@ class Apart(Native):
             folder: of the run, links followed.
             but: which outputs stay, by their real paths.
         """
+        self._ways.bringing.allowance.forget(folder)
         name = self._bound().name
         mine = [one for one in self._replicas.below(str(folder)) if one.note.broker == name]
         waiting = [one.note.location for one in mine if not but(one.folder)]
@@ -295,7 +296,12 @@ class Apart(Native):
         )
         updates = any(item.mode is StageMode.INPLACE for item in plan.staged)
         receive = functools.partial(
-            self._ways.receiving.receive, url, target, stop, leaving=None if updates else leaving
+            self._ways.receiving.receive,
+            url,
+            target,
+            stop,
+            leaving=None if updates else leaving,
+            admit=functools.partial(self._ways.bringing.allowance.take, target),
         )
         try:
             whole = await self._in_thread(receive)

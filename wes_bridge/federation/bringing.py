@@ -22,6 +22,7 @@ from wes_bridge.data.receiving import (
     WrongContentError,
     is_worth_retrying,
 )
+from wes_bridge.federation.allowance import Allowance
 from wes_bridge.federation.client import AwayError, Broker, BrokerError
 from wes_bridge.federation.replicas import Replica, Replicas, note_of
 from wes_bridge.fetching.errors import FetchError, StatusError
@@ -65,9 +66,18 @@ class Bringing:
         receiving: how.
         threads: where that is done.
         patience: seconds a node may be silent before its files are taken for lost.
+        allowance: of each run.
     """
 
-    def __init__(self, replicas: Replicas, receiving: Receiving, threads: Executor, patience: float) -> None:
+    def __init__(
+        self,
+        replicas: Replicas,
+        receiving: Receiving,
+        threads: Executor,
+        patience: float,
+        allowance: Allowance,
+    ) -> None:
+        self.allowance = allowance
         self.replicas = replicas
         self._receiving = receiving
         self._threads = threads
@@ -91,7 +101,7 @@ class Bringing:
 
         Raises:
             LostError: it cannot be had any more.
-            OSError: it cannot be written here.
+            OSError: it cannot be written here, or is more than the run may have.
         """
         found = self.replicas.find(real)
         if found is None or found[0].whole:
@@ -102,6 +112,7 @@ class Bringing:
                 entries = await self.in_thread(functools.partial(self.replicas.entries, replica, inside))
             except (OSError, ManifestError) as error:
                 raise LostError(replica.folder, f"the note of its node is gone: {error}") from error
+            self.allowance.take(real, sum(entry.size or 0 for entry in entries))
             await self._filled(replica, entries)
             if not inside:
                 replica.whole = True

@@ -55,7 +55,7 @@ _SIGNED_FOR = "PT24H"
 """How long a signed URL is to be good: a session may wait in a queue. A node may give less."""
 _DATA_TIMEOUT = 60.0
 """Seconds for one request about data."""
-_LONGEST_STREAM = 4 * 1024**3
+LONGEST_STREAM = 4 * 1024**3
 """Bytes of a stream that are taken: a hostile broker might never end."""
 _PIECE = 1024 * 1024
 """Bytes of a stream that are asked for at once."""
@@ -129,6 +129,7 @@ class Broker:
         credentials: sent with each request to its own host, and to no other.
         dialect: how it is spoken to.
         delegation: the token of the user that it wants to see, where we act for one, in place of our own.
+        longest_stream: bytes of a stream that are taken.
 
     Attributes:
         health: how it has been answering.
@@ -145,7 +146,9 @@ class Broker:
         *,
         dialect: Dialect = NATIVE,
         delegation: DelegatedTo | None = None,
+        longest_stream: int = LONGEST_STREAM,
     ) -> None:
+        self._longest_stream = longest_stream
         self.name = name
         self.url = url.rstrip("/")
         self.profile = profile
@@ -334,10 +337,10 @@ class Broker:
             if answer.status not in (200, 206, RANGE_NOT_SATISFIABLE):
                 raise self._unexpected(answer)
             content = answer.content if answer.status in (200, 206) else b""
+            if start + len(content) > self._longest_stream:
+                raise BrokerError(f"{self.name} sends more than {self._longest_stream} bytes of a stream")
             await asyncio.to_thread(_append, target, content, start)
             start += len(content)
-            if start > _LONGEST_STREAM:
-                raise BrokerError(f"{self.name} sends more than {_LONGEST_STREAM} bytes of a stream")
             is_over = answer.status != 206 or len(content) < _PIECE
 
     def _unexpected(self, answer: Answer) -> BrokerError:

@@ -11,6 +11,7 @@ from wes_bridge.config import ServiceConfig
 from wes_bridge.data.handing_out import HandingOut, signed_urls
 from wes_bridge.data.parcels import Parcels, ParcelUrls
 from wes_bridge.data.receiving import Receiving
+from wes_bridge.federation.allowance import Allowance
 from wes_bridge.federation.apart import NotServedYetError, Ways
 from wes_bridge.federation.bringing import Bringing
 from wes_bridge.federation.replicas import Replicas
@@ -18,6 +19,7 @@ from wes_bridge.fetching.addresses import PrivateHosts
 from wes_bridge.fetching.client import Fetcher
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
+from wes_bridge.model.units import GIB
 
 SERVED = "serve.lock"
 """File in the service's state folder that says at which URL it answers."""
@@ -45,7 +47,9 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     named += [host for broker in config.brokers for host in broker.hosts]  # nodes behind an aggregator
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
     receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file), exact=True)
-    bringing = Bringing(Replicas(), receiving, threads, engine.lost_after)
+    most = None if engine.bring_gib is None else int(engine.bring_gib * GIB)
+    allowance = Allowance(config.workspace_dir, most)
+    bringing = Bringing(Replicas(), receiving, threads, engine.lost_after, allowance)
     parcels, urls = Parcels(state), ParcelUrls(signed, base)
     return Ways(handing, receiving, threads, parcels, urls, bringing, engine.bring_at_once)
 
