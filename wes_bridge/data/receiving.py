@@ -26,7 +26,7 @@ from typing import IO
 from uuid import uuid4
 
 from wes_bridge.data.hashing import Sums
-from wes_bridge.data.special import readable
+from wes_bridge.data.special import put_not_kept, readable
 from wes_bridge.data.stand_ins import put_stand_in, stands_in
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import (
@@ -222,6 +222,8 @@ class Receiving:
             for entry in _entries(manifest):
                 if entry.kind is EntryKind.LINK and entry.leads_inside:
                     (target / entry.path).symlink_to(entry.target or "")
+                elif entry.kind in (EntryKind.LINK, EntryKind.OTHER):
+                    put_not_kept(str(target / entry.path), entry)
                 elif entry.kind is EntryKind.DIRECTORY:
                     (target / entry.path).chmod((entry.mode or 0o755) | 0o700)
         target.chmod(0o755)
