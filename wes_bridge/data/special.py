@@ -1,7 +1,7 @@
 """What is neither a file nor a folder, in words: such things cannot be handed on to others.
 
-What an output has and its node does not keep (pipes, links that lead out of it) has a link to nowhere where the
-output is fetched to. So it is not missed without a word: whoever wants it is told.
+What an output has and its node does not keep (pipes, links that lead out of it) has a link to nowhere where
+the output is fetched to. So it is not missed without a word: whoever wants it is told.
 """
 
 from __future__ import annotations
