@@ -39,7 +39,14 @@ from wes_bridge.fetching.errors import (
 from wes_bridge.model.data_urls import data_path_of, quote_path
 from wes_bridge.model.expected import UNSAID, Expected
 from wes_bridge.model.headers import EXECUTABLE
-from wes_bridge.model.manifest import MEDIA_TYPE, EntryKind, ManifestEntry, read_manifest
+from wes_bridge.model.manifest import (
+    LONGEST_LINE,
+    MEDIA_TYPE,
+    MOST_ENTRIES,
+    EntryKind,
+    ManifestEntry,
+    read_manifest,
+)
 
 ATTEMPTS = 4
 """How often a transfer is tried."""
@@ -48,6 +55,8 @@ PARALLEL = 8
 _AHEAD = 4 * PARALLEL
 _CHUNK = 256 * 1024
 _LONGEST_REASON = 4096
+_LONGEST_MANIFEST = 1 << 30
+"""Bytes."""
 _EMPTY = f"sha1${hashlib.sha1(usedforsecurity=False).hexdigest()}"
 _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FINAL = (DeadlineError, RefusedError, TooLargeError)
@@ -238,8 +247,7 @@ class Receiving:
                     _check_status(answer)
                     if (answer.header("content-type") or "").partition(";")[0].strip() != MEDIA_TYPE:
                         raise WrongContentError("a folder was asked for, and what came is no manifest")
-                    for chunk in answer.chunks():
-                        file.write(chunk)
+                    _write_manifest(answer.chunks(), file, stop)
                 return
             except FetchError as error:
                 if attempt == ATTEMPTS - 1 or not _is_worth_retrying(error):
@@ -377,6 +385,22 @@ def _pieces(manifest: IO[bytes]) -> Iterator[bytes]:
 
 def _entries(manifest: IO[bytes]) -> Iterator[ManifestEntry]:
     return read_manifest(_pieces(manifest))
+
+
+def _write_manifest(chunks: Iterable[bytes], file: IO[bytes], stop: Event) -> None:
+    """Write a manifest as it comes; what is in it is checked later, but one that never ends fills no disk.
+
+    Raises:
+        WrongContentError: it is longer than any manifest.
+    """
+    size, lines = 0, 0
+    for chunk in chunks:
+        size, lines = size + len(chunk), lines + chunk.count(b"\n")
+        if size > _LONGEST_MANIFEST or lines > MOST_ENTRIES or size > (lines + 1) * LONGEST_LINE + _CHUNK:
+            raise WrongContentError(f"its manifest is longer than is taken: {size} bytes in {lines} lines")
+        file.write(chunk)
+        if stop.is_set():
+            raise InterruptedError("stopped")
 
 
 def _check_status(answer: Answer) -> None:

@@ -266,6 +266,8 @@ class Apart(Native):
         note = Note(broker=broker.name, location=location, until=time.time() + LEASE)
         if await self._in_thread(functools.partial(_is_there, target)):
             return  # an engine before us fetched it; what it has left there, its note tells
+        if not location.endswith("/"):  # a file might never end: nothing says how large it is
+            raise BrokerError(f"{broker.name} says that its output is no folder")
         url, signed_until = await broker.signed(location)
         stop = Event()
         leaving = Leaving(
@@ -282,9 +284,8 @@ class Apart(Native):
         except asyncio.CancelledError:
             stop.set()
             raise
-        if location.endswith("/"):
-            place = await self._in_thread(functools.partial(real_path, target))
-            self._replicas.put(Replica(place, note, whole, url, signed_until))
+        place = await self._in_thread(functools.partial(real_path, target))
+        self._replicas.put(Replica(place, note, whole, url, signed_until))
 
     def _doubt(self, plan: StepPlan) -> None:
         """A session failed before its command began: perhaps nodes do not reach each other, or the node has
