@@ -34,6 +34,7 @@ from wes_bridge.federation.client import Broker, BrokerError
 from wes_bridge.federation.dialect import CannotAskError, Native
 from wes_bridge.federation.render import OUTPUT, native_request
 from wes_bridge.federation.replicas import Note, Replica, note_of, write_note
+from wes_bridge.federation.spreading import spread
 from wes_bridge.model.execution_broker import (
     Checksum,
     Data,
@@ -127,7 +128,9 @@ class Apart(Native):
             CannotAskError: a file cannot be handed out.
         """
         try:
-            staged = [self._handed(plan, item) for item in plan.staged]
+            staged = [self._handed(plan, item) for item in spread(plan.staged, self._is_linked)]
+        except UnicodeEncodeError as error:
+            raise CannotAskError("a file cannot be handed out: its name is not UTF-8") from error
         except OSError as error:
             raise CannotAskError(f"a file cannot be handed out: {error.strerror or error}") from error
         request = native_request(replace(plan, staged=staged, stdout_url=None, stderr_url=None), image=image)
@@ -158,6 +161,11 @@ class Apart(Native):
         if replica.whole or not self._is_direct(replica):
             return None
         return replica.signed_location(inside, directory=directory)
+
+    def _is_linked(self, real: str) -> bool:
+        """Whether the node keeps what is at a path, and links it."""
+        found = self._replicas.find(real)
+        return found is not None and self._is_here(found[0])
 
     def reaches(self, real: str) -> bool:
         """Whether the node finds what is at a path without the workspace."""
