@@ -26,7 +26,7 @@ from typing import IO
 from uuid import uuid4
 
 from wes_bridge.data.hashing import Sums
-from wes_bridge.data.special import put_special, readable
+from wes_bridge.data.special import put_not_kept, put_special, readable
 from wes_bridge.data.stand_ins import put_stand_in, stands_in
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import (
@@ -39,7 +39,14 @@ from wes_bridge.fetching.errors import (
 from wes_bridge.model.data_urls import data_path_of, quote_path
 from wes_bridge.model.expected import UNSAID, Expected
 from wes_bridge.model.headers import EXECUTABLE
-from wes_bridge.model.manifest import MEDIA_TYPE, EntryKind, ManifestEntry, read_manifest
+from wes_bridge.model.manifest import (
+    LONGEST_LINE,
+    MEDIA_TYPE,
+    MOST_ENTRIES,
+    EntryKind,
+    ManifestEntry,
+    read_manifest,
+)
 
 ATTEMPTS = 4
 """How often a transfer is tried."""
@@ -242,6 +249,8 @@ class Receiving:
                     (target / entry.path).symlink_to(entry.target or "")
                 elif entry.kind is EntryKind.OTHER and self._exact:
                     put_special(target / entry.path, entry.note or "")
+                elif entry.kind in (EntryKind.LINK, EntryKind.OTHER):
+                    put_not_kept(str(target / entry.path), entry)
                 elif entry.kind is EntryKind.DIRECTORY:
                     (target / entry.path).chmod((entry.mode or 0o755) | 0o700)
         target.chmod(0o755)
@@ -256,12 +265,7 @@ class Receiving:
                     _check_status(answer)
                     if (answer.header("content-type") or "").partition(";")[0].strip() != MEDIA_TYPE:
                         raise WrongContentError("a folder was asked for, and what came is no manifest")
-                    for chunk in answer.chunks():
-                        file.write(chunk)
-                        if file.tell() > _LONGEST_MANIFEST:
-                            raise WrongContentError(
-                                f"a manifest of more than {_LONGEST_MANIFEST} bytes comes"
-                            )
+                    _write_manifest(answer.chunks(), file, stop)
                 return
             except FetchError as error:
                 if attempt == ATTEMPTS - 1 or not is_worth_retrying(error):
@@ -399,6 +403,22 @@ def _pieces(manifest: IO[bytes]) -> Iterator[bytes]:
 
 def _entries(manifest: IO[bytes]) -> Iterator[ManifestEntry]:
     return read_manifest(_pieces(manifest))
+
+
+def _write_manifest(chunks: Iterable[bytes], file: IO[bytes], stop: Event) -> None:
+    """Write a manifest as it comes; what is in it is checked later, but one that never ends fills no disk.
+
+    Raises:
+        WrongContentError: it is longer than any manifest.
+    """
+    size, lines = 0, 0
+    for chunk in chunks:
+        size, lines = size + len(chunk), lines + chunk.count(b"\n")
+        if size > _LONGEST_MANIFEST or lines > MOST_ENTRIES or size > (lines + 1) * LONGEST_LINE + _CHUNK:
+            raise WrongContentError(f"its manifest is longer than is taken: {size} bytes in {lines} lines")
+        file.write(chunk)
+        if stop.is_set():
+            raise InterruptedError("stopped")
 
 
 def _check_status(answer: Answer) -> None:

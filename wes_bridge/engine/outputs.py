@@ -24,7 +24,7 @@ from wes_bridge.cwl.files.names import file_name
 from wes_bridge.cwl.vocabulary import ValidationException, visit_files_directories
 from wes_bridge.data.beneath import opened, top_of
 from wes_bridge.data.linking import share
-from wes_bridge.data.special import broken_link, readable, special_kind
+from wes_bridge.data.special import broken_link, not_kept, readable, special_kind
 from wes_bridge.data.stand_ins import ElsewhereError, is_stand_in
 from wes_bridge.data.workspace import file_url, url_path
 from wes_bridge.model.output_places import NameConflictError, Named, OutputPlaces
@@ -191,8 +191,9 @@ class OutputFolder:
             with self._files.policy.files.checked(path) as (real, name):
                 return self._thing(source, name, target, shown, (*above, real))
         except ValidationException:
-            to = readable(os.readlink(entry.name, dir_fd=source))
-            self._problem(shown, f"is a link to {to}, which is not among the run's files")
+            to = os.readlink(entry.name, dir_fd=source)
+            led = f"a link to {readable(to)}, which is not among the run's files"
+            self._problem(shown, f"is {not_kept(to) or led}")
         except OSError as error:
             self._problem(shown, f"is {broken_link(path, error)}")
         return None

@@ -35,6 +35,7 @@ from wes_bridge.federation.client import Broker, BrokerError
 from wes_bridge.federation.dialect import BusyError, CannotAskError, Native
 from wes_bridge.federation.render import OUTPUT, native_request
 from wes_bridge.federation.replicas import Note, Replica, note_of, write_note
+from wes_bridge.federation.spreading import spread
 from wes_bridge.model.execution_broker import (
     Checksum,
     Data,
@@ -136,9 +137,11 @@ class Apart(Native):
             CannotAskError: a file cannot be handed out.
         """
         try:
-            staged = [self._handed(plan, item) for item in plan.staged]
+            staged = [self._handed(plan, item) for item in spread(plan.staged, self._is_linked)]
         except NotServedYetError as error:  # a worker is up sooner than the API beside it
             raise BusyError(str(error)) from error
+        except UnicodeEncodeError as error:
+            raise CannotAskError("a file cannot be handed out: its name is not UTF-8") from error
         except OSError as error:
             raise CannotAskError(f"a file cannot be handed out: {error.strerror or error}") from error
         request = native_request(replace(plan, staged=staged, stdout_url=None, stderr_url=None), image=image)
@@ -169,6 +172,11 @@ class Apart(Native):
         if replica.whole or not self._is_direct(replica):
             return None
         return replica.signed_location(inside, directory=directory)
+
+    def _is_linked(self, real: str) -> bool:
+        """Whether the node keeps what is at a path, and links it."""
+        found = self._replicas.find(real)
+        return found is not None and self._is_here(found[0])
 
     def reaches(self, real: str) -> bool:
         """Whether the node finds what is at a path without the workspace."""
@@ -287,6 +295,8 @@ class Apart(Native):
         note = Note(broker=broker.name, location=location, until=time.time() + LEASE)
         if await self._in_thread(functools.partial(_is_there, target)):
             return  # an engine before us fetched it; what it has left there, its note tells
+        if not location.endswith("/"):  # a file might never end: nothing says how large it is
+            raise BrokerError(f"{broker.name} says that its output is no folder")
         url, signed_until = await broker.signed(location)
         stop = Event()
         leaving = Leaving(
@@ -308,9 +318,8 @@ class Apart(Native):
         except asyncio.CancelledError:
             stop.set()
             raise
-        if location.endswith("/"):
-            place = await self._in_thread(functools.partial(real_path, target))
-            self._replicas.put(Replica(place, note, whole, url, signed_until))
+        place = await self._in_thread(functools.partial(real_path, target))
+        self._replicas.put(Replica(place, note, whole, url, signed_until))
 
     def _doubt(self, plan: StepPlan) -> None:
         """A session failed before its command began: perhaps nodes do not reach each other, or the node has

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -118,5 +119,5 @@ def _put(content: Path, target: Path, *, is_mine: bool, writable: bool) -> None:
     for path in (target, *(target.rglob("*") if target.is_dir() else ())):
         with contextlib.suppress(FileNotFoundError):
             mode = path.lstat().st_mode
-            if path.is_file():
+            if stat.S_ISREG(mode):  # a link has permissions that mean nothing
                 path.chmod((0o644 if writable else 0o444) | (mode & 0o111))
