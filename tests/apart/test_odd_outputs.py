@@ -101,7 +101,7 @@ SOCKET = f"""{PYTHON} -c 'import socket; socket.socket(socket.AF_UNIX).bind("thi
 def test_what_is_no_file_is_not_waited_for(sites: Sites, tmp_path: Path, script: str, kind: str) -> None:
     ended = run(sites, tmp_path, made(f"{script}; printf y > fine"))
     assert ended["state"] == "EXECUTOR_ERROR"
-    assert f"d/thing is {kind}, so it cannot be handed out" in said(sites, ended), said(sites, ended)
+    assert f"d/thing is not kept by the node that made it: it is {kind}" in said(sites, ended), said(sites, ended)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
@@ -120,7 +120,9 @@ def test_a_link_out_of_the_output_is_told_and_not_followed(sites: Sites, tmp_pat
     ended = run(sites, tmp_path, made(f"ln -s {target} way; printf y > fine"))
     assert ended["state"] == "EXECUTOR_ERROR"
     words = said(sites, ended)
-    assert f"d/way is a link to {target}, which is not among the run's files" in words, words
+    assert (
+        f"d/way is not kept by the node that made it: a link to {target}, which is not in the output" in words
+    ), words
     assert "root:" not in words
 
 

@@ -26,7 +26,7 @@ from typing import IO
 from uuid import uuid4
 
 from wes_bridge.data.hashing import Sums
-from wes_bridge.data.special import put_not_kept, put_special, readable
+from wes_bridge.data.special import put_not_kept, readable
 from wes_bridge.data.stand_ins import put_stand_in, stands_in
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import (
@@ -89,8 +89,6 @@ class Receiving:
         fetcher: asks their nodes.
         count: is told how many bytes came.
         pause: seconds before the second attempt; doubles each time.
-        exact: whether links that lead out of an output, and what is neither file nor folder, have their
-            places here, too, so that they are found and told of; else they are left out.
     """
 
     def __init__(
@@ -98,11 +96,8 @@ class Receiving:
         fetcher: Fetcher,
         count: Count = lambda _size: None,
         pause: float = 0.5,
-        *,
-        exact: bool = False,
     ) -> None:
         self._fetcher = fetcher
-        self._exact = exact
         self._count = count
         self._lock = threading.Lock()
         self._pause = pause
@@ -245,10 +240,8 @@ class Receiving:
                 admit(total)
                 self._fetch_files(url, target, _entries(manifest), stop)
             for entry in _entries(manifest):
-                if entry.kind is EntryKind.LINK and (entry.leads_inside or self._exact):
+                if entry.kind is EntryKind.LINK and entry.leads_inside:
                     (target / entry.path).symlink_to(entry.target or "")
-                elif entry.kind is EntryKind.OTHER and self._exact:
-                    put_special(target / entry.path, entry.note or "")
                 elif entry.kind in (EntryKind.LINK, EntryKind.OTHER):
                     put_not_kept(str(target / entry.path), entry)
                 elif entry.kind is EntryKind.DIRECTORY:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
 
 from wes_bridge.model.manifest import ManifestEntry
 
@@ -70,12 +69,6 @@ def what_is_wrong(path: str) -> str | None:
         return special_kind(os.stat(path).st_mode)  # noqa: PTH116
     except OSError as error:
         return broken_link(path, error) if os.path.islink(path) else None  # noqa: PTH114
-
-
-def put_special(path: Path, words: str) -> None:
-    """Something that is neither file nor folder: a socket, where the words say so, else a pipe."""
-    kind = stat.S_IFSOCK if _KINDS[stat.S_IFSOCK] in words else stat.S_IFIFO
-    os.mknod(path, 0o600 | kind)
 
 
 def readable(name: str) -> str:

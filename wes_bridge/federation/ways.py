@@ -46,7 +46,7 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     named = [_place_of(str(broker.url)) for broker in config.brokers]
     named += [host for broker in config.brokers for host in broker.hosts]  # nodes behind an aggregator
     guard = Guard(PrivateHosts([*fetch.private_hosts, *named]))
-    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file), exact=True)
+    receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file))
     most = None if engine.bring_gib is None else int(engine.bring_gib * GIB)
     allowance = Allowance(config.workspace_dir, most)
     bringing = Bringing(Replicas(), receiving, threads, engine.lost_after, allowance)
