@@ -101,7 +101,8 @@ SOCKET = f"""{PYTHON} -c 'import socket; socket.socket(socket.AF_UNIX).bind("thi
 def test_what_is_no_file_is_not_waited_for(sites: Sites, tmp_path: Path, script: str, kind: str) -> None:
     ended = run(sites, tmp_path, made(f"{script}; printf y > fine"))
     assert ended["state"] == "EXECUTOR_ERROR"
-    assert f"d/thing is not kept by the node that made it: it is {kind}" in said(sites, ended), said(sites, ended)
+    words = said(sites, ended)
+    assert f"d/thing is not kept by the node that made it: it is {kind}" in words, words
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
