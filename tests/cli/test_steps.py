@@ -17,8 +17,10 @@ def test_why_not_elsewhere_and_what_went_before_one_line_for_equal_ones() -> Non
     tasks += [
         {"name": "plot", "node": "green", "placement": {"asked": [], "earlier": earlier}},
         {"name": "odd"},
+        {"name": "image", "node": "green", "placement": {"notes": ["inputs come from old directly"]}},
     ]
     assert choices(tasks) == [
         "measure[0] and 2 more  not swift: it costs up to 10, over max_cost 3",
         "plot  attempt 1 on old: cannot be reached",
+        "image  inputs come from old directly",
     ]

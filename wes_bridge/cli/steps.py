@@ -50,7 +50,8 @@ def why(task: Task) -> str:
 
 
 def choices(tasks: list[Task]) -> list[str]:
-    """Why steps did not run elsewhere, and what became of earlier attempts; one line for equal ones."""
+    """Why steps did not run elsewhere, what became of earlier attempts, and how data came; one line for equal
+    ones."""
     steps_by_line: dict[str, list[str]] = {}
     for task in tasks:
         placement = task.get("placement")
@@ -65,6 +66,7 @@ def choices(tasks: list[Task]) -> list[str]:
             f"attempt {entry.get('attempt')} on {entry.get('node')}: {entry.get('problem')}"
             for entry in placement.get("earlier") or []
         ]
+        lines += [str(note) for note in placement.get("notes") or []]
         for line in lines:
             steps_by_line.setdefault(line, []).append(str(task.get("name") or task.get("id") or ""))
     return [f"{_some(names)}  {line}" for line, names in steps_by_line.items()]
