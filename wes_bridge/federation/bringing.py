@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -16,6 +17,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
+from wes_bridge.data.beneath import real_path
 from wes_bridge.data.receiving import (
     WORTH_RETRYING,
     Receiving,
@@ -94,7 +96,7 @@ class Bringing:
         return broker is not None and broker.dialect.direct
 
     async def bring(self, real: str) -> None:
-        """See that a file, or all in a folder, is in the workspace.
+        """See that a file, or all in a folder, is in the workspace; also what links in the folder lead to.
 
         Args:
             real: its path, links followed.
@@ -103,9 +105,19 @@ class Bringing:
             LostError: it cannot be had any more.
             OSError: it cannot be written here, or is more than the run may have.
         """
+        waiting, seen = [real], {real}
+        while waiting:
+            one = waiting.pop()
+            if await self._brought(one):
+                led = await self.in_thread(functools.partial(_led_out, one))
+                waiting += led - seen
+                seen |= led
+
+    async def _brought(self, real: str) -> bool:
+        """Bring one thing; whether only a part of its output was wanted."""
         found = self.replicas.find(real)
         if found is None or found[0].whole:
-            return
+            return False
         replica, inside = found
         async with replica.lock:
             try:
@@ -117,6 +129,7 @@ class Bringing:
             if not inside:
                 replica.whole = True
                 note_of(Path(replica.folder)).unlink(missing_ok=True)
+        return bool(inside)
 
     async def start(self, real: str, size: int) -> bytes:
         """The first bytes of a file that stands in, at most ``size``; the others stay where they are.
@@ -229,6 +242,19 @@ class Bringing:
     async def in_thread(self, work: Callable[[], Result]) -> Result:
         """Do what blocks where files are fetched: never waited for by what is fetched."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _led_out(top: str) -> set[str]:
+    """Where links in a folder lead that lead out of it, to whatever else is there."""
+    found: set[str] = set()
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            path = os.path.join(folder, name)  # noqa: PTH118 - texts, for each file
+            if os.path.islink(path):  # noqa: PTH114
+                real = real_path(path)
+                if not real.startswith(f"{top}/"):
+                    found.add(real)
+    return found
 
 
 def _first(path: str, size: int) -> bytes:
