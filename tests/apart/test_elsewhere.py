@@ -428,6 +428,21 @@ def test_a_service_that_was_killed_knows_what_is_where(here: Callable[..., Here]
         running.sites.service.stop()
 
 
+def test_short_leases_are_renewed(here: Callable[..., Here], tmp_path: Path) -> None:
+    kept = {name: {"sandbox": "none", "kept": {"max_lease": "PT4S"}} for name in ("one", "two")}
+    running = Running(here(nodes=kept), tmp_path, losing(tmp_path))
+    running.until_done("copy")
+    node = running.sites.nodes[running.node("copy")]
+    (booking,) = [one for one in requests.get(f"{node.url}/bookings", timeout=30).json() if "kept" in one]
+    lease = f"{node.url}/leases/{booking['session']}/{booking['kept']}"
+    first = requests.get(lease, timeout=30).json()["expires"]
+    until(lambda: requests.get(lease, timeout=30).json()["expires"] > first)
+    until(lambda: datetime.now(UTC) > datetime.fromisoformat(first) + timedelta(seconds=2))
+    run = running.ended()
+    assert run["state"] == "COMPLETE", list(reasons(running.sites.service.client, run))
+    assert sorted((tmp_path / "notes").read_text().split()) == ["copy", "count", "make"]
+
+
 def test_a_rerun_of_what_failed_uses_what_is_at_nodes(here: Callable[..., Here], tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     make = sh(marked(f"head -c {SIZE} /dev/zero > big", notes, "make"), {}, {"o": found("big")})

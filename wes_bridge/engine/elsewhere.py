@@ -34,8 +34,8 @@ LEASE = 12 * 3600.0
 """Seconds for which nodes are to keep what is not fetched, from each renewal on."""
 _RENEW_AT = 6 * 3600.0
 """Seconds that a lease has left when it is renewed."""
-LOOK = 600.0
-"""Seconds between two looks at leases."""
+_LOOK = 600.0
+"""Seconds between two looks at leases, at most; nodes may give shorter leases than they are asked for."""
 _MOST_AGAIN = 3
 """Times one step's output is made again."""
 _AT_ONCE = 8
@@ -88,6 +88,7 @@ class Elsewheres:
         self._loop = asyncio.get_running_loop()
         self._makers: dict[str, Maker] = {}
         self._again: dict[str, asyncio.Task[None]] = {}
+        self._news = asyncio.Event()
         self._times: dict[str, int] = {}
         self._changed: dict[str, ManifestEntry] = {}
         self._unfreed: dict[str, Maker] = {}
@@ -115,6 +116,7 @@ class Elsewheres:
         for replica in found_all:
             if not replica.whole:
                 self._makers[replica.folder] = self._unfreed[replica.folder] = maker
+                self._news.set()
 
     async def run(
         self,
@@ -285,9 +287,14 @@ class Elsewheres:
 
     async def renew(self) -> None:
         """Have nodes keep what is there for as long as the run goes on."""
+        folder = str(self._folder.real_root)
         while True:
-            await asyncio.sleep(LOOK)
-            await self._bringing.renew(str(self._folder.real_root), LEASE, _RENEW_AT)
+            self._news.clear()
+            left = await self._bringing.renew(folder, LEASE, _RENEW_AT) if self._replicas else LEASE
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(1.0, min(_LOOK, left / 3))):
+                    await self._news.wait()
+                    await asyncio.sleep(1.0)  # many steps may end together
 
     # ---- what is lost ------------------------------------------------------------------------------
 

@@ -53,8 +53,8 @@ Result = TypeVar("Result")
 _SHA1 = re.compile(r"sha1\$[0-9a-f]{40}")
 LEASE = 12 * 3600.0
 """Seconds for which a node keeps an output that nobody has fetched: the service may be away for a night."""
-SPARE = 3600.0
-"""Seconds that a lease must have left when a step is told of what the node keeps: its turn may come late."""
+SPARE = 1.0
+"""Seconds that a lease must have left when a step is told of what the node keeps; the engine renews it."""
 _FREEING = 30.0
 """Seconds in which a node is told what it need not keep; of the rest the leases end."""
 _AT_ONCE = 8
@@ -285,14 +285,15 @@ class Apart(Native):
     async def _fetch_all(self, plan: StepPlan, session: Session) -> None:
         output = next((one for one in session.data or () if _name(one) == OUTPUT), None)
         if output is not None and output.kept is not None and output.location:
-            await self._fetch(plan, output.location)
+            await self._fetch(plan, output.location, output.kept.expires.timestamp())
             for changed in await self._in_thread(functools.partial(_update, plan)):
                 self._drop(changed)
         await self._fetch_streams(plan, session)
 
-    async def _fetch(self, plan: StepPlan, location: str) -> None:
+    async def _fetch(self, plan: StepPlan, location: str, until: float) -> None:
         broker, target = self._bound(), url_path(plan.output_url)
-        note = Note(broker=broker.name, location=location, until=time.time() + LEASE)
+        until = min(until, time.time() + LEASE)  # its clock may be ahead
+        note = Note(broker=broker.name, location=location, until=until)
         if await self._in_thread(functools.partial(_is_there, target)):
             return  # an engine before us fetched it; what it has left there, its note tells
         if not location.endswith("/"):  # a file might never end: nothing says how large it is

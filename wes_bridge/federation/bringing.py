@@ -211,29 +211,37 @@ class Bringing:
             replica.signed, replica.signed_until = await broker.signed(replica.note.location)
         return replica.signed
 
-    async def renew(self, folder: str, lease: float, when: float) -> None:
+    async def renew(self, folder: str, lease: float, when: float) -> float:
         """Have nodes keep what stands in below a folder for longer; a node that is away is asked next time.
 
         Args:
             folder: of a run, links followed.
             lease: seconds from now.
             when: seconds that a lease must have left not to be renewed.
+
+        Returns:
+            Seconds until the first of these leases ends.
         """
+        first = lease
         for replica in self.replicas.at_or_below(folder):
             broker = self._brokers.get(replica.note.broker)
-            if replica.whole or broker is None or replica.note.until - time.time() > when:
+            if replica.whole or replica.is_freed or broker is None:
                 continue
-            try:
-                await broker.renew(replica.note.location, lease)
-            except BrokerError as error:
-                replica.doubted = error.status in _GONE
-                continue
-            replica.note = replica.note.model_copy(update={"until": time.time() + lease})
+            if replica.note.until - time.time() <= when:
+                try:
+                    until = await broker.renew(replica.note.location, lease)
+                except BrokerError as error:
+                    replica.doubted = error.status in _GONE
+                    continue
+                until = min(until, time.time() + lease)  # its clock may be ahead
+                replica.note = replica.note.model_copy(update={"until": until})
+            first = min(first, replica.note.until - time.time())
+        return first
 
     async def free(self, replica: Replica) -> None:
         """Have a node free an output that nobody needs; one that is away frees it when its lease ends."""
         broker = self._brokers.get(replica.note.broker)
-        replica.doubted = True
+        replica.doubted = replica.is_freed = True
         replica.signed_until = 0.0
         with suppress(BrokerError):
             if broker is not None:

@@ -98,6 +98,12 @@ class _Status(BaseModel):
     data: list[str] = []
 
 
+class _Lease(BaseModel):
+    """What a broker answers when it is asked to keep something for longer."""
+
+    expires: Instant
+
+
 class BrokerShutError(BrokerError):
     """It was not asked: it failed too often just before."""
 
@@ -277,8 +283,11 @@ class Broker:
             raise BrokerError(f"{self.name} signs a URL that is none of an output: {found.url[:200]}")
         return found.url, found.expires.timestamp() if found.expires else 0.0
 
-    async def renew(self, location: str, lease: float) -> None:
-        """Have the broker keep an output for ``lease`` seconds from now.
+    async def renew(self, location: str, lease: float) -> float:
+        """Have the broker keep an output for ``lease`` seconds from now, or as long as it allows.
+
+        Returns:
+            Until when it is kept, in seconds since the epoch.
 
         Raises:
             BrokerError: it does not; its status is 404 where the output is not there any more.
@@ -289,8 +298,7 @@ class Broker:
         url = f"{location.partition(DATA)[0]}/leases/{place.session}/{place.output}"
         wish = json.dumps({"lease": format_duration(timedelta(seconds=lease))})
         answer = await self._send("POST", url, _DATA_TIMEOUT, wish.encode())
-        if answer.status != OK:
-            raise self._unexpected(answer)
+        return self._parsed(answer, _Lease, (OK,)).expires.timestamp()
 
     async def free(self, location: str) -> None:
         """Say that an output that the broker keeps is not needed any more.

@@ -53,6 +53,7 @@ class Replica:
         whole: whether all its bytes are in the workspace, too.
         signed: a URL of it for those without credentials, good until ``signed_until``.
         doubted: whether a session failed that should have found it: it may be lost.
+        is_freed: whether its node need not keep it any more.
         lock: held by who fetches from it.
     """
 
@@ -62,6 +63,7 @@ class Replica:
     signed: str = ""
     signed_until: float = 0.0
     doubted: bool = False
+    is_freed: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
 
     def location(self, inside: str, *, directory: bool) -> str:
