@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,12 @@ class Here:
         engine = {"bring_at_once": 1000, "lost_after": 1, **settings.pop("engine", {})}
         self.service: Service = start(nodes=[], brokers=listed, engine=engine, **settings)
 
+    def stop(self) -> None:
+        if self.service.process.poll() is None:
+            self.service.stop()
+        for node in self.nodes.values():
+            node.stop()
+
     def run(self, folder: Path, document: dict[str, Any], job: Any = None, **more: Any) -> dict[str, Any]:
         (folder / "w.cwl").write_text(json.dumps(document))
         return self.service.run(folder / "w.cwl", job or {}, **more)
@@ -79,7 +85,10 @@ class Here:
 
 
 @pytest.fixture
-def here(start_service: Starter, start_node: NodeStarter) -> Callable[..., Here]:
+def here(start_service: Starter, start_node: NodeStarter) -> Iterator[Callable[..., Here]]:
+    """Makes sites, which go with the test."""
+    made: list[Here] = []
+
     def make(
         brokers: dict[str, dict[str, Any]] | None = None,
         nodes: dict[str, dict[str, Any]] | None = None,
@@ -87,9 +96,12 @@ def here(start_service: Starter, start_node: NodeStarter) -> Callable[..., Here]
     ) -> Here:
         more = nodes or {}
         started = {name: start_node(name=name, **ONLY_WEB | more.get(name, {})) for name in ("one", "two")}
-        return Here(start_service, started, brokers, **settings)
+        made.append(Here(start_service, started, brokers, **settings))
+        return made[-1]
 
-    return make
+    yield make
+    for sites in made:
+        sites.stop()
 
 
 TWO_SITES = workflow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -133,8 +134,8 @@ class LoneWorker:
 Starter = Callable[..., Service]
 
 
-@pytest.fixture(scope="session")
-def start_service(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Starter]:
+@contextlib.contextmanager
+def starting(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Starter]:
     """Starts services with settings; all are stopped at the end."""
     started: list[Service] = []
 
@@ -154,7 +155,15 @@ def start_service(tmp_path_factory: pytest.TempPathFactory, new_database: NewDat
             service.stop()
 
 
+@pytest.fixture(scope="module")
+def start_service(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Starter]:
+    """Starts services, which are stopped at the end of the module: each takes a third of a GiB."""
+    with starting(tmp_path_factory, new_database) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def service(start_service: Starter) -> Service:
+def service(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Service]:
     """One service for all tests that do no harm to it."""
-    return start_service(fetch={"private_hosts": ["127.0.0.0/8"]}, engine={"expression_timeout": 40})
+    with starting(tmp_path_factory, new_database) as start:
+        yield start(fetch={"private_hosts": ["127.0.0.0/8"]}, engine={"expression_timeout": 40})
