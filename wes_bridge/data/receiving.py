@@ -29,13 +29,7 @@ from wes_bridge.data.hashing import Sums
 from wes_bridge.data.special import put_not_kept, readable
 from wes_bridge.data.stand_ins import put_stand_in, stands_in
 from wes_bridge.fetching.client import Answer, Fetcher
-from wes_bridge.fetching.errors import (
-    DeadlineError,
-    FetchError,
-    RefusedError,
-    StatusError,
-    TooLargeError,
-)
+from wes_bridge.fetching.errors import FetchError, StatusError, TooLargeError, is_worth_retrying
 from wes_bridge.model.data_urls import data_path_of, quote_path
 from wes_bridge.model.expected import UNSAID, Expected
 from wes_bridge.model.headers import EXECUTABLE
@@ -58,8 +52,6 @@ _LONGEST_REASON = 4096
 _EMPTY = f"sha1${hashlib.sha1(usedforsecurity=False).hexdigest()}"
 _LONGEST_MANIFEST = 1 << 30
 """Bytes: a million entries, and a kilobyte for each."""
-WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
-_FINAL = (DeadlineError, RefusedError, TooLargeError)
 Count = Callable[[int], None]
 
 
@@ -427,13 +419,6 @@ def _check_status(answer: Answer) -> None:
                 break
         reason = f": {str(json.loads(content)['message'])[:500]}"
     raise StatusError(f"HTTP {answer.status}{reason}", answer.status)
-
-
-def is_worth_retrying(error: FetchError) -> bool:
-    """Whether a transfer that failed so may work when it is tried again."""
-    if isinstance(error, StatusError):
-        return error.status in WORTH_RETRYING
-    return not isinstance(error, _FINAL)
 
 
 def _remove(path: Path) -> None:

@@ -19,7 +19,14 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import IO
 
-from wes_bridge.data.beneath import folder_beneath, open_beneath, opened, parent_beneath, top_of
+from wes_bridge.data.beneath import (
+    LinkInTheWayError,
+    folder_beneath,
+    open_beneath,
+    opened,
+    parent_beneath,
+    top_of,
+)
 from wes_bridge.data.special import readable
 
 _CHUNK = 256 * 1024
@@ -102,21 +109,15 @@ def unpack(
     links: list[tuple[str, str]] = []
     with opened(top_of(folder)) as top:
         for entry in entries:
-            try:
-                if entry.kind is Kind.LINK:
-                    target = leads(posixpath.normpath(entry.path), entry.target)
-                    if target is None:
-                        notes.append(f"{readable(entry.path)} is a link out of the output and was left out")
-                    else:
-                        links.append((entry.path, target))
-                else:
+            if entry.kind is not Kind.LINK:
+                with _placing(entry.path):
                     _place(top, entry, source, notes)
-            except FileExistsError as error:
-                raise UnpackError(f"{readable(entry.path)} is sent twice") from error
-            except OSError as error:
-                if error.strerror and "not followed" in error.strerror:
-                    raise UnpackError(f"{readable(entry.path)} leads out of the output") from error
-                raise
+                continue
+            target = leads(posixpath.normpath(entry.path), entry.target)
+            if target is None:
+                notes.append(f"{readable(entry.path)} is a link out of the output and was left out")
+            else:
+                links.append((entry.path, target))
         for path, target in links:
             _link(top, path, target)
     folder.chmod(0o755)
@@ -173,16 +174,21 @@ def _same(top: int, entry: Entry, above: int, name: str) -> None:
 
 
 def _link(top: int, path: str, target: str) -> None:
-    try:
+    with _placing(path):
         above, name = parent_beneath(top, path, make=True)
         with opened(above):
             os.symlink(target, name, dir_fd=above)
+
+
+@contextlib.contextmanager
+def _placing(path: str) -> Iterator[None]:
+    """Say what is wrong with what is sent, where it cannot be placed for that."""
+    try:
+        yield
     except FileExistsError as error:
         raise UnpackError(f"{readable(path)} is sent twice") from error
-    except OSError as error:
-        if error.strerror and "not followed" in error.strerror:
-            raise UnpackError(f"{readable(path)} leads out of the output") from error
-        raise
+    except LinkInTheWayError as error:
+        raise UnpackError(f"{readable(path)} leads out of the output") from error
 
 
 # ---- tar ------------------------------------------------------------------------------------------

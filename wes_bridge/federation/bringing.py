@@ -18,16 +18,11 @@ from threading import Event
 from typing import TypeVar
 
 from wes_bridge.data.beneath import real_path
-from wes_bridge.data.receiving import (
-    WORTH_RETRYING,
-    Receiving,
-    WrongContentError,
-    is_worth_retrying,
-)
+from wes_bridge.data.receiving import Receiving, WrongContentError
 from wes_bridge.federation.allowance import Allowance
 from wes_bridge.federation.client import AwayError, Broker, BrokerError
 from wes_bridge.federation.replicas import Replica, Replicas, note_of
-from wes_bridge.fetching.errors import FetchError, StatusError
+from wes_bridge.fetching.errors import PASSING, FetchError, StatusError, is_worth_retrying
 from wes_bridge.model.manifest import ManifestEntry, ManifestError
 
 Result = TypeVar("Result")
@@ -55,7 +50,7 @@ class LostError(Exception):
 def may_pass(error: Exception) -> bool:
     """Whether what went wrong with a node may have passed in a while: it is being restarted, or is busy."""
     if isinstance(error, BrokerError):
-        return isinstance(error, AwayError) or error.status in WORTH_RETRYING
+        return isinstance(error, AwayError) or error.status in PASSING
     cause = error if isinstance(error, FetchError) else error.__cause__
     return isinstance(cause, FetchError) and is_worth_retrying(cause)
 

@@ -45,3 +45,14 @@ class StatusError(FetchError):
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
         self.status = status
+
+
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of answers that may be others when the server is asked again."""
+
+
+def is_worth_retrying(error: FetchError) -> bool:
+    """Whether a transfer that failed so may work when it is tried again."""
+    if isinstance(error, StatusError):
+        return error.status in PASSING
+    return not isinstance(error, DeadlineError | RefusedError | TooLargeError)

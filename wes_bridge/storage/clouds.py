@@ -23,7 +23,7 @@ from wes_bridge.storage.obstores import Times, client_options, retries, words
 from wes_bridge.storage.s3 import bucket_of
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig, GCSConfig
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig
 
 
 def object_storage(config: ObjectsWorkspaceConfig) -> ObjectStorage:
@@ -40,7 +40,10 @@ def object_storage(config: ObjectsWorkspaceConfig) -> ObjectStorage:
         known = config if public is None else config.model_copy(update={"endpoint": public})
         signer = bucket_of(known, config.bucket, times) if config.signed_urls else None
         return ObjectStorage(s3, config.prefix, signer)
-    made = _gcs(config, times) if isinstance(config, GcsWorkspaceConfig) else _azure(config, times)
+    try:
+        made = _gcs(config, times) if isinstance(config, GcsWorkspaceConfig) else _azure(config, times)
+    except BaseError as error:
+        raise ValueError(words(error)) from error
     return ObjectStorage(made, config.prefix, made if config.signed_urls else None)
 
 
@@ -51,16 +54,8 @@ def _gcs(config: GcsWorkspaceConfig, times: Times) -> GCSStore:
     endpoint = _endpoint(config)
     if endpoint is not None:
         settings["base_url"] = endpoint
-    encrypted = endpoint is None or not endpoint.startswith("http:")
-    try:
-        return GCSStore(
-            config.bucket,
-            config=settings,
-            client_options=client_options(times, encrypted=encrypted, ca_file=config.ca_file),
-            retry_config=retries(times),
-        )
-    except BaseError as error:
-        raise ValueError(words(error)) from error
+    options = _options(config, times)
+    return GCSStore(config.bucket, config=settings, client_options=options, retry_config=retries(times))
 
 
 def _service_account(text: str) -> str:
@@ -80,16 +75,13 @@ def _azure(config: AzureWorkspaceConfig, times: Times) -> AzureStore:
     endpoint = _endpoint(config)
     if endpoint is not None:
         settings["endpoint"] = endpoint
-    encrypted = endpoint is None or not endpoint.startswith("http:")
-    try:
-        return AzureStore(
-            config.container,
-            config=settings,
-            client_options=client_options(times, encrypted=encrypted, ca_file=config.ca_file),
-            retry_config=retries(times),
-        )
-    except BaseError as error:
-        raise ValueError(words(error)) from error
+    options = _options(config, times)
+    return AzureStore(config.container, config=settings, client_options=options, retry_config=retries(times))
+
+
+def _options(config: GcsWorkspaceConfig | AzureWorkspaceConfig, times: Times) -> ClientConfig:
+    encrypted = not (_endpoint(config) or "").startswith("http:")
+    return client_options(times, encrypted=encrypted, ca_file=config.ca_file)
 
 
 def _endpoint(config: GcsWorkspaceConfig | AzureWorkspaceConfig) -> str | None:

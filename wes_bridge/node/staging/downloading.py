@@ -14,14 +14,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event
 
+from wes_bridge.fetching import errors
 from wes_bridge.fetching.client import Answer, Fetcher
-from wes_bridge.fetching.errors import (
-    DeadlineError,
-    FetchError,
-    RefusedError,
-    StatusError,
-    TooLargeError,
-)
+from wes_bridge.fetching.errors import DeadlineError, FetchError, StatusError, TooLargeError
 from wes_bridge.model.expected import Expected
 from wes_bridge.model.headers import EXECUTABLE
 from wes_bridge.node.staging.arriving import Arrival
@@ -33,7 +28,6 @@ LONGEST_WAIT = 120.0
 """Seconds that a server may ask to wait before it is asked again."""
 _GOT_ON = 1 << 20
 """Bytes of one attempt after which the count of attempts begins anew."""
-_WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
 _ETAG, _DATE = "etag ", "date "
 
@@ -56,12 +50,10 @@ class BusyError(StatusError):
 
 
 def is_worth_retrying(error: FetchError) -> bool:
-    """Whether a transfer that failed so may work when it is tried again."""
+    """The same of what a busy server says, too: it must not want to be left alone for too long."""
     if isinstance(error, BusyError) and error.wait > LONGEST_WAIT:
         return False
-    if isinstance(error, StatusError):
-        return error.status in _WORTH_RETRYING
-    return not isinstance(error, DeadlineError | RefusedError | TooLargeError)
+    return errors.is_worth_retrying(error)
 
 
 class Download:
