@@ -11,7 +11,7 @@ import asyncio
 import functools
 import os
 import shutil
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from wes_bridge.data.beneath import real_path
 from wes_bridge.data.hashing import hash_file
 from wes_bridge.data.stand_ins import put_stand_in, stand_ins_below
 from wes_bridge.data.workspace import RunFolder, url_path
+from wes_bridge.federation.apart import LEASE
 from wes_bridge.federation.bringing import Bringing, LostError
 from wes_bridge.federation.placement import Progress, Report
 from wes_bridge.federation.placing import Federation
@@ -30,8 +31,6 @@ from wes_bridge.model.run_options import without_index
 from wes_bridge.model.step_plan import StagedFile, StepOutcome, StepPlan
 
 Result = TypeVar("Result")
-LEASE = 12 * 3600.0
-"""Seconds for which nodes are to keep what is not fetched, from each renewal on."""
 _RENEW_AT = 6 * 3600.0
 """Seconds that a lease has left when it is renewed."""
 _LOOK = 600.0
@@ -92,6 +91,7 @@ class Elsewheres:
         self._times: dict[str, int] = {}
         self._changed: dict[str, ManifestEntry] = {}
         self._unfreed: dict[str, Maker] = {}
+        self._staying: set[str] = set()
 
     # ---- steps -------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Elsewheres:
 
     @property
     def has_any(self) -> bool:
-        """Whether something of the run is at nodes, as far as an earlier worker left it there."""
+        """Whether outputs of the run are at nodes."""
         return bool(self._replicas) and bool(self._replicas.below(str(self._folder.real_root)))
 
     @property
@@ -170,8 +170,8 @@ class Elsewheres:
         """
         if not self._replicas:
             return
-        wanted = dict.fromkeys(_locations(values))
-        waiting = [real for real in map(real_path, wanted) if self._replicas.find(real) is not None]
+        wanted = dict.fromkeys(real_path(path) for _, path in _files(values))
+        waiting = [real for real in wanted if self._replicas.find(real) is not None]
 
         async def work() -> None:
             while waiting:
@@ -184,41 +184,33 @@ class Elsewheres:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        _describe(values, self._changed)
+        for item, path in _files(values) if self._changed else ():
+            changed = self._changed.get(real_path(path))
+            if changed is not None:
+                item |= {"checksum": changed.checksum, "size": changed.size}
 
-    async def leave(self, values: Any, lease: float) -> set[str]:
+    async def leave(self, values: Any, lease: float) -> None:
         """Let an output object name files where they are, at their nodes, which keep them for a while.
 
         Args:
             values: changed in place.
             lease: seconds for which they are to be kept.
-
-        Returns:
-            The outputs that are to be kept, by their real paths.
         """
         if not self._replicas:
-            return set()
-        left = await self._bringing.in_thread(functools.partial(self._left, values))
-        for folder in left:
+            return
+        self._staying = await self._bringing.in_thread(functools.partial(self._left, values))
+        for folder in self._staying:
             await self._bringing.renew(folder, lease, lease)
-        return left
 
-    def _left(self, value: Any) -> set[str]:
-        if isinstance(value, list):
-            return set().union(*map(self._left, value))
-        if not isinstance(value, dict):
-            return set()
-        found = set().union(*(self._left(item) for item in value.values() if isinstance(item, dict | list)))
-        location = value.get("location")
-        if value.get("class") not in ("File", "Directory") or not isinstance(location, str):
-            return found
-        with suppress(ValueError):
-            real = real_path(url_path(location))
+    def _left(self, values: Any) -> set[str]:
+        found = set()
+        for item, path in list(_files(values)):
+            real = real_path(path)
             replica = self._replicas.find(real)
             if replica is not None and not replica[0].whole and any(stand_ins_below(real)):
-                is_folder = value["class"] == "Directory"
-                value["location"] = replica[0].location(replica[1], directory=is_folder)
-                value.pop("listing", None)
+                is_folder = item["class"] == "Directory"
+                item["location"] = replica[0].location(replica[1], directory=is_folder)
+                item.pop("listing", None)
                 found.add(replica[0].folder)
         return found
 
@@ -237,13 +229,21 @@ class Elsewheres:
         ]
         if not mine:
             return
-        wanted = await self._bringing.in_thread(lambda: {real_path(path) for path in _locations(needed)})
+        wanted = await self._bringing.in_thread(lambda: {real_path(path) for _, path in _files(needed)})
         for folder in mine:
             if not any(f"{one}/".startswith(f"{folder}/") for one in wanted):
                 del self._unfreed[folder]
                 found = self._replicas.find(folder)
                 if found is not None and not found[0].whole:
                     await self._bringing.free(found[0])
+
+    def wanted(self, *, is_failed: bool) -> Callable[[str], bool]:
+        """Which outputs nodes keep when the run has ended: those that stay there, and of a run that failed
+        all that is nowhere else, for a rerun; their leases end."""
+        kept = set(self._staying)
+        if is_failed:
+            kept |= {one.folder for one in self._replicas.below(str(self._folder.real_root)) if not one.whole}
+        return kept.__contains__
 
     async def bring_now(self, real: str) -> None:
         """Bring what is at a real path.
@@ -405,35 +405,14 @@ async def _unreported(_progress: Progress) -> None:
     """A step that is run again is shown as the task that it was."""
 
 
-def _locations(value: Any) -> Iterable[Path]:
-    """Paths of all Files and Directories in an output object."""
+def _files(value: Any) -> Iterator[tuple[dict[str, Any], Path]]:
+    """All local Files and Directories in an output object, each with its path."""
     if isinstance(value, list):
         for item in value:
-            yield from _locations(item)
+            yield from _files(item)
     elif isinstance(value, dict):
         location = value.get("location")
         if value.get("class") in ("File", "Directory") and isinstance(location, str):
             with suppress(ValueError):
-                yield url_path(location)
-        for item in value.values():
-            if isinstance(item, dict | list):
-                yield from _locations(item)
-
-
-def _describe(value: Any, changed: dict[str, ManifestEntry]) -> None:
-    """Let Files of an output object say what they are since they were made again."""
-    if not changed:
-        return
-    if isinstance(value, list):
-        for item in value:
-            _describe(item, changed)
-    elif isinstance(value, dict):
-        location = value.get("location")
-        if value.get("class") == "File" and isinstance(location, str):
-            with suppress(ValueError):
-                entry = changed.get(real_path(url_path(location)))
-                if entry is not None:
-                    value |= {"checksum": entry.checksum, "size": entry.size}
-        for item in value.values():
-            if isinstance(item, dict | list):
-                _describe(item, changed)
+                yield value, url_path(location)
+        yield from _files([item for item in value.values() if isinstance(item, dict | list)])

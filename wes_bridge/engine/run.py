@@ -181,7 +181,6 @@ class Run:
         self._ran: list[str] = []
         self._without_image: dict[str, dict[str, None]] = {}
         self._again: dict[str, str] = {}
-        self._staying: set[str] = set()
         self._freeing: asyncio.Task[None] | None = None
         self._begins = False  # whether a session was begun, not only followed
         self._last_end: float | None = None
@@ -227,7 +226,9 @@ class Run:
                 system_logs=list(ending.messages),
             )
             self._log.info(f"run ended {ending.state}")
-            await self._services.federation.forget(self._folder.real_root, but=self._is_wanted(ending.state))
+            is_failed = ending.state in (State.EXECUTOR_ERROR, State.SYSTEM_ERROR)
+            wanted = self._elsewhere.wanted(is_failed=is_failed)
+            await self._services.federation.forget(self._folder.real_root, but=wanted)
         except LeaseLostError:
             self._log.info("another worker has taken this run over")
             self.leave()
@@ -356,7 +357,7 @@ class Run:
             return
         if self._options.outputs == "stay":
             lease = self._services.config.engine.outputs_stay.total_seconds()
-            self._staying = await self._elsewhere.leave(walk.outputs, lease)
+            await self._elsewhere.leave(walk.outputs, lease)
         bringing = asyncio.ensure_future(self._elsewhere.bring_all(walk.outputs))
         try:
             await asyncio.wait((bringing, self._cancel_asked), return_when=asyncio.FIRST_COMPLETED)
@@ -364,17 +365,6 @@ class Run:
                 bringing.result()
         finally:
             await _end(bringing)
-
-    def _is_wanted(self, state: State) -> Callable[[str], bool]:
-        """Which outputs nodes keep when the run has ended: of one that failed all that is nowhere else, for a
-        rerun; their leases end."""
-        is_failed = state in (State.EXECUTOR_ERROR, State.SYSTEM_ERROR)
-        standing_in = {
-            one.folder
-            for one in self._services.bringing.replicas.below(str(self._folder.real_root))
-            if not one.whole
-        }
-        return lambda folder: folder in self._staying or (is_failed and folder in standing_in)
 
     def _tell_again(self, task_id: str, words: str) -> None:
         """A step is run again whose output is lost."""

@@ -118,8 +118,19 @@ class Apart(Native):
 
     # ---- what it is told of inputs -----------------------------------------------------------------
 
-    async def arrange(self, plan: StepPlan) -> None:
-        """Have what :meth:`render` needs: signed URLs of what other nodes keep."""
+    async def arrange(self, plan: StepPlan) -> StepPlan:
+        """Have what :meth:`render` needs: folders in pieces, where something is placed in them, and signed
+        URLs of what other nodes keep.
+
+        Raises:
+            CannotAskError: a file cannot be handed out.
+        """
+        try:
+            staged = await self._in_thread(functools.partial(spread, plan.staged, self._is_linked))
+        except UnicodeEncodeError as error:
+            raise CannotAskError("a file cannot be handed out: its name is not UTF-8") from error
+        except OSError as error:
+            raise CannotAskError(f"a file cannot be handed out: {error.strerror or error}") from error
         others = {
             replica.folder: replica for replica, _ in self._elsewhere(plan) if not self._is_here(replica)
         }
@@ -129,6 +140,7 @@ class Apart(Native):
                     await self._ways.bringing.signed(replica)
                 except BrokerError:  # if it is lost, that is found out when its bytes are needed
                     self._shut[replica.note.broker] = time.monotonic() + _SHUT_FOR
+        return replace(plan, staged=staged)
 
     def render(self, plan: StepPlan, image: Image | None) -> ExecutionRequest:
         """The request: no location in it is a path of ours.
@@ -137,11 +149,9 @@ class Apart(Native):
             CannotAskError: a file cannot be handed out.
         """
         try:
-            staged = [self._handed(plan, item) for item in spread(plan.staged, self._is_linked)]
+            staged = [self._handed(plan, item) for item in plan.staged]
         except NotServedYetError as error:  # a worker is up sooner than the API beside it
             raise BusyError(str(error)) from error
-        except UnicodeEncodeError as error:
-            raise CannotAskError("a file cannot be handed out: its name is not UTF-8") from error
         except OSError as error:
             raise CannotAskError(f"a file cannot be handed out: {error.strerror or error}") from error
         request = native_request(replace(plan, staged=staged, stdout_url=None, stderr_url=None), image=image)

@@ -215,11 +215,11 @@ class Asker:
 
     async def _answer(self, broker: Broker, plan: StepPlan, requests: Requests) -> OfferSet:
         """What a broker says; once more, where its dialect has another way of saying the same."""
-        await broker.dialect.arrange(plan)
-        answer = await broker.request_offers(requests.for_broker(broker), self._deadline)
+        arranged = await broker.dialect.arrange(plan)
+        answer = await broker.request_offers(requests.for_broker(broker, arranged), self._deadline)
         if answer.result == "YES" or not broker.dialect.otherwise(plan, answer.meta.messages or []):
             return answer
-        return await broker.request_offers(requests.for_broker(broker), self._deadline)
+        return await broker.request_offers(requests.for_broker(broker, arranged), self._deadline)
 
     def _read(self, broker: Broker, answer: OfferSet, plan: StepPlan, since: datetime) -> Reply:
         """Which of the offers can be taken, and why the others cannot."""

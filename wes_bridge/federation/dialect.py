@@ -31,8 +31,12 @@ class Dialect(Protocol):
     moves: bool
     """Whether inputs have to be moved to its nodes: they see no disk of ours."""
 
-    async def arrange(self, plan: StepPlan) -> None:
-        """Have what the request for a step needs, before it is rendered."""
+    async def arrange(self, plan: StepPlan) -> StepPlan:
+        """Have what the request for a step needs; what is then rendered.
+
+        Raises:
+            CannotAskError: the step needs what the broker cannot do.
+        """
 
     @property
     def name(self) -> str:
@@ -97,8 +101,9 @@ class Together:
     direct = False
     moves = False
 
-    async def arrange(self, plan: StepPlan) -> None:
+    async def arrange(self, plan: StepPlan) -> StepPlan:
         """Nothing: it sees our files."""
+        return plan
 
     def otherwise(self, plan: StepPlan, messages: list[Message]) -> bool:
         """There is no other way."""

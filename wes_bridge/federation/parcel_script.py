@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from wes_bridge.data.parcels import ALIVE, ALL, BEGAN, SCRIPT, STDERR, STDOUT, STOP
-from wes_bridge.federation.wrapper import CANNOT_TIME, CONTENT, NOTES, TIME
+from wes_bridge.federation.wrapper import CANNOT_TIME, CONTENT, NOTES, watched
 
 WAYS = "curl, GNU wget, python3, or (for http only) nc, busybox or bash"
 """What an image must have one of, in words."""
@@ -308,21 +308,14 @@ def _running(what: Sending) -> list[str]:
         # environment is not ours
         f"( cd {q(what.workdir)} && {exports}exec {command} ) <{stdin} >{out} 2>{err} &",
         "wb_command=$!",
-        # it ends with the command: not everything that runs this ends what a script leaves behind
-        '( wb_seconds=0; while sleep 1 && kill -0 "$wb_command" 2>/dev/null; do',
-        "    wb_seconds=$((wb_seconds + 1)); wb_why=",
-        f'    if [ $((wb_seconds % {HEARTBEAT})) -eq 0 ]; then wb_answer=$(wb_put "$wb/{BEGAN}" {ALIVE} "");'
-        f' [ "$wb_answer" = {STOP} ] && wb_why=stopped; fi',
-    ]
-    if what.time_limit:
-        lines.append(f'    [ "$wb_seconds" -ge {what.time_limit} ] && wb_why={TIME}')
-    lines += [
-        '    [ -z "$wb_why" ] && continue',
-        '    echo "$wb_why" >"$wb/why"; kill -TERM "$wb_command"; sleep 2; kill -KILL "$wb_command"; break',
-        "  done ) </dev/null >/dev/null 2>&1 &",
-        "wb_watch=$!",
-        'wait "$wb_command"; wb_code=$?',
-        'kill "$wb_watch" 2>/dev/null',
+        *watched(
+            [
+                f"if [ $((wb_seconds % {HEARTBEAT})) -eq 0 ]; then"
+                f' wb_answer=$(wb_put "$wb/{BEGAN}" {ALIVE} "");'
+                f' [ "$wb_answer" = {STOP} ] && wb_why=stopped; fi'
+            ],
+            what.time_limit,
+        ),
         'wb_said="exit $wb_code"; [ -e "$wb/why" ] && read -r wb_said <"$wb/why"',
         '[ "$wb_said" = stopped ] && wb_end stopped',
         *_sent(what, q),

@@ -33,8 +33,12 @@ class Requests:
         self._image = image_called(image, plan) if image else None
         self._native: ExecutionRequest | None = None
 
-    def for_broker(self, broker: Broker) -> ExecutionRequest:
+    def for_broker(self, broker: Broker, arranged: StepPlan | None = None) -> ExecutionRequest:
         """The request for a broker.
+
+        Args:
+            broker: who is asked.
+            arranged: the step as the broker's dialect has arranged it; None: nothing need be.
 
         Raises:
             BusyError: it should be asked later.
@@ -42,7 +46,7 @@ class Requests:
         """
         mapped = broker.profile.images.get(self._name) if self._name else None
         if broker.dialect is not NATIVE:
-            request = broker.dialect.render(self._plan, mapped or self._image)
+            request = broker.dialect.render(arranged or self._plan, mapped or self._image)
             _add_limits(request, self._plan.wish)
             return request
         if self._native is None:

@@ -94,21 +94,32 @@ def script(what: Wrapped) -> str:
         # exec: none of the shell's own commands of that name, and the process to stop is the command
         f"( exec {command} ) <{q(what.stdin or '/dev/null')} >{q(what.stdout)} 2>{q(what.stderr)} &",
         "wb_command=$!",
+        *watched([f'[ -e "$wb/{STOP}" ] && wb_why=stopped'], what.time_limit),
+        '[ -e "$wb/why" ] && read -r wb_why <"$wb/why" && wb_end "$wb_why"',
+        'wb_end "exit $wb_code"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def watched(asks: list[str], time_limit: int | None) -> list[str]:
+    """Lines that wait for the command ``$wb_command`` and end it in time; then ``$wb_code`` is its exit code,
+    and ``$wb/why`` says why it was ended, if it was.
+
+    Args:
+        asks: lines that, once a second, set ``$wb_why`` where the command is to end.
+        time_limit: seconds; None: it has all the time it wants.
+    """
+    if time_limit:
+        asks = [*asks, f'[ "$wb_seconds" -ge {time_limit} ] && wb_why={TIME}']
+    return [
         # it ends with the command: not everything that runs this ends what a script leaves behind
         '( wb_seconds=0; while sleep 1 && kill -0 "$wb_command" 2>/dev/null; do',
         "    wb_seconds=$((wb_seconds + 1)); wb_why=",
-        f'    [ -e "$wb/{STOP}" ] && wb_why=stopped',
-    ]
-    if what.time_limit:
-        lines.append(f'    [ "$wb_seconds" -ge {what.time_limit} ] && wb_why={TIME}')
-    lines += [
+        *(f"    {line}" for line in asks),
         '    [ -z "$wb_why" ] && continue',
         '    echo "$wb_why" >"$wb/why"; kill -TERM "$wb_command"; sleep 2; kill -KILL "$wb_command"; break',
         "  done ) </dev/null >/dev/null 2>&1 &",
         "wb_watch=$!",
         'wait "$wb_command"; wb_code=$?',
         'kill "$wb_watch" 2>/dev/null',
-        '[ -e "$wb/why" ] && read -r wb_why <"$wb/why" && wb_end "$wb_why"',
-        'wb_end "exit $wb_code"',
     ]
-    return "\n".join(lines) + "\n"
