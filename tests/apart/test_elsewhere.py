@@ -385,7 +385,7 @@ def test_another_content_the_second_time_is_told(here: Callable[..., Here], tmp_
     text, output = running.sites.text(run["outputs"]["o"]), run["outputs"]["o"]
     assert output["checksum"] == f"sha1${hashlib.sha1(text.encode()).hexdigest()}"
     assert int(text.partition("\n")[0]) > 1
-    assert "it has made another big than the first time" in "\n".join(run["run_log"]["system_logs"])
+    assert "the step has made a different big when it ran again" in "\n".join(run["run_log"]["system_logs"])
 
 
 def test_what_cannot_be_made_again_ends_the_run_with_the_reason(
@@ -404,7 +404,7 @@ def test_what_cannot_be_made_again_ends_the_run_with_the_reason(
     assert run["state"] == "SYSTEM_ERROR"
     told = "\n".join(run["run_log"]["system_logs"])
     assert "copy: its output is lost" in told, told
-    assert "not made again: no node can run this step" in told, told
+    assert "the step cannot run again: no node can run this step" in told, told
 
 
 def test_the_output_at_a_node_was_removed(here: Callable[..., Here], tmp_path: Path) -> None:

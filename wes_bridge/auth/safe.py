@@ -164,7 +164,7 @@ def _make(path: Path) -> None:
 
 
 def shared_secrets(place: SecretPlace | None, state: Path) -> Callable[[], Sequence[bytes]] | None:
-    """What keys of signed URLs are made of, where the site has given the service's processes a key.
+    """The source of the keys of signed URLs, where the site has configured a key.
 
     Args:
         place: of the key, as configured; None: each machine has its own.

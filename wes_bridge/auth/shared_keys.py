@@ -1,4 +1,4 @@
-"""Keys of signed URLs that are not stored: made of a secret that processes on several machines have.
+"""Keys of signed URLs that are derived from a secret which processes on several machines share.
 
 A key is made of the secret and of the number of the day (or whatever the period is), so all of them have the
 same keys at the same time, and an old one is known for as long as a URL that it has signed may live.

@@ -391,7 +391,7 @@ def _entries(manifest: IO[bytes]) -> Iterator[ManifestEntry]:
 
 
 def _write_manifest(chunks: Iterable[bytes], file: IO[bytes], stop: Event) -> None:
-    """Write a manifest as it comes; what is in it is checked later, but one that never ends fills no disk.
+    """Write a manifest as it comes, up to a limit; its lines are checked later.
 
     Raises:
         WrongContentError: it is longer than any manifest.

@@ -42,7 +42,7 @@ def put_not_kept(path: str, entry: ManifestEntry) -> None:
 
 
 def not_kept(target: str) -> str | None:
-    """What a link with this target stands for, in words; None where it is a link like any other."""
+    """The reason in a link's target why the node did not keep the thing; None: an ordinary link."""
     if not target.startswith(_NOT_KEPT):
         return None
     return f"not kept by the node that made it: {readable(target.removeprefix(_NOT_KEPT))}"

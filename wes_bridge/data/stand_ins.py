@@ -35,7 +35,7 @@ class Elsewhere(Protocol):
         """
 
     def checksum(self, real: str) -> str | None:
-        """The SHA-1 of a file, as CWL writes it; None where nobody has told it."""
+        """The SHA-1 of a file, as CWL writes it; None: not known."""
 
     def start(self, real: str, size: int) -> bytes:
         """The first bytes of a file, at most ``size``.

@@ -182,7 +182,7 @@ def _link(top: int, path: str, target: str) -> None:
 
 @contextlib.contextmanager
 def _placing(path: str) -> Iterator[None]:
-    """Say what is wrong with what is sent, where it cannot be placed for that."""
+    """Turn the refusal of an entry into an UnpackError that names it."""
     try:
         yield
     except FileExistsError as error:

@@ -1,8 +1,8 @@
-"""What of a run is not in the workspace: fetched when it is needed, and made again when it is lost.
+"""Outputs of a run that are still at nodes: fetched on demand, and made again after a loss.
 
-A step's output may stay at the node that made it. When that node is gone with it, the step is run again, and
-only that one and those whose lost outputs it needs. Names stay: what was made again stands where the first
-stood. It must not know cwltool.
+A step's output may stay at the node that made it. When that node is gone, the step runs again, and so do the
+steps whose lost outputs it needs, but no others. Names stay: the new files stand where the first ones stood.
+This module must not know cwltool.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Elsewheres:
     # ---- steps -------------------------------------------------------------------------------------
 
     def load(self, task_id: str = "*") -> None:
-        """Know what an earlier worker, or an earlier run, has left at nodes, of a task or of all. Blocks."""
+        """Read the notes of outputs that an earlier worker or run left at nodes; ``*``: of all tasks. Blocks."""
         self._replicas.load(self._folder.tasks, task_id)
 
     def made(self, maker: Maker, output_url: str | None) -> None:
@@ -215,7 +215,7 @@ class Elsewheres:
         return found
 
     async def free(self, ended: list[str], needed: list[Any]) -> None:
-        """Have nodes free what no step needs any more; should one need it after all, it is made again.
+        """Have nodes free the outputs that no step needs; if one is needed after all, its step runs again.
 
         Args:
             ended: names of the workflow's steps that have ended.
@@ -299,7 +299,7 @@ class Elsewheres:
     # ---- what is lost ------------------------------------------------------------------------------
 
     async def _made_again(self, lost: LostError) -> None:
-        """Wait until a lost output is there again; who asks for it first has it made."""
+        """Wait until a lost output is there again. The first call starts the step; the others wait for it."""
         task = self._again.get(lost.folder)
         if task is None:
             task = asyncio.create_task(self._make_again(lost))
@@ -317,10 +317,10 @@ class Elsewheres:
         maker, found = self._makers.get(lost.folder), self._replicas.find(lost.folder)
         times = self._times[lost.folder] = self._times.get(lost.folder, 0) + 1
         if maker is None or found is None or times > _MOST_AGAIN:
-            what = "and nobody knows the step that made it" if maker is None else "again and again"
-            raise LostForGoodError(f"an output at a node is lost, {what}: {lost}")
+            why = "the step that made it is not known" if maker is None else f"it was lost {times} times"
+            raise LostForGoodError(f"an output cannot be read from its node, and {why}: {lost}")
         replica = found[0]
-        told = f"its output at {replica.note.broker} is lost ({lost}), so it is run again"
+        told = f"its output at {replica.note.broker} is lost ({lost}), so the step runs again"
         self._tell(maker.task_id, f"{maker.name}: {told}")
         plan = replace(
             maker.plan,
@@ -331,7 +331,9 @@ class Elsewheres:
         outcome = await self.run(plan, _unreported, None, lambda: False)
         if outcome.output_dir is None or outcome.exit_code != maker.exit_code:
             reason = outcome.problem or f"it ended with exit code {outcome.exit_code}"
-            raise LostForGoodError(f"{maker.name}: its output is lost ({lost}), and not made again: {reason}")
+            raise LostForGoodError(
+                f"{maker.name}: its output is lost ({lost}), and the step cannot run again: {reason}"
+            )
         await self._bringing.in_thread(
             functools.partial(self._take_place, maker, replica, outcome.output_dir)
         )
@@ -358,7 +360,9 @@ class Elsewheres:
             inside = os.path.relpath(place, old.folder)
             entry = entries.get(inside)
             if entry is None:
-                raise LostForGoodError(f"{maker.name}: run again, it has not made {inside} this time")
+                raise LostForGoodError(
+                    f"{maker.name}: its output was lost, and the step has not made {inside} when it ran again"
+                )
             if entry.checksum != before.get(inside, entry).checksum:
                 self._note_change(maker, folder / inside, entry)
                 (folder / inside).unlink()
@@ -375,7 +379,9 @@ class Elsewheres:
             inside = os.path.relpath(place, old.folder)
             source = new / inside
             if source.is_symlink() or not source.is_file():
-                raise LostForGoodError(f"{maker.name}: run again, it has not made {inside} this time")
+                raise LostForGoodError(
+                    f"{maker.name}: its output was lost, and the step has not made {inside} when it ran again"
+                )
             entry = _entry_of(source, inside)
             if entry.checksum != before.get(inside, entry).checksum:
                 self._note_change(maker, Path(place), entry)
@@ -390,8 +396,8 @@ class Elsewheres:
         self._changed[str(place)] = entry
         self._tell(
             maker.task_id,
-            f"{maker.name}: run again, it has made another {place.name} than the first time; steps that had"
-            " used the first are not run again",
+            f"{maker.name}: its output was lost, and the step has made a different {place.name} when it ran"
+            " again; steps that had used the first one do not run again",
         )
 
 

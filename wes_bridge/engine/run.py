@@ -352,7 +352,7 @@ class Run:
             self._journal = Journal()
 
     async def _bring_outputs(self, walk: Walk) -> None:
-        """Fetch what is an output of the run and still at a node; a run that is cancelled needs none."""
+        """Fetch the outputs of the run that are still at nodes, unless it is cancelled."""
         if walk.outputs is None:
             return
         if self._options.outputs == "stay":

@@ -1,4 +1,4 @@
-"""Whether brokers see what they are said to see: each is given small steps, as runs would give it.
+"""Trying whether brokers see the places that they or the configuration name, with small steps.
 
 A token goes to the broker as an input and comes back as an output, by whatever way files go there; then
 each place that its nodes are said to read is asked for something. What a plug-in reads cannot be guessed,

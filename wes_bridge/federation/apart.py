@@ -218,7 +218,7 @@ class Apart(Native):
         return self._replicas.find(real_path(url_path(item.url)))
 
     def _elsewhere(self, plan: StepPlan) -> list[tuple[Replica, str]]:
-        """What of a step's inputs is in the workspace by stand-ins only."""
+        """The inputs of a step that have only stand-ins in the workspace."""
         found = [self._found(item) for item in plan.staged]
         return [one for one in found if one is not None and not one[0].whole]
 
@@ -252,7 +252,7 @@ class Apart(Native):
     # ---- what comes of a session -------------------------------------------------------------------
 
     async def forget(self, folder: Path, *, but: Callable[[str], bool] = lambda _folder: False) -> None:
-        """Free at the node what it keeps of the outputs below a folder: their run has ended.
+        """Have the node free the outputs below a folder: their run has ended.
 
         Args:
             folder: of the run, links followed.

@@ -214,7 +214,7 @@ class Asker:
         return self._read(broker, answer, plan, since)
 
     async def _answer(self, broker: Broker, plan: StepPlan, requests: Requests) -> OfferSet:
-        """What a broker says; once more, where its dialect has another way of saying the same."""
+        """The broker's answer; after a NO its dialect may ask again, with other locations of inputs."""
         arranged = await broker.dialect.arrange(plan)
         answer = await broker.request_offers(requests.for_broker(broker, arranged), self._deadline)
         if answer.result == "YES" or not broker.dialect.otherwise(plan, answer.meta.messages or []):

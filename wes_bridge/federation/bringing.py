@@ -1,4 +1,4 @@
-"""Bringing to the workspace what stands in there only: the bytes come from the node that keeps them.
+"""Fetching to the workspace the bytes of stand-ins, from the nodes that keep them.
 
 A replica that its node does not know any more, or whose node has been silent for too long, is lost: then
 :class:`LostError` says so, and somebody else has to make the files again. It must not know steps or runs.
@@ -48,7 +48,7 @@ class LostError(Exception):
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether what went wrong with a node may have passed in a while: it is being restarted, or is busy."""
+    """Whether an error may pass: the node is being restarted, or is busy."""
     if isinstance(error, BrokerError):
         return isinstance(error, AwayError) or error.status in PASSING
     cause = error if isinstance(error, FetchError) else error.__cause__
@@ -207,7 +207,7 @@ class Bringing:
         return replica.signed
 
     async def renew(self, folder: str, lease: float, when: float) -> float:
-        """Have nodes keep what stands in below a folder for longer; a node that is away is asked next time.
+        """Renew the leases of outputs below a folder. A node that is away is asked the next time.
 
         Args:
             folder: of a run, links followed.
@@ -234,7 +234,7 @@ class Bringing:
         return first
 
     async def free(self, replica: Replica) -> None:
-        """Have a node free an output that nobody needs; one that is away frees it when its lease ends."""
+        """Have a node free an output. A node that is away frees it when the lease ends."""
         broker = self._brokers.get(replica.note.broker)
         replica.doubted = replica.is_freed = True
         replica.signed_until = 0.0
@@ -243,7 +243,7 @@ class Bringing:
                 await broker.free(replica.note.location)
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """Do what blocks where files are fetched: never waited for by what is fetched."""
+        """Run blocking work in the threads that fetch files, which never wait for the engine's."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

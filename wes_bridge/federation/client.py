@@ -86,7 +86,7 @@ class BrokerError(Exception):
 
 
 class _SignedUrl(BaseModel):
-    """What a broker answers when it is asked for a signed URL."""
+    """The answer to a request for a signed URL."""
 
     url: str
     expires: Instant | None = None
@@ -99,7 +99,7 @@ class _Status(BaseModel):
 
 
 class _Lease(BaseModel):
-    """What a broker answers when it is asked to keep something for longer."""
+    """The answer to the renewal of a lease."""
 
     expires: Instant
 

@@ -32,7 +32,7 @@ class Dialect(Protocol):
     """Whether inputs have to be moved to its nodes: they see no disk of ours."""
 
     async def arrange(self, plan: StepPlan) -> StepPlan:
-        """Have what the request for a step needs; what is then rendered.
+        """Get ready for the request; returns the step as it is to be rendered.
 
         Raises:
             CannotAskError: the step needs what the broker cannot do.

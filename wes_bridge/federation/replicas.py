@@ -164,7 +164,7 @@ class Replicas:
         )
 
     def checksum(self, real: str) -> str | None:
-        """What a file's node has told of its content, as CWL writes it. Blocks."""
+        """The checksum of a file from its node's manifest, as CWL writes it; None: not known. Blocks."""
         found = self.find(real)
         if found is None or found[0].whole:
             return None

@@ -23,7 +23,7 @@ PLACES = ("cwltool.command_line_tool", "cwltool.process")
 
 
 class Told(bytes):
-    """What stands for all content of a file of which the checksum is known."""
+    """Stands for the whole content of a file with a known checksum."""
 
     checksum: str
 

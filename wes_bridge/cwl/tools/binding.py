@@ -53,7 +53,7 @@ def check_format(actual: Any, wanted: Any, ontology: Any) -> None:
 
 
 def _is_handed_on(builder: Builder, datum: dict[str, Any]) -> bool:
-    """Whether a File is elsewhere, and nobody here can say what is beside it."""
+    """Whether a File is elsewhere, where the service cannot look for files beside it."""
     location = datum.get("location")
     if datum.get("class") != "File" or not isinstance(location, str):
         return False
@@ -72,7 +72,7 @@ def _required_only(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _quote_names(datum: dict[str, Any]) -> None:
-    """Write anew the URLs of secondary files: cwltool takes a name for a part of a URL."""
+    """Quote the names in the URLs of secondary files: cwltool appends a name as it is."""
     location = datum.get("location")
     if not isinstance(location, str) or not is_elsewhere(location) or is_web(location):
         return
