@@ -96,7 +96,7 @@ class Elsewheres:
     # ---- steps -------------------------------------------------------------------------------------
 
     def load(self, task_id: str = "*") -> None:
-        """Read the notes of outputs that an earlier worker or run left at nodes; ``*``: of all tasks. Blocks."""
+        """Read the notes of what an earlier worker or run left at nodes; ``*``: of all its tasks. Blocks."""
         self._replicas.load(self._folder.tasks, task_id)
 
     def made(self, maker: Maker, output_url: str | None) -> None:
