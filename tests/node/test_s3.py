@@ -106,13 +106,13 @@ def test_an_output_can_be_one_object(store: NodeProcess, object_store: ObjectSto
 @pytest.mark.parametrize(
     ("location", "write", "says"),
     [
-        ("s3://private/a", False, "this node reads only s3://private/open/, s3://sky/: s3://private/a"),
+        ("s3://private/a", False, "this node reads only s3://private/open/, s3://sky/ (s3://private/a)"),
         ("s3://private/opened/a", False, "this node reads only"),
         ("s3://private/open/../a", False, "has '.', '..'"),
         ("s3://private/open/%2e%2e/a", False, "has '.', '..'"),
         ("s3://other/a", False, "this node reads only"),
         ("s3://results/runs/a", False, "this node reads only"),
-        ("s3://sky/a", True, "this node writes to only s3://results/runs/: s3://sky/a"),
+        ("s3://sky/a", True, "this node writes to only s3://results/runs/ (s3://sky/a)"),
         ("s3://results/else", True, "this node writes to only"),
         ("s3://sky/", False, "it names a bucket, and no object in it"),
         ("s3://sky/a//b", False, "nothing between slashes"),

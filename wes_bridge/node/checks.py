@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
+from wes_bridge.model.data_urls import data_path_of
 from wes_bridge.model.execution_broker import (
     SIMPLE_DATA,
     Component,
@@ -135,8 +136,10 @@ def _check_data(data: Data, schemes: Schemes) -> list[Message]:
         return [message(messages.MISSING_VALUE, "data resource {name} has no location", name=name)]
     reason = schemes.refusal(location, write=data.access == "WRITE", directory=bool(data.directory))
     if reason is not None:
-        text = "data resource {name}: {reason}: {location}"
-        return [message(messages.UNKNOWN_URL, text, name=name, reason=reason, location=location[:200])]
+        text, shown = "data resource {name}: {reason} ({location})", location
+        if data_path_of(location) is not None:
+            shown = location.partition("?")[0]  # a signature says nothing to people
+        return [message(messages.UNKNOWN_URL, text, name=name, reason=reason, location=shown[:200])]
     return _check_expected(data, name)
 
 
