@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -438,6 +439,57 @@ def test_a_service_that_was_killed_knows_what_is_where(here: Callable[..., Here]
         assert sum(running.sites.moved("served").values()) < SIZE / 2  # count has run where the copy is
     finally:
         running.sites.service.stop()
+
+
+@pytest.mark.slow
+def test_a_node_that_hangs_holds_up_no_other_run(here: Callable[..., Here], tmp_path: Path) -> None:
+    """Expressions of six runs read files at the node; a run that needs nothing of it goes on meanwhile."""
+    make = sh("head -c 5000 /dev/zero | tr '\\0' a > f", {}, {"o": found("f")})
+    wait = sh(f"until [ -e {tmp_path}/go ]; do sleep 0.1; done", {}, {"o": "stdout"}, stdout="w")
+    show = {
+        "class": "ExpressionTool",
+        "cwlVersion": "v1.2",
+        "requirements": {"InlineJavascriptRequirement": {}},
+        "inputs": {"f": {"type": "File", "loadContents": True}, "w": "File"},
+        "outputs": {"n": "int"},
+        "expression": "$({n: inputs.f.contents.length})",
+    }
+    steps = {
+        "make": at("one", make, {}),
+        "wait": at("two", wait, {}),
+        "show": {"run": show, "in": {"f": "make/o", "w": "wait/o"}, "out": ["n"]},
+    }
+    sites = here(nodes=UNCONFINED)
+    (tmp_path / "w.cwl").write_text(json.dumps(workflow({}, {"n": "int show/n"}, steps)))
+    client = sites.service.client
+    runs = [client.submit(tmp_path / "w.cwl", {}) for _ in range(6)]
+    for run in runs:
+        until(
+            lambda run=run: ("make", "COMPLETE") in {(one["name"], one["state"]) for one in client.tasks(run)}
+        )  # type: ignore[misc]
+    process = sites.nodes["one"].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        (tmp_path / "go").touch()
+        for run in runs:
+            until(
+                lambda run=run: (
+                    ("wait", "COMPLETE") in {(one["name"], one["state"]) for one in client.tasks(run)}
+                )
+            )  # type: ignore[misc]
+        other = workflow(
+            {}, {"n": "File n/o"}, {"n": at("two", sh("echo hi", {}, {"o": "stdout"}, stdout="n"), {})}
+        )
+        (tmp_path / "other.cwl").write_text(json.dumps(other))
+        quick = client.submit(tmp_path / "other.cwl", {})
+        until(lambda: client.run(quick)["state"] == "COMPLETE", 15)
+        assert all(client.run(run)["state"] == "RUNNING" for run in runs)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    for run in runs:
+        client.wait(run, timeout=120)
+        assert client.run(run)["outputs"] == {"n": 5000}
 
 
 def test_short_leases_are_renewed(here: Callable[..., Here], tmp_path: Path) -> None:

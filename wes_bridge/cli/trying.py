@@ -40,7 +40,7 @@ async def tried(config: ServiceConfig) -> list[Seen]:
     looking = Looking(workspace.resolve(), base)
     with ThreadPoolExecutor(4, thread_name_prefix="check") as threads:
         async with http_session(Strangers(config).resolver()) as http:
-            ways, image = ways_of(config, threads), config.engine.default_image
+            ways, image = ways_of(config, threads, threads), config.engine.default_image
             brokers = [
                 make_broker(broker, http, broker.credentials, image, ways) for broker in config.brokers
             ]

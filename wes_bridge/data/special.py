@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
 
-from wes_bridge.model.manifest import ManifestEntry
+if TYPE_CHECKING:  # the client reads only words here, and starts without pydantic
+    from wes_bridge.model.manifest import ManifestEntry
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe (FIFO)",

@@ -139,6 +139,11 @@ class Elsewheres:
         return bool(self._replicas) and bool(self._replicas.below(str(self._folder.real_root)))
 
     @property
+    def is_used(self) -> bool:
+        """Whether outputs of the run were left at nodes: reading a file may then take a while."""
+        return bool(self._makers)
+
+    @property
     def may_free(self) -> bool:
         """Whether there is something at nodes that was not freed."""
         return bool(self._unfreed)

@@ -111,6 +111,7 @@ class Services:
     tasks: TaskLog
     database: Database
     threads: Executor
+    waiting: Executor
     nursery: Nursery
     at_work: AtWork
     reuse: Reuse
@@ -299,7 +300,7 @@ class Run:
                 await self._bring_outputs(walk)
             if walk is None or self._canceling:
                 return Ending(State.CANCELED)
-            return await self._in_thread(functools.partial(self._end, walk))
+            return await self._in_thread(functools.partial(self._end, walk), self._reading)
         except (LeaseLostError, NurseryGoneError):
             raise
         except UnsupportedRequirement as error:
@@ -506,7 +507,8 @@ class Run:
             finished, self._finished = self._finished, []
             room = min(limit if self._journal.is_left else _PULL, limit - len(self._steps))
             self._changed.clear()
-            pulled = await self._unless_canceled(functools.partial(walk.advance, finished, max(0, room)))
+            advance = functools.partial(walk.advance, finished, max(0, room))
+            pulled = await self._unless_canceled(advance, self._reading)
             if pulled is None:
                 break
             for job in pulled.jobs:
@@ -528,6 +530,11 @@ class Run:
             return
         if self._freeing is None or self._freeing.done():
             self._freeing = asyncio.create_task(self._elsewhere.free(*walk.settled()))
+
+    @property
+    def _reading(self) -> Executor | None:
+        """Threads for work that reads files: not those of all runs where a node may keep it waiting."""
+        return self._services.waiting if self._elsewhere.is_used else None
 
     def _check_lease(self) -> None:
         if self._lost:
@@ -665,7 +672,7 @@ class Run:
             outcome = await self._elsewhere.run(plan, report, task.placement, lambda: self._left)
             self._elsewhere.made(Maker(task.name, task.task_id, plan, outcome.exit_code), outcome.output_dir)
         async with self._collecting:
-            collected = await self._in_thread(functools.partial(job.collect, outcome))
+            collected = await self._in_thread(functools.partial(job.collect, outcome), self._reading)
             if self._secrets:
                 await self._in_thread(functools.partial(self._secrets.forget_files, plan, outcome.output_dir))
         outputs, status = collected.outputs, collected.status

@@ -81,6 +81,10 @@ _THREADS = 4
 faster; expressions do not, and one that never ends must not keep the others waiting."""
 _TRANSFERS = 8
 """Outputs that are fetched from nodes at once; they start no thread before the first."""
+_BRINGING = 8
+"""Threads that fetch files left at nodes: they may be large, and no outcome of a session waits for them."""
+_WAITING = 16
+"""Threads for runs with files at nodes: an expression may wait for a slow node, and other runs must not."""
 
 
 class Worker:
@@ -134,10 +138,12 @@ class Worker:
         with (
             ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads,
             ThreadPoolExecutor(_TRANSFERS, thread_name_prefix="transfer") as transfers,
+            ThreadPoolExecutor(_BRINGING, thread_name_prefix="bring") as bringing,
+            ThreadPoolExecutor(_WAITING, thread_name_prefix="wait") as waiting,
         ):
             async with http_session(strangers.resolver()) as http, http_session() as issuers:
                 engine = self._config.engine
-                ways = ways_of(self._config, transfers)
+                ways = ways_of(self._config, transfers, bringing)
                 brokers = [
                     make_broker(broker, http, broker.credentials, engine.default_image, ways)
                     for broker in self._config.brokers
@@ -163,6 +169,7 @@ class Worker:
                     tasks=TaskLog(writer),
                     database=self._database,
                     threads=threads,
+                    waiting=waiting,
                     nursery=self._nursery,
                     safe=Safe(self._config.delegation.key, self._config.state_dir),
                     tokens=_tokens(self._config, issuers, self._database, writer),

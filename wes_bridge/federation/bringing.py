@@ -61,7 +61,8 @@ class Bringing:
     Args:
         replicas: what is where.
         receiving: how.
-        threads: where that is done.
+        threads: for what is short.
+        fetching: for transfers, which may be long.
         patience: seconds a node may be silent before its files are taken for lost.
         allowance: of each run.
     """
@@ -71,6 +72,8 @@ class Bringing:
         replicas: Replicas,
         receiving: Receiving,
         threads: Executor,
+        fetching: Executor,
+        *,
         patience: float,
         allowance: Allowance,
     ) -> None:
@@ -78,6 +81,7 @@ class Bringing:
         self.replicas = replicas
         self._receiving = receiving
         self._threads = threads
+        self._fetching = fetching
         self.patience = patience
         self._brokers: dict[str, Broker] = {}
 
@@ -140,7 +144,7 @@ class Bringing:
 
         async def fetch(_url: str) -> None:
             url = replica.signed_location(inside, directory=False)
-            got[:] = [await self.in_thread(functools.partial(self._receiving.start, url, size))]
+            got[:] = [await self._fetched(functools.partial(self._receiving.start, url, size))]
 
         await self._persist(replica, fetch)
         return got[0]
@@ -188,7 +192,7 @@ class Bringing:
         stop = Event()
         fill = functools.partial(self._receiving.fill, url, Path(replica.folder), entries, stop)
         try:
-            await self.in_thread(fill)
+            await self._fetched(fill)
         except asyncio.CancelledError:
             stop.set()
             raise
@@ -242,8 +246,11 @@ class Bringing:
             if broker is not None:
                 await broker.free(replica.note.location)
 
+    async def _fetched(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._fetching, work)
+
     async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """Run blocking work in the threads that fetch files, which never wait for the engine's."""
+        """Run short blocking work, in threads that never wait for the engine's."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

@@ -25,12 +25,13 @@ SERVED = "serve.lock"
 """File in the service's state folder that says at which URL it answers."""
 
 
-def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
+def ways_of(config: ServiceConfig, threads: Executor, bringing_threads: Executor) -> Ways:
     """How bytes go to and from them.
 
     Args:
         config: of the service; a broker that it names may be at a private address.
-        threads: in which outputs are fetched.
+        threads: in which the outcomes of sessions are fetched.
+        bringing_threads: in which outputs are fetched that were left at nodes.
     """
     state = config.state_dir.absolute()
     public = str(config.public_url) if config.public_url else None
@@ -49,7 +50,9 @@ def ways_of(config: ServiceConfig, threads: Executor) -> Ways:
     receiving = Receiving(Fetcher(guard, limits, ca_file=fetch.ca_file))
     most = None if engine.bring_gib is None else int(engine.bring_gib * GIB)
     allowance = Allowance(config.workspace_dir, most)
-    bringing = Bringing(Replicas(), receiving, threads, engine.lost_after, allowance)
+    bringing = Bringing(
+        Replicas(), receiving, threads, bringing_threads, patience=engine.lost_after, allowance=allowance
+    )
     parcels, urls = Parcels(state), ParcelUrls(signed, base)
     return Ways(handing, receiving, threads, parcels, urls, bringing, engine.bring_at_once)
 

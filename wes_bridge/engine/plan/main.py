@@ -91,7 +91,7 @@ async def make_plan(job: Job) -> Result:
                 Handful(handed_over(token, ""), Exchangers(job.config.delegation, issuers)) if token else None
             )
             act_for(job.owner, tokens)
-            ways = ways_of(job.config, threads)
+            ways = ways_of(job.config, threads, threads)
             brokers = [
                 make_broker(broker, http, broker.credentials, ways=ways) for broker in job.config.brokers
             ]
