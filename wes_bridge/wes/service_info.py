@@ -100,6 +100,7 @@ def _fixed_part(service: Service) -> dict[str, Any]:
             {"name": SECRET, "type": "string", "default_value": ""},
             {"name": STATES, "type": "string", "default_value": ",".join(config.events.webhook_states)},
             {"name": "reuse", "type": "string", "default_value": config.engine.reuse},
+            {"name": "outputs", "type": "string", "default_value": "bring"},
             {"name": SHARE_WITH, "type": "string", "default_value": ""},
             {"name": SKIP_SCHEMAS, "type": "string", "default_value": "off"},
         ],
