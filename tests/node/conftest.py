@@ -157,12 +157,11 @@ class NodeProcess:
         deadline = time.monotonic() + seconds
         etag = ""
         while time.monotonic() < deadline:
-            headers = {"Prefer": "wait=5", "If-None-Match": etag} if etag else {}
+            headers = {"Prefer": "wait=1", "If-None-Match": etag} if etag else {}
             answer = self.http.get(self.at(session), headers=headers)
-            if answer.status_code == 304:
-                continue
-            assert answer.status_code == 200, answer.text
-            session, etag = answer.json(), answer.headers["etag"]
+            if answer.status_code != 304:  # what is awaited may be no change of the session
+                assert answer.status_code == 200, answer.text
+                session, etag = answer.json(), answer.headers["etag"]
             if done(session):
                 return session
             assert session["phase"] not in FINAL, (session["phase"], texts(session), session)

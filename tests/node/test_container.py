@@ -285,6 +285,24 @@ def test_engine_that_fails(start_node: Starter, image: str, tmp_path: Path) -> N
 WILD_WORDS = "echo 'Error: OCI runtime error: crun: made up' >&2; exit"
 
 
+def test_a_network_that_another_container_spoiled_is_made_again(
+    start_node: Starter, image: str, tmp_path: Path
+) -> None:
+    fake = tmp_path / "engine"
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = run ] && echo x >>{tmp_path}/tries && [ $(wc -l <{tmp_path}/tries) -lt 3 ] && {{\n'
+        """  echo 'Error: plugin type="tuning" failed (add): cni plugin tuning failed: unknown FS magic' >&2\n"""
+        "  exit 126; }\n"
+        f'exec {engine()} "$@"\n'
+    )
+    fake.chmod(0o755)
+    node = start_node(platforms=["container"], container_engine=str(fake))
+    session = node.completed(Request(container("echo", "here", image=image)))
+    assert node.stream(session) == "here\n"
+    assert (tmp_path / "tries").read_text() == "x\nx\nx\n"
+
+
 def test_the_engines_failures_are_not_the_commands(boxes: NodeProcess, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("1\n")
     failed = boxes.run(Request(container("true")).data("/proc/x", (tmp_path / "f").as_uri()))

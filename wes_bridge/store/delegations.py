@@ -39,6 +39,19 @@ def put_delegation(connection: Connection, run_id: str, family: str, sealed: str
         )
 
 
+def latest_of(connection: Connection, family: str, but: str) -> DelegationRow | None:
+    """What another run of a family was last given; None when no other run has its tokens."""
+    columns = (delegations.c[name] for name in ("run_id", "version", "family", "sealed"))
+    query = (
+        select(*columns)
+        .where(delegations.c.family == family, delegations.c.run_id != but)
+        .order_by(delegations.c.changed.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return DelegationRow(*row) if row is not None else None
+
+
 def get_delegation(database: Database, run_id: str) -> DelegationRow | None:
     """What is stored for a run; None when nothing is."""
     columns = (delegations.c[name] for name in ("run_id", "version", "family", "sealed"))
@@ -50,6 +63,11 @@ def get_delegation(database: Database, run_id: str) -> DelegationRow | None:
 def begin_refresh(connection: Connection, family: str, seconds: float) -> bool:
     """Whether the caller may refresh the tokens of a family now: nobody else is at it."""
     now = time.time()
+    busy = select(delegations.c.run_id).where(delegations.c.family == family, delegations.c.busy_until >= now)
+    if (
+        connection.execute(busy.limit(1)).first() is not None
+    ):  # a run that has joined since knows nothing of it
+        return False
     done = connection.execute(
         update(delegations)
         .where(delegations.c.family == family, delegations.c.busy_until < now)

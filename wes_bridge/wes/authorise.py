@@ -11,8 +11,8 @@ from starlette.responses import Response
 from wes_bridge.auth.delegation import family_of
 from wes_bridge.auth.exchange import handed_over
 from wes_bridge.auth.identity import caller, principal_of
-from wes_bridge.auth.safe import Safe, SafeError
-from wes_bridge.store.delegations import put_delegation
+from wes_bridge.auth.safe import Held, Safe, SafeError
+from wes_bridge.store.delegations import latest_of, put_delegation
 from wes_bridge.wes.errors import ApiError, BadRequestError, ConflictError, ForbiddenError
 from wes_bridge.wes.service import Service, json_response
 
@@ -52,7 +52,29 @@ class Handover:
             sealed = await self._service.threads.files(self._safe.seal, run_id, held)
         except SafeError as error:
             raise ApiError(f"the service cannot keep tokens: {error}") from error
-        return lambda connection: put_delegation(connection, run_id, family, sealed)
+        safe = self._safe
+
+        def store(connection: Connection) -> None:
+            renewed = _renewed(connection, safe, run_id, family, held)
+            put_delegation(connection, run_id, family, renewed or sealed)
+
+        return store
+
+
+def _renewed(connection: Connection, safe: Safe, run_id: str, family: str, held: Held) -> str | None:
+    """The tokens of the same login that another run has renewed, sealed for this one; None: nothing is newer.
+
+    The refresh token that was handed over is good for nothing once another run has used it, and an issuer that
+    sees it again takes all tokens of the login back (RFC 9700, section 4.14.2).
+    """
+    other = latest_of(connection, family, run_id)
+    if other is None:
+        return None
+    try:
+        newer = safe.open(other.run_id, other.sealed)
+        return safe.seal(run_id, newer) if newer.refresh != held.refresh else None
+    except SafeError:
+        return None
 
 
 class AuthoriseHandlers:

@@ -6,6 +6,8 @@ and a node that comes back finds it the same way. Killing goes through the engin
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -19,13 +21,20 @@ from wes_bridge.node.errors import NotBegunError, PlatformError
 from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.messages import message
 from wes_bridge.node.platforms import container_env, processes
-from wes_bridge.node.platforms.base import Job
-from wes_bridge.node.platforms.engine_errors import AMBIGUOUS, engines_failure, tells_when_started
+from wes_bridge.node.platforms.base import PAUSES, Job
+from wes_bridge.node.platforms.engine_errors import (
+    AMBIGUOUS,
+    engines_failure,
+    is_passing,
+    tells_when_started,
+)
 from wes_bridge.node.platforms.images import Images, last_line, run
 from wes_bridge.node.platforms.kept import Kept, Launch
 from wes_bridge.node.platforms.processes import MARKER, Roots
 from wes_bridge.node.staging.file import copy_into
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
+
+log = logging.getLogger(__name__)
 
 LABEL = "wes-bridge.session"
 """Label of all containers of a node; its value is the session's UUID."""
@@ -53,6 +62,7 @@ class ContainerPlatform(Kept):
         self._asked_for = config.container_engine
         self._images = Images(self._engine or "", config.pull_images, config.images)
         self._chosen: dict[str, str] = {}
+        self._stopped: set[str] = set()
         self._is_podman = "podman" in Path(self._engine or "").name
         self._tells_when_started = False
         self._works: bool | None = None
@@ -97,7 +107,7 @@ class ContainerPlatform(Kept):
         executable = job.session.executable
         if executable is None or self._engine is None:
             raise PlatformError("no container engine")
-        image = self._chosen.pop(job.uuid)
+        image = self._chosen[job.uuid]
         stdin, out, err = self.streams(job)
         words = [self._engine, "run", "--rm", "--pull=never", "--log-driver=none", "--name", _name(job.uuid)]
         words += ["--label", f"{LABEL}={job.uuid}", "--cidfile", str(job.folder.root / "cid")]
@@ -131,11 +141,37 @@ class ContainerPlatform(Kept):
         return False
 
     async def wait(self, job: Job) -> int | None:
-        """Wait for the container.
+        """Wait for the container. One that was not begun, for a reason that passes, is made again.
 
         Raises:
             PlatformError: it could not be made or started; in the engine's words.
         """
+        try:
+            for pause in PAUSES:
+                try:
+                    return await self._wait_once(job)
+                except NotBegunError as error:
+                    can_try = job.uuid in self._chosen and job.uuid not in self._stopped
+                    if not can_try or not is_passing(str(error)):
+                        raise
+                    log.info("session %s: trying again: %s", job.uuid, error)
+                await asyncio.sleep(pause)
+                await run(self._engine or "", "rm", "--force", _name(job.uuid), timeout=_ENGINE_TIMEOUT)
+                await asyncio.get_running_loop().run_in_executor(None, self._start_again, job)
+                if job.uuid in self._stopped:  # meanwhile
+                    await self.kill(job.uuid, job.folder, 0.0)
+            return await self._wait_once(job)
+        finally:
+            self._chosen.pop(job.uuid, None)
+            self._stopped.discard(job.uuid)
+
+    def _start_again(self, job: Job) -> None:
+        for name in ("cid", "cpid"):
+            (job.folder.root / name).unlink(missing_ok=True)
+        job.folder.command.unlink(missing_ok=True)
+        self.start(job)
+
+    async def _wait_once(self, job: Job) -> int | None:
         code = await super().wait(job)
         (job.folder.root / "environment").unlink(missing_ok=True)
         if code in AMBIGUOUS:
@@ -150,6 +186,8 @@ class ContainerPlatform(Kept):
 
     async def kill(self, uuid: str, folder: SessionFolder, grace: float) -> None:
         """End the container, then what is left of the engine's command."""
+        if uuid in self._chosen:
+            self._stopped.add(uuid)
         command = self._commands.get(uuid) or await self._follow(folder)
         if self._engine is None or (command is None and not processes.was_started(folder)):
             return

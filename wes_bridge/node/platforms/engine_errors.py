@@ -21,6 +21,19 @@ _PREFIXES = ("Error:", "docker:")
 _COMMAND = re.compile(r"exec: \"|executable file .* not found|: open executable")
 """How runc and crun say that it is the command that is missing or may not be executed."""
 
+_PASSING = re.compile(r"netns|network namespace|cni plugin|netavark|loopback adapter|final child's PID")
+"""What engines say of a network that another container, begun or ended at the same time, spoiled; and runc of a
+process that it lost while it made a container."""
+
+
+def is_passing(reason: str) -> bool:
+    """Whether the same container can be begun a moment later.
+
+    Args:
+        reason: the engine's words, of a container that was not begun.
+    """
+    return _PASSING.search(reason) is not None
+
 
 def tells_when_started(version: str) -> bool:
     """Whether ``run --pidfile`` works, by what ``podman version`` wrote: not in old or remote ones."""
