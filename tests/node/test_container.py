@@ -292,7 +292,7 @@ def test_a_network_that_another_container_spoiled_is_made_again(
     fake.write_text(
         "#!/bin/sh\n"
         f'[ "$1" = run ] && echo x >>{tmp_path}/tries && [ $(wc -l <{tmp_path}/tries) -lt 3 ] && {{\n'
-        """  echo 'Error: plugin type="tuning" failed (add): cni plugin tuning failed: unknown FS magic' >&2\n"""
+        """  echo 'Error: plugin type="tuning" failed (add): unknown FS magic on "/run/netns/x"' >&2\n"""
         "  exit 126; }\n"
         f'exec {engine()} "$@"\n'
     )

@@ -64,8 +64,8 @@ class Handover:
 def _renewed(connection: Connection, safe: Safe, run_id: str, family: str, held: Held) -> str | None:
     """The tokens of the same login that another run has renewed, sealed for this one; None: nothing is newer.
 
-    The refresh token that was handed over is good for nothing once another run has used it, and an issuer that
-    sees it again takes all tokens of the login back (RFC 9700, section 4.14.2).
+    The refresh token that was handed over is good for nothing once another run has used it, and an issuer
+    that sees it again takes all tokens of the login back (RFC 9700, section 4.14.2).
     """
     other = latest_of(connection, family, run_id)
     if other is None:

@@ -22,8 +22,8 @@ _COMMAND = re.compile(r"exec: \"|executable file .* not found|: open executable"
 """How runc and crun say that it is the command that is missing or may not be executed."""
 
 _PASSING = re.compile(r"netns|network namespace|cni plugin|netavark|loopback adapter|final child's PID")
-"""What engines say of a network that another container, begun or ended at the same time, spoiled; and runc of a
-process that it lost while it made a container."""
+"""What engines say of a network that another container, begun or ended at the same time, spoiled; and runc of
+a process that it lost while it made a container."""
 
 
 def is_passing(reason: str) -> bool:
