@@ -4,12 +4,12 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import ready_made
 from wes_bridge.cli.embedded import READY
 
 ROOT = Path(__file__).parents[2]
@@ -34,13 +34,8 @@ def service_url(environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
     state = tmp_path_factory.mktemp("service")
     words = ["serve", "--port=0", f"--state={state}", "--log-level=warning", "--quiet", "--exit-with-parent"]
     shared = {"WES_BRIDGE_FETCH__FILES": "/", "WES_BRIDGE_FETCH__PRIVATE_HOSTS": "any"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "wes_bridge.cli.main", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment | shared,
-    ) as service:
+    env = environment | shared
+    with ready_made.begin("wes_bridge.cli.main", words, stdin=subprocess.PIPE, env=env) as service:
         assert service.stdout is not None
         line = service.stdout.readline()
         assert line.startswith(READY)
@@ -54,14 +49,6 @@ def command(environment: dict[str, str], tmp_path: Path) -> Command:
 
     def run(name: str, *arguments: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
         module = {"wes-bridge": "wes_bridge.cli.main", "runner": "wes_bridge.cli.runner"}[name]
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=tmp_path,
-            env=environment | env,
-            check=False,
-        )
+        return ready_made.run(module, arguments, env=environment | env, cwd=tmp_path, timeout=timeout)
 
     return run

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from tests import ready_made
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.node.platforms.sandbox import bubblewrap
 
@@ -79,20 +79,14 @@ class NodeProcess:
         self.state = state
         self.config = config
         self.arguments = arguments
-        self.process: subprocess.Popen[str] | None = None
+        self.process: ready_made.Copy | subprocess.Popen[str] | None = None
         self.http = httpx.Client(timeout=60)
         self.url = ""
 
     def start(self) -> Self:
-        command = [sys.executable, "-m", f"wes_bridge.{self.kind}.main", "--state-dir", str(self.state)]
-        command += ["--config-json", json.dumps(self.config), *self.arguments]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        )
+        words = ["--state-dir", str(self.state), "--config-json", json.dumps(self.config), *self.arguments]
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        self.process = ready_made.begin(f"wes_bridge.{self.kind}.main", words, env=env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         match = re.search(rf"wes-bridge {self.kind} \S+ is ready at (http\S+)", line)

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import ready_made
 from tests.conftest import NewDatabase
 from wes_bridge import WESClient
 
@@ -53,16 +54,22 @@ class Service:
             settings = settings | {"database": json.loads(config.read_text()).get("database")}
         config.write_text(json.dumps(settings))
         serve = ["serve", "--port", str(port or settings.get("port", 0)), "--quiet", "--state", str(state)]
-        words = ["-m", "wes_bridge.cli.main", *serve]
+        serve += ["--config", str(config)]
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
         self.log = state.parent / f"{state.name}.log"
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, *words, "--config", str(config)],
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("a"),
-            text=True,
-            env=inherited | {"PYTHONPATH": str(ROOT)} | dict(env),
-        )
+        told = inherited | {"PYTHONPATH": str(ROOT)} | dict(env)
+        with self.log.open("a") as log:
+            self.process: ready_made.Copy | subprocess.Popen[str] = (
+                subprocess.Popen(
+                    [*prefix, sys.executable, "-m", "wes_bridge.cli.main", *serve],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    env=told,
+                )
+                if prefix
+                else ready_made.begin("wes_bridge.cli.main", serve, env=told, stderr=log)
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "is ready at" in line, self.log.read_text()
@@ -109,17 +116,12 @@ class LoneWorker:
         folder.mkdir()
         config = folder / "worker.yaml"
         config.write_text(json.dumps(settings))
-        words = ["-m", "wes_bridge.cli.main", "worker", "--config", str(config), "--state", str(folder)]
+        words = ["worker", "--config", str(config), "--state", str(folder)]
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("WES_BRIDGE_")}
         self.log = folder / "log"
-        self.process = subprocess.Popen(
-            [sys.executable, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("w"),
-            text=True,
-            env=inherited | {"PYTHONPATH": str(ROOT)} | dict(env),
-        )
+        told = inherited | {"PYTHONPATH": str(ROOT)} | dict(env)
+        with self.log.open("w") as log:
+            self.process = ready_made.begin("wes_bridge.cli.main", words, env=told, stderr=log)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "worker ready\n", self.log.read_text()
 
