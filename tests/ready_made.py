@@ -1,8 +1,8 @@
 """Servers of ours for tests, begun as copies of one process that has imported all of them already.
 
 Importing is most of what a server's start costs, and starts were most of what the suite took. A copy is the
-same program with the same arguments, environment and streams; only its command line, which others see, is that
-of the first one. Tests of starting itself begin their servers in the usual way.
+same program with the same arguments, environment and streams; only its command line, which others see, is
+that of the first one. Tests of starting itself begin their servers in the usual way.
 
 ``python -m tests.ready_made`` is that first process: it reads requests from the socket that is its standard
 input, and ends when that is closed. Its copies end with it.

@@ -64,6 +64,8 @@ def test_a_store_that_takes_nothing_ends_the_run_with_its_reason(
     service = start_service(outputs_store={"kind": "directory", "path": str(kept)})
     kept.rmdir()
     kept.write_text("this is no folder any more")
+    for worker in service.children("wes_bridge.engine.worker"):
+        worker.kill()  # the one that is started in its place meets such a store from the beginning
     run = ran(service, tmp_path)
     assert run["state"] == "SYSTEM_ERROR"
     assert "outputs_store" in " ".join(reasons(service.client, run))

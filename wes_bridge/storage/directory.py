@@ -33,12 +33,13 @@ class DirectoryStorage:
     """Files below a folder.
 
     Args:
-        root: the folder; made if missing.
+        root: the folder; made if missing. When it cannot be made, each use of it says why.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        root.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            root.mkdir(parents=True, exist_ok=True)
 
     def stat(self, name: str) -> Stat:
         """See the protocol."""
