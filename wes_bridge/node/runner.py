@@ -54,6 +54,7 @@ from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 from wes_bridge.node.tidying import Tidying
+from wes_bridge.one_cpu import give_way
 from wes_bridge.small_files import read_small
 from wes_bridge.store.outage import Trouble
 
@@ -168,7 +169,7 @@ class Runner:
         self._ended = ended
         self._most_rewritten = most_rewritten
         threads = min(_MOST_THREADS, _FILE_THREADS + queue.capacity.sessions)
-        self._files = ThreadPoolExecutor(threads, "wb-files")
+        self._files = ThreadPoolExecutor(threads, "wb-files", give_way)
         self._limits = limits
         self._kept = kept
         self._watch = TreeWatch()

@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from wes_bridge.one_cpu import give_way
 from wes_bridge.store.database import Database
 from wes_bridge.store.outage import OUTAGE, is_passing
 
@@ -145,6 +146,7 @@ class Writer:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
+        give_way()
         while True:
             batch, more = self._next_batch()
             if batch:
