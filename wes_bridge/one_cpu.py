@@ -39,6 +39,8 @@ BUSY = 0.2
 """Of a CPU: below, it does not matter where threads are."""
 SIDE_BY_SIDE = 1.2
 """Of a CPU: above, threads work without Python's lock."""
+_GIVES_WAY = getattr(os, "SCHED_BATCH", None)
+"""``sched(7)``: of threads that calculate, and need not be quick to begin."""
 BETTER = 0.15
 """Of a CPU: by how much less other work there must be elsewhere."""
 
@@ -96,18 +98,32 @@ async def _stay_together() -> None:
         _put(ALLOWED)
 
 
+def give_way() -> None:
+    """Have the calling thread, which works for a loop, not push the loop aside when that wakes it.
+
+    The loop holds Python's lock: a thread that takes its place on the CPU at once finds the lock held, and
+    goes to sleep again. As it is, the thread begins when the loop has nothing more to do. It works as much.
+    """
+    _set_policy(_GIVES_WAY)
+
+
 @contextlib.contextmanager
 def anywhere() -> Iterator[None]:
-    """The calling thread may run anywhere meanwhile: for processes that it starts, which inherit that."""
+    """The calling thread may run anywhere meanwhile, and as any: for processes that it starts, which inherit
+    that."""
     if not ALLOWED:
         yield
         return
-    before = os.sched_getaffinity(0)
+    before, gives_way = os.sched_getaffinity(0), os.sched_getscheduler(0) == _GIVES_WAY
     _put_thread(0, ALLOWED)
+    if gives_way:
+        _set_policy(os.SCHED_OTHER)
     try:
         yield
     finally:
         _put_thread(0, before)
+        if gives_way:
+            give_way()
 
 
 async def _used_in(seconds: float) -> float:
@@ -127,6 +143,13 @@ def _put(cpus: Collection[int]) -> None:
     """All threads there are: those that come later inherit it from who starts them."""
     for thread in Path("/proc/self/task").iterdir():
         _put_thread(int(thread.name), cpus)
+
+
+def _set_policy(policy: int | None) -> None:
+    """Of the calling thread."""
+    if policy is not None:
+        with contextlib.suppress(OSError):  # a container may not let us
+            os.sched_setscheduler(0, policy, os.sched_param(0))
 
 
 def _put_thread(thread: int, cpus: Collection[int]) -> None:

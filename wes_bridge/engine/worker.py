@@ -50,7 +50,7 @@ from wes_bridge.federation.strangers import Strangers
 from wes_bridge.federation.ways import ways_of
 from wes_bridge.model.units import GIB, MIB
 from wes_bridge.notify.deliverer import Deliverer
-from wes_bridge.one_cpu import keep_together
+from wes_bridge.one_cpu import give_way, keep_together
 from wes_bridge.open_files import allow_many
 from wes_bridge.redaction import redact_logs
 from wes_bridge.storage.base import Storage
@@ -136,7 +136,7 @@ class Worker:
         watching = asyncio.create_task(self._watch_nursery())
         strangers = Strangers(self._config)
         with (
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="engine") as threads,
+            ThreadPoolExecutor(_THREADS, "engine", give_way) as threads,
             ThreadPoolExecutor(_TRANSFERS, thread_name_prefix="transfer") as transfers,
             ThreadPoolExecutor(_BRINGING, thread_name_prefix="bring") as bringing,
             ThreadPoolExecutor(_WAITING, thread_name_prefix="wait") as waiting,

@@ -59,7 +59,7 @@ class LiveSession:
         self.stop: Phase | None = None
         self._released = False
         self._version = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], bool] = {}
         self._encoded: tuple[str, int, bytes] | None = None
 
     @property
@@ -126,9 +126,10 @@ class LiveSession:
         self.wake()
 
     def wake(self) -> None:
-        """Let who waits look again."""
-        for waiter in self._waiters:
-            if not waiter.done():
+        """Let those look again for whom there may be news: what is about to go on is none to some."""
+        goes_on = not (self._released or self.phase.is_final)
+        for waiter, waits_for_end in self._waiters.items():
+            if not (waiter.done() or (goes_on and waits_for_end)):
                 waiter.set_result(None)
 
     async def wait_change(self, seen: str, seconds: float) -> None:
@@ -143,25 +144,26 @@ class LiveSession:
             return
         settled = min(deadline, loop.time() + SETTLE)
         while not (self.phase.is_final or self._released) and (left := settled - loop.time()) > 0:
-            await self._next(left)
+            await self._next(left, end=True)
 
     async def wait_end(self, seconds: float) -> None:
         """Return once the session has ended, or after ``seconds``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while not (self.phase.is_final or self._released) and (left := deadline - loop.time()) > 0:
-            await self._next(left)
+            await self._next(left, end=True)
 
-    async def _next(self, seconds: float) -> None:
+    async def _next(self, seconds: float, *, end: bool = False) -> None:
+        """Wait for a change, or only for the last one."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = end
         timer = loop.call_later(seconds, _set, waiter)
         try:
             await waiter
         finally:
             timer.cancel()
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
 
     def encode(self, base: str) -> bytes:
         """The wire form as JSON, with URLs below ``base``."""

@@ -15,11 +15,11 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TypeVar
 
 from wes_bridge.auth.acting import person_of
@@ -54,6 +54,7 @@ from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 from wes_bridge.node.tidying import Tidying
+from wes_bridge.one_cpu import give_way
 from wes_bridge.small_files import read_small
 from wes_bridge.store.outage import Trouble
 
@@ -69,6 +70,8 @@ _MOST_THREADS = 32
 """Those and the ones that wait for quick commands."""
 QUICK = 0.1
 """Seconds that the thread which started a command waits for its end: quick ones need no other."""
+AT_ONCE = 0.02
+"""The same until it is told that the command runs: of one that has ended by then all is told at once."""
 CANCEL_GRACE = 2.0
 """Seconds a cancelled command has between SIGTERM and SIGKILL."""
 LIMIT_GRACE = 0.5
@@ -111,7 +114,8 @@ class _Run:
     resumed: bool
     halt: Event = field(default_factory=Event)
     waiting: asyncio.Future[None] | None = None
-    staged: asyncio.Future[Job] | None = None
+    staged: Future[Job] | None = None
+    in_line: bool = False
     killed: Message | None = None
     job: Job | None = None
     queued: bool = False
@@ -165,7 +169,7 @@ class Runner:
         self._ended = ended
         self._most_rewritten = most_rewritten
         threads = min(_MOST_THREADS, _FILE_THREADS + queue.capacity.sessions)
-        self._files = ThreadPoolExecutor(threads, "wb-files")
+        self._files = ThreadPoolExecutor(threads, "wb-files", give_way)
         self._limits = limits
         self._kept = kept
         self._watch = TreeWatch()
@@ -177,6 +181,7 @@ class Runner:
         self._kills: set[asyncio.Task[None]] = set()
         self._line: deque[_Run] = deque()
         self._ahead: set[str] = set()
+        self._claiming = Lock()
         self._unwritten = Trouble(log, "the end of a session cannot be written down; trying again")
         self._tidying = Tidying(lambda: bool(self._runs), self._files)
 
@@ -380,6 +385,7 @@ class Runner:
     async def _stand_in_line(self, run: _Run) -> None:
         turn = self._queue.line_up(run.live.uuid, run.need)
         if not turn.done():
+            run.in_line = True
             self._line.append(run)
             self._stage_ahead()
         try:
@@ -387,23 +393,64 @@ class Runner:
                 await self._unless_stopped(run, turn)
         finally:
             run.queued = turn.done() and not turn.cancelled()
+            run.in_line = False
             self._ahead.discard(run.live.uuid)
             self._stage_ahead()
 
     def _stage_ahead(self) -> None:
         """Stage the inputs of those who are next in line, as many as may run at once."""
-        while self._line and len(self._ahead) < self._queue.capacity.sessions:
-            run = self._line.popleft()
-            if not run.queued and not run.halt.is_set():
+        while len(self._ahead) < self._queue.capacity.sessions and (run := self._next_in_line()) is not None:
+            self._files.submit(self._try_to_stage, run)
+
+    def _stage_next(self) -> None:
+        """The same of one, by a thread that has seen a command through to its end: one more than the loop
+        would have staged, which then need not wake a thread for each."""
+        if len(self._ahead) <= self._queue.capacity.sessions and (run := self._next_in_line()) is not None:
+            self._try_to_stage(run)
+
+    def _next_in_line(self) -> _Run | None:
+        """One that waits for its turn, and is staged meanwhile. For any thread."""
+        while True:
+            try:
+                run = self._line.popleft()
+            except IndexError:
+                return None
+            if run.in_line and not run.halt.is_set():
                 self._ahead.add(run.live.uuid)
-                loop = asyncio.get_running_loop()
-                run.staged = loop.run_in_executor(self._files, self._stage, run)
+                if run.in_line:
+                    return run
+                self._ahead.discard(run.live.uuid)  # its turn has come just now
+
+    def _try_to_stage(self, run: _Run) -> None:
+        """Stage; what goes wrong is told when the command is to be started."""
+        with contextlib.suppress(Exception):
+            self._staged(run)
+
+    def _staged(self, run: _Run) -> Job:
+        """Its job, staged by the first thread that asks for it; the others wait for that one. Blocks.
+
+        Raises:
+            NodeError: it cannot be staged, or is not needed any more.
+        """
+        with self._claiming:
+            is_first, staged = run.staged is None, run.staged or Future[Job]()
+            run.staged = staged
+        if is_first:
+            try:
+                staged.set_result(self._stage(run))
+            except BaseException as error:
+                staged.set_exception(error)
+        return staged.result()
 
     async def _forget_staged(self, run: _Run) -> None:
-        """Wait for the end of staging that nobody needs any more."""
-        if run.staged is not None:
+        """Let nothing be staged any more, and wait for the end of what is."""
+        with self._claiming:
+            if run.staged is None:
+                run.staged = Future()
+                run.staged.set_exception(PlatformError("stopped"))
+        if not run.staged.done():
             with contextlib.suppress(Exception):
-                await run.staged
+                await asyncio.wrap_future(run.staged)
 
     async def _unless_stopped(self, run: _Run, wait: asyncio.Future[None]) -> None:
         run.waiting = wait
@@ -425,26 +472,34 @@ class Runner:
     async def _start(self, run: _Run) -> Job:
         """Stage, unless that was done ahead, and start the command; a quick one is released as well."""
         loop = asyncio.get_running_loop()
-
-        def stage_and_start(staged: Job | None) -> Job:
-            job = staged or self._stage(run)
-            if self._begin(run, job, loop):
-                _tell(loop, self._leave, run)
-                run.ended = True
-                if not run.halt.is_set():
-                    self._release(run, job)
-            return job
-
+        begun: asyncio.Future[Job] = loop.create_future()
         self._check_stop(run)
+        self._files.submit(self._stage_and_start, run, loop, begun)
         try:
-            staged = await run.staged if run.staged is not None else None
-            return await self.in_thread(functools.partial(stage_and_start, staged))
+            return await begun
         except NodeError:
             self._check_stop(run)
             raise
 
+    def _stage_and_start(
+        self, run: _Run, loop: asyncio.AbstractEventLoop, begun: asyncio.Future[Job]
+    ) -> None:
+        """The same, in a thread; after a quick command it goes on with what comes next."""
+        try:
+            job = self._staged(run)
+            if self._begin(run, job, loop):
+                run.ended = True
+                if not run.halt.is_set():
+                    self._release(run, job)
+        except BaseException as error:
+            _tell(loop, _fail, begun, error)
+            return
+        _tell(loop, _settle, begun, job)
+        if run.ended:
+            self._stage_next()
+
     def _begin(self, run: _Run, job: Job, loop: asyncio.AbstractEventLoop) -> bool:
-        """Start the command; whether it has ended already. Blocks.
+        """Start the command; whether it has ended already, and has left its place to the next. Blocks.
 
         Raises:
             NodeError: it cannot be started, or was stopped.
@@ -455,13 +510,25 @@ class Runner:
                 raise PlatformError("stopped")
             try:
                 run.platform.start(job)
-                _tell(loop, self._set_running, run, job, Started.now())
-                return run.platform.ends_within(job, QUICK)
+                since = Started.now()
+                if run.platform.ends_within(job, AT_ONCE):
+                    _tell(loop, self._has_run, run, job, since)
+                    return True
+                _tell(loop, self._set_running, run, job, since)
+                if run.platform.ends_within(job, QUICK - AT_ONCE):
+                    _tell(loop, self._leave, run)
+                    return True
+                return False
             except NotBegunError as error:
                 if not pauses:
                     raise
                 log.info("session %s: trying again: %s", run.live.uuid, error)
                 run.halt.wait(pauses.pop(0))
+
+    def _has_run(self, run: _Run, job: Job, since: Started) -> None:
+        """A command was started, and has ended."""
+        self._set_running(run, job, since)
+        self._leave(run)
 
     def _stage(self, run: _Run) -> Job:
         run.folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -622,6 +689,16 @@ def _offer_to_the_system(roots: Roots) -> None:
     for process in (roots.command, *descendants(roots.command, _MANY)):
         with contextlib.suppress(OSError):
             Path(f"/proc/{process}/oom_score_adj").write_text(_FIRST_TO_GO)
+
+
+def _settle(future: asyncio.Future[Job], job: Job) -> None:
+    if not future.done():
+        future.set_result(job)
+
+
+def _fail(future: asyncio.Future[Job], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: object) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, select, tuple_
 
 from wes_bridge.store.database import Database
 from wes_bridge.store.notices import Channel, Looks
@@ -18,6 +18,12 @@ from wes_bridge.store.tables import runs, tasks
 
 _LAST = 2**31 - 1
 _BATCH = 1000
+_RUN = select(
+    *(runs.c.run_id, runs.c.state, runs.c.start_time, runs.c.end_time, runs.c.exit_code, runs.c.changed)
+).where(runs.c.run_id == bindparam("run_id"))
+_NUMBERS = select(runs.c.run_id, runs.c.changed).where(
+    runs.c.run_id.in_(bindparam("run_ids", expanding=True))
+)
 
 
 class Position(NamedTuple):
@@ -81,8 +87,7 @@ class Changes:
         with self._database.read() as connection:
             for start in range(0, len(wanted), _BATCH):
                 some = wanted[start : start + _BATCH]
-                query = select(runs.c.run_id, runs.c.changed).where(runs.c.run_id.in_(some))
-                found |= {row.run_id: row.changed for row in connection.execute(query)}
+                found |= {row.run_id: row.changed for row in connection.execute(_NUMBERS, {"run_ids": some})}
         return found
 
     def since(self, run_id: str, position: Position, limit: int) -> Delta | None:
@@ -123,5 +128,4 @@ class Changes:
 
 
 def _run(connection: Connection, run_id: str) -> Any:
-    of_run = (runs.c.run_id, runs.c.state, runs.c.start_time, runs.c.end_time, runs.c.exit_code)
-    return connection.execute(select(*of_run, runs.c.changed).where(runs.c.run_id == run_id)).first()
+    return connection.execute(_RUN, {"run_id": run_id}).first()

@@ -7,7 +7,7 @@ newer than the phase in the body where they differ. Times are seconds since the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -122,9 +122,9 @@ _AT_ONCE = 500
 
 def add_offerset(connection: Connection, row: OfferSetRow, offers: Sequence[SessionRow]) -> None:
     """Store an offer set and its offers."""
-    connection.execute(_INSERT_SET, asdict(row))
+    connection.execute(_INSERT_SET, vars(row))
     if offers:
-        connection.execute(_INSERT_SESSION, [asdict(offer) for offer in offers])
+        connection.execute(_INSERT_SESSION, [vars(offer) for offer in offers])
 
 
 def save_session(connection: Connection, uuid: str, phase: Phase, body: str, ended: float | None) -> None:

@@ -10,6 +10,7 @@ the commit has begun that is too late, and nobody can know whether it was made. 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import queue
 import threading
@@ -21,13 +22,17 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from wes_bridge.one_cpu import give_way
 from wes_bridge.store.database import Database
 from wes_bridge.store.outage import OUTAGE, is_passing
 
 Work = Callable[[Connection], Any]
 _BATCH = 500
 SPACING = 0.02
-"""Seconds between commits, on average, when there are many."""
+"""Seconds between commits, on average, when there are many; more where a commit takes long."""
+_LONGEST_SPACING = 0.1
+_PART = 0.1
+"""Of the time that goes to commits when there are many: each costs much the same, whatever is in it."""
 BURST = 10
 """Commits that may follow one another at once before that."""
 FEW = 2
@@ -92,6 +97,7 @@ class Writer:
         self._staging = threading.Lock()
         self._due = 0.0
         self._burst = BURST
+        self._spacing = SPACING
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -140,6 +146,7 @@ class Writer:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
+        give_way()
         while True:
             batch, more = self._next_batch()
             if batch:
@@ -163,7 +170,7 @@ class Writer:
     def _keep_distance(self) -> bool:
         """Let more writes gather when the commits of late were many; whether that took any time."""
         now = time.monotonic()
-        self._due = max(self._due, now - self._burst * SPACING) + SPACING
+        self._due = max(self._due, now - self._burst * self._spacing) + self._spacing
         if self._due <= now:
             return False
         time.sleep(self._due - now)
@@ -175,12 +182,18 @@ class Writer:
             self._burst = BURST
         else:
             self._burst = min(2 * self._burst, _LONGEST_BURST)
-            self._due = time.monotonic() - self._burst * SPACING
+            self._due = time.monotonic() - self._burst * self._spacing
+
+    def _know_cost(self, seconds: float) -> None:
+        """What a commit took: on a slow or busy machine fewer are made, with more in each."""
+        wanted = min(max(SPACING, seconds / _PART), _LONGEST_SPACING)
+        self._spacing += (wanted - self._spacing) / 8
 
     def _commit(self, batch: list[_Write]) -> None:
         batch = [write for write in batch if write.stage is not _Stage.TAKEN_BACK]
         if not batch:
             return
+        begun = time.monotonic()
         try:
             results = self._patiently(batch)
         except _TakenBackError:
@@ -189,17 +202,17 @@ class Writer:
         except Exception as error:
             self._failed(batch, error)
             return
-        for write, result in zip(batch, results, strict=True):
-            _tell(write.future, result, None)
+        self._know_cost(time.monotonic() - begun)
+        _tell_all(batch, results)
 
     def _failed(self, batch: list[_Write], error: Exception) -> None:
         if _is_doubtful(batch, error):
             doubt = DoubtfulError("the database went away while it committed")
             doubt.__cause__ = error
             for write in batch:
-                _tell(write.future, None, doubt)
+                _tell(write.future, doubt)
         elif len(batch) == 1:
-            _tell(batch[0].future, None, error)
+            _tell(batch[0].future, error)
         else:
             for write in batch:  # one bad write must not take the others with it
                 self._ask_again(write)
@@ -247,18 +260,30 @@ def _is_doubtful(batch: list[_Write], error: Exception) -> bool:
     return broke and any(write.stage is _Stage.COMMITTING for write in batch)
 
 
-def _tell(future: asyncio.Future[Any] | None, result: Any, error: Exception | None) -> None:
+def _tell_all(batch: list[_Write], results: list[Any]) -> None:
+    """Tell of a whole batch at once: a loop is woken for each time that it is told something."""
+    told: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for write, result in zip(batch, results, strict=True):
+        if write.future is not None:
+            told.setdefault(write.future.get_loop(), []).append((write.future, result))
+    for loop, pairs in told.items():
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, pairs)
+
+
+def _settle(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in pairs:
+        if not future.done():
+            future.set_result(result)
+
+
+def _tell(future: asyncio.Future[Any] | None, error: Exception) -> None:
     if future is None:
         return
 
     def settle() -> None:
         if not future.done():
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+            future.set_exception(error)
 
-    try:
+    with contextlib.suppress(RuntimeError):
         future.get_loop().call_soon_threadsafe(settle)
-    except RuntimeError:  # the loop has closed: nobody waits any more
-        return

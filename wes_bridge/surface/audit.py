@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from wes_bridge.auth.identity import found_principal
 from wes_bridge.lasting import LastingOfEach
 from wes_bridge.model.audit import AuditConfig
+from wes_bridge.one_cpu import give_way
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,6 +79,7 @@ class AuditLog:
             self._closing.clear()
 
     def _work(self) -> None:
+        give_way()
         while True:
             lines, ends = self._gathered()
             if lines:

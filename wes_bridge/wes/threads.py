@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from wes_bridge.one_cpu import give_way
 from wes_bridge.wes.errors import NO_DATABASE, BusyError
 
 T = TypeVar("T")
@@ -23,8 +24,8 @@ class Threads:
     """
 
     def __init__(self, sql: int = 4, files: int = 8) -> None:
-        self._sql = ThreadPoolExecutor(sql, thread_name_prefix="wes-sql")
-        self._files = ThreadPoolExecutor(files, thread_name_prefix="wes-files")
+        self._sql = ThreadPoolExecutor(sql, "wes-sql", give_way)
+        self._files = ThreadPoolExecutor(files, "wes-files", give_way)
 
     async def sql(self, work: Callable[..., T], *arguments: object) -> T:
         """Run a database read.

@@ -24,6 +24,8 @@ from wes_bridge.store.outage import Trouble
 _LOG = logging.getLogger(__name__)
 FIRST_LOOK, LAST_LOOK, SLOWER = 0.05, 0.25, 1.2
 """Seconds between looks while things change, at most, and how much longer it becomes while nothing does."""
+PART = 0.1
+"""Of the time that goes to looking, at most: where a look takes long, the next one comes later."""
 AFTER_ERROR = 2.0
 _TASKS = 1000
 """Tasks read at once."""
@@ -149,9 +151,11 @@ class Watcher:
     async def _work(self) -> None:
         pause = FIRST_LOOK
         trouble = Trouble(_LOG, "cannot look for changes of runs; trying again")
+        clock = asyncio.get_running_loop().time
         while True:
             await self._needed.wait()
             await asyncio.sleep(pause)
+            begun = clock()
             try:
                 found = await self._look()
             except Exception as error:
@@ -160,6 +164,7 @@ class Watcher:
                 continue
             trouble.over()
             pause = FIRST_LOOK if found else min(LAST_LOOK, pause * SLOWER)
+            pause = max(pause, min(LAST_LOOK, (clock() - begun) / PART))
 
     async def _look(self) -> bool:
         """Publish what is new; false when nothing is."""

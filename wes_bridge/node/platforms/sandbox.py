@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from wes_bridge.node.platforms import shown
@@ -92,19 +92,19 @@ class View:
         shows = shown.expanded([str(word) for word in setting])
         return cls(shows, shown.tools(os.environ.get("PATH", ""), shows, [state]), state)
 
-    @property
+    @cached_property
     def folders(self) -> list[str]:
         """What is seen before anything covers it."""
         return [*self.shows, *(tool for tool in self.tools if not shown.is_below(Path(tool), shown.COVERED))]
 
-    @property
+    @cached_property
     def uncovered(self) -> list[str]:
         """What is seen in a folder of the sandbox's own."""
         return [tool for tool in self.tools if shown.is_below(Path(tool), shown.COVERED)]
 
     def has(self, path: Path) -> bool:
         """Whether a path is seen, as it is written."""
-        if path.is_relative_to(self.state):
+        if shown.is_below(path, [self.state]):
             return False
         if shown.is_below(path, shown.COVERED):
             return shown.is_below(path, self.uncovered)
