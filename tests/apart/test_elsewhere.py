@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -233,6 +234,36 @@ def test_outputs_that_stay_are_listed_where_they_are(here: Callable[..., Here], 
     assert datetime.fromisoformat(expires) > datetime.now(UTC) + timedelta(days=6)
 
 
+def test_a_redirected_stream_is_read_where_it_is(here: Callable[..., Here], tmp_path: Path) -> None:
+    """While the run goes on, the service passes on what the node keeps; later there is nothing any more."""
+    make = sh(f"head -c {SIZE} /dev/zero | tr '\\0' a", {}, {"o": "stdout"}, stdout="the text #1.txt")
+    wait = sh(f'until [ -e {tmp_path}/go ]; do sleep 0.1; done; wc -c < "$1"', {"f": "File"},
+              {"o": "stdout"}, stdout="n")  # fmt: skip
+    sites = here(nodes=UNCONFINED)
+    steps = {"make": at("one", make, {}), "wait": at("one", wait, {"f": "make/o"})}
+    running = Running(sites, tmp_path, workflow({}, {"n": "File wait/o"}, steps))
+    running.until_done("make")
+    task = sites.task(sites.service.client.run(running.run_id), "make")
+    stream = task["stdout"]
+    answer = requests.get(stream, timeout=30)
+    assert (answer.status_code, answer.text) == (200, "a" * SIZE)
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    part = requests.get(stream, headers={"Range": "bytes=5-7"}, timeout=30)
+    assert (part.status_code, part.text) == (206, "aaa")
+    assert part.headers["Content-Range"] == f"bytes 5-7/{SIZE}"
+    beyond = requests.get(stream, headers={"Range": f"bytes={SIZE}-"}, timeout=30)
+    assert beyond.status_code == 416
+    base = f"{sites.service.url}/ga4gh/wes/v1/runs/{running.run_id}/files/tasks"
+    file = f"{base}/{quote(task['id'])}/out/the%20text%20%231.txt"
+    assert requests.get(file, timeout=30).text == answer.text
+    head = requests.head(stream, timeout=30)
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
+    assert running.ended()["state"] == "COMPLETE"
+    gone = requests.get(stream, timeout=30)
+    assert gone.status_code == 404
+    assert "does not keep it any more" in gone.json()["msg"]
+
+
 def test_expressions_see_what_is_elsewhere(here: Callable[..., Here], tmp_path: Path) -> None:
     """Contents, sizes, names and listings; only what is read comes."""
     folder = sh(
@@ -439,6 +470,41 @@ def test_a_service_that_was_killed_knows_what_is_where(here: Callable[..., Here]
         assert sum(running.sites.moved("served").values()) < SIZE / 2  # count has run where the copy is
     finally:
         running.sites.service.stop()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_service_that_dies_while_a_lost_output_is_made_again(
+    here: Callable[..., Here], tmp_path: Path, cancelled: bool
+) -> None:
+    """The next one follows the session in which it is made, or releases it: nothing runs a third time."""
+    document, notes = losing(tmp_path), tmp_path / "notes"
+    hold = f"[ $(grep -c make {notes}) = 1 ] || until [ -e {tmp_path}/again ]; do sleep 0.1; done"
+    script = marked(f"{hold}; head -c {SIZE} /dev/zero > big", notes, "make")
+    document["steps"]["make"]["run"] = sh(script, {}, {"o": found("big")})
+    running = Running(here(nodes=UNCONFINED), tmp_path, document)
+    sites = running.sites
+    running.until_done("copy")
+    lost = running.node("copy")
+    sites.nodes[lost].kill()
+    (other,) = [node for name, node in sites.nodes.items() if name != lost]
+    running.gate.touch()
+    until(lambda: notes.read_text().split().count("make") == 2)  # it is being made again
+    service = sites.service
+    settings = json.loads((service.state.parent / f"{service.state.name}.yaml").read_text())
+    service.die()
+    sites.service = Service(service.state, settings)
+    if cancelled:
+        sites.service.client.cancel(running.run_id)
+        sites.service.client.wait(running.run_id, timeout=120)
+        bookings = requests.get(f"{other.url}/bookings", timeout=30).json()
+        assert [one for one in bookings if "kept" not in one] == []  # the session is not there any more
+        assert notes.read_text().split().count("make") == 2
+        return
+    (tmp_path / "again").touch()
+    run = running.ended()
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
+    assert sites.text(run["outputs"]["n"]).strip() == str(SIZE)
+    assert sorted(notes.read_text().split()) == ["copy", "copy", "count", "make", "make"]
 
 
 @pytest.mark.slow
