@@ -67,8 +67,8 @@ async def pass_through(
         raise nothing_there(_known_size(answer.headers.get("content-range", "")))
     if is_kept and answer.status_code in (404, 410):
         raise NotFoundError(
-            "the node that made this file does not keep it any more: intermediate files are freed as soon as no"
-            " step needs them (engine.keep_intermediates keeps them until the run ends)"
+            "the node that made this file does not keep it any more: intermediate files are freed as soon as"
+            " no step needs them (engine.keep_intermediates keeps them until the run ends)"
         )
     if answer.status_code == 404:
         return send_nothing(request)
