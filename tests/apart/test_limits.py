@@ -19,6 +19,7 @@ from tests.node.conftest import Starter as NodeStarter
 from tests.service.conftest import Service, Starter
 from tests.waiting import until
 from wes_bridge.cli.flow import reasons
+from wes_bridge.federation.allowance import Allowance, TooMuchError
 from wes_bridge.federation.client import Broker, BrokerError, http_session
 
 SIZE = 3_000_000
@@ -55,6 +56,25 @@ def test_a_run_brings_no_more_than_it_may(
     (tmp_path / "t.cwl").write_text(json.dumps(LARGE))  # the next run has its own
     run = service.run(tmp_path / "t.cwl")
     assert run["state"] == "COMPLETE", said(service, run)
+
+
+def test_what_a_run_has_brought_counts_for_the_next_worker_too(tmp_path: Path) -> None:
+    """Each place once, and each run by itself; a line that a crash has torn does not count."""
+    for run in ("run", "other"):
+        (tmp_path / run).mkdir()
+    first = Allowance(tmp_path, 100)
+    first.take(tmp_path / "run/tasks/a/out", 60)
+    with (tmp_path / "run/.brought").open("ab") as note:
+        note.write(b'{"place": "tasks/torn/o')
+    second = Allowance(tmp_path, 100)
+    second.take(tmp_path / "run/tasks/a/out", 60)
+    with pytest.raises(TooMuchError, match="this run has brought 60 of at most 100"):
+        second.take(tmp_path / "run/tasks/b/out", 41)
+    second.take(tmp_path / "run/tasks/b/out", 40)
+    second.take(tmp_path / "other/tasks/a/out", 100)
+    third = Allowance(tmp_path, 100)
+    with pytest.raises(TooMuchError):
+        third.take(tmp_path / "run/tasks/c/out", 1)
 
 
 def test_two_nodes_that_disagree_about_a_file(
