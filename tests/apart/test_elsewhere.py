@@ -410,7 +410,7 @@ def test_a_service_that_was_killed_knows_what_is_where(here: Callable[..., Here]
         running.sites.service.stop()
 
 
-@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("cancelled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_service_that_dies_while_a_lost_output_is_made_again(
     here: Callable[..., Here], tmp_path: Path, cancelled: bool
 ) -> None:
