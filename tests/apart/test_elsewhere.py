@@ -393,6 +393,30 @@ def test_the_output_at_a_node_was_removed(here: Callable[..., Here], tmp_path: P
     assert sorted((tmp_path / "notes").read_text().split()) == ["copy", "copy", "count", "make", "make"]
 
 
+def test_a_signature_that_is_good_no_more_is_renewed(here: Callable[..., Here], tmp_path: Path) -> None:
+    """A node's keys were removed meanwhile: the output is fetched all the same, and nothing runs again."""
+    document = losing(tmp_path)
+    document["steps"]["make"]["hints"] = {"wb:Placement": {"only": "one"}}
+    document["outputs"] = {
+        "o": {"type": "File", "outputSource": "make/o"},
+        "w": {"type": "File", "outputSource": "wait/o"},
+    }
+    document["steps"]["wait"]["hints"] = {"wb:Placement": {"only": "two"}}
+    for name in ("copy", "count"):
+        del document["steps"][name]
+    running = Running(here(), tmp_path, document)
+    running.until_done("make")
+    node = running.sites.nodes["one"]
+    node.config["port"] = int(node.url.rpartition(":")[2])
+    node.kill(signal.SIGTERM)
+    (node.state / "url-keys.json").unlink()
+    node.start()
+    run = running.ended()
+    assert run["state"] == "COMPLETE", list(reasons(running.sites.service.client, run))
+    assert running.sites.text(run["outputs"]["o"]) == "\0" * SIZE
+    assert (tmp_path / "notes").read_text().split() == ["make"]
+
+
 def test_a_service_that_was_killed_knows_what_is_where(here: Callable[..., Here], tmp_path: Path) -> None:
     running = Running(here(), tmp_path, losing(tmp_path))
     running.until_done("copy")
