@@ -345,14 +345,16 @@ def test_nothing_is_sent_again_to_an_engine_that_takes_the_run_up(
 def test_one_aggregator_before_both_kinds_of_broker(
     start_service: Starter, start_node: NodeStarter, start_aggregator: AggregatorStarter, tmp_path: Path
 ) -> None:
-    """Each gets only requests in its own dialect: a Java broker ignores what it does not know of another."""
+    """Each gets only requests in its own dialect: a Java broker ignores what it does not know of another. The
+    outer aggregator finds out what is behind it: an aggregator, which is told what its brokers speak."""
     broker = FakeCalycopis(tmp_path / "volumes", tick=0.2)
     node = start_node(name="native", **ONLY_WEB)
     behind = [
         {"name": "native", "url": node.url},
         {"name": "java", "url": broker.url, "dialect": "reference"},
     ]
-    aggregator = start_aggregator(brokers=behind)
+    inner = start_aggregator(brokers=behind, name="inner")
+    aggregator = start_aggregator(brokers=[{"name": "inner", "url": inner.url, "dialect": "auto"}])
     told = [
         {
             "name": "site",
