@@ -4,6 +4,7 @@
 
 Everything is on loopback and by turns. A transfer from node to node is what a node does with a signed URL of
 another one: a manifest, the file, its checksum. nginx (PATH) sends the same file to curl, which checks none.
+Beside the time on the clock is the processor time of all processes that take part.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -19,12 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import psutil
 import requests
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -40,9 +44,17 @@ ECHO = {
 }
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of one measurement: on the clock, and of processors."""
+
+    clock: float
+    used: float
+
+
 @contextlib.contextmanager
-def server(kind: str, folder: Path, settings: dict[str, Any]) -> Iterator[str]:
-    """`wes-bridge serve` or `wes-bridge node`, ready."""
+def server(kind: str, folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """`wes-bridge serve` or `wes-bridge node`, ready: its URL, and its process."""
     folder.mkdir()
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings))
@@ -54,7 +66,7 @@ def server(kind: str, folder: Path, settings: dict[str, Any]) -> Iterator[str]:
         try:
             found = re.search(r"is ready at (\S+)", process.stdout.readline())
             assert found, (folder / "log").read_text()
-            yield found[1]
+            yield found[1], process.pid
         finally:
             process.terminate()
 
@@ -77,10 +89,23 @@ def nginx(folder: Path, file: Path) -> tuple[subprocess.Popen[bytes], str]:
     return process, f"http://127.0.0.1:{port}/{file.name}"
 
 
-def timed(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def processor(pids: Iterable[int]) -> float:
+    """Seconds that processes and all that they started have used, those that have ended included."""
+    total = 0.0
+    for pid in pids:
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = one.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def timed(work: Callable[[], object], *pids: int) -> Taken:
+    before, begun = processor(pids), time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    clock = time.perf_counter() - begun
+    return Taken(clock, processor(pids) - before)
 
 
 def run_one(client: Any, document: Path, job: dict[str, Any]) -> None:
@@ -106,9 +131,9 @@ def node_to_node(folder: Path, mib: int, rounds: int) -> None:
     }
     make.pop("stdout")
     data = {"data": ["http://", "data:"], "fetch": {"private_hosts": ["127.0.0.1"]}}
-    with server("node", folder / "node", {"name": "one", **NODE, **data}) as at:
+    with server("node", folder / "node", {"name": "one", **NODE, **data}) as (at, node):
         settings = {"port": 0, "nodes": [], "brokers": [{"name": "one", "url": at, "shares_files": False}]}
-        with server("serve", folder / "service", settings) as url, WESClient(url) as client:
+        with server("serve", folder / "service", settings) as (url, _), WESClient(url) as client:
             (folder / "make.cwl").write_text(json.dumps(make))
             run_id = client.submit(folder / "make.cwl", {}, engine_parameters={"outputs": "stay"})
             assert client.wait(run_id, timeout=300) == "COMPLETE", client.run(run_id)["run_log"]
@@ -118,13 +143,14 @@ def node_to_node(folder: Path, mib: int, rounds: int) -> None:
         signed = requests.post(f"{at}/urls/{session}/{output}", json={}, timeout=30).json()["url"]
         receiving = Receiving(Fetcher(Guard(PrivateHosts(["127.0.0.1"])), Limits()))
         web, plain = nginx(folder, file)
-        times: dict[str, list[float]] = {"node": [], "curl": []}
+        times: dict[str, list[Taken]] = {"node": [], "curl": []}
         try:
             for number in range(rounds + 1):
                 target = folder / "got"
-                took = timed(partial(receiving.receive, signed, target, Event()))
+                took = timed(partial(receiving.receive, signed, target, Event()), os.getpid(), node)
                 shutil.rmtree(target)
-                curl = timed(lambda to=target: subprocess.run(["curl", "-sSfo", str(to), plain], check=True))
+                fetch = partial(subprocess.run, ["curl", "-sSfo", str(target), plain], check=True)
+                curl = timed(fetch, os.getpid(), web.pid)
                 target.unlink()
                 if number:  # the first is to warm up
                     times["node"].append(took)
@@ -135,13 +161,17 @@ def node_to_node(folder: Path, mib: int, rounds: int) -> None:
     told(f"{mib} MiB", times, ("node", "curl"), 1.5)
 
 
-def told(what: str, times: dict[str, list[float]], pair: tuple[str, str], most: float) -> None:
+def told(what: str, times: dict[str, list[Taken]], pair: tuple[str, str], most: float) -> None:
     """The figures, and the ratio of the medians."""
     for name, samples in times.items():
-        shown = " ".join(f"{sample:.2f}" for sample in samples)
-        print(f"{what:14} {name:8} {statistics.median(samples):7.2f} s  ({shown})", flush=True)
-    ratio = statistics.median(times[pair[0]]) / statistics.median(times[pair[1]])
-    print(f"{what:14} {pair[0]} / {pair[1]} = {ratio:.2f} (at most {most:g})", flush=True)
+        clock, used = (statistics.median(one) for one in zip(*map(astuple, samples), strict=True))
+        shown = " ".join(f"{sample.clock:.2f}" for sample in samples)
+        print(f"{what:14} {name:8} {clock:7.2f} s, processor {used:.2f} s  ({shown})", flush=True)
+    one, other = (
+        [statistics.median(part) for part in zip(*map(astuple, times[n]), strict=True)] for n in pair
+    )
+    ratios = f"{one[0] / other[0]:.2f} (at most {most:g}), processor {one[1] / other[1]:.2f}"
+    print(f"{what:14} {pair[0]} / {pair[1]} = {ratios}", flush=True)
 
 
 # ---- runs -----------------------------------------------------------------------------------------
@@ -163,29 +193,30 @@ def runs(folder: Path, wide: int, rounds: int) -> None:
     (folder / "scatter.cwl").write_text(json.dumps(scatter))
     data = {"data": ["http://", "data:"], "fetch": {"private_hosts": ["127.0.0.1"]}}
     with contextlib.ExitStack() as stack:
-        at = stack.enter_context(server("node", folder / "apart-node", {"name": "one", **NODE, **data}))
+        settings = {"name": "one", **NODE, **data}
+        at, node = stack.enter_context(server("node", folder / "apart-node", settings))
         brokers = [{"name": "one", "url": at, "shares_files": False}]
         places = {
             "shared": {"port": 0, "nodes": [{"name": "one", **NODE}]},
             "apart": {"port": 0, "nodes": [], "brokers": brokers},
         }
-        clients = {
-            name: stack.enter_context(
-                WESClient(stack.enter_context(server("serve", folder / name, settings)))
-            )
-            for name, settings in places.items()
-        }
+        clients, pids = {}, {}
+        for name, settings in places.items():
+            url, service = stack.enter_context(server("serve", folder / name, settings))
+            clients[name] = stack.enter_context(WESClient(url))
+            pids[name] = (service, node) if name == "apart" else (service,)
         jobs = {
             "echo": ("echo.cwl", {"word": "hello"}, 5 * rounds),
             f"{wide}-wide": ("scatter.cwl", {"words": [f"w{n}" for n in range(wide)]}, rounds),
         }
         for what, (document, job, times_each) in jobs.items():
-            times: dict[str, list[float]] = {name: [] for name in clients}
+            times: dict[str, list[Taken]] = {name: [] for name in clients}
             for client in clients.values():
                 run_one(client, folder / "echo.cwl", {"word": "warm"})
             for _ in range(times_each):
                 for name, client in clients.items():
-                    times[name].append(timed(partial(run_one, client, folder / document, job)))
+                    run = partial(run_one, client, folder / document, job)
+                    times[name].append(timed(run, *pids[name]))
             told(what, times, ("apart", "shared"), 1.5)
 
 

@@ -309,7 +309,9 @@ class BrokerTraits(_Section):
 
     name: Name
     url: AnyHttpUrl
-    dialect: Literal["native", "reference"] = "native"
+    dialect: Literal["native", "reference", "auto"] = Field(
+        "native", description="auto: an aggregator finds it out; for its own brokers only"
+    )
     shares_files: bool = Field(
         True,
         description="whether its nodes see this service's files at the same paths; else files go over HTTP,"
@@ -638,6 +640,11 @@ class ServiceConfig(ServerConfig):
     @model_validator(mode="after")
     def _workspace_is_shared(self) -> ServiceConfig:
         for broker in self.brokers:
+            if broker.dialect == "auto":
+                raise ValueError(
+                    f"broker {broker.name}: dialect is native or reference; auto is for brokers of an"
+                    " aggregator"
+                )
             if broker.dialect == "reference" and broker.shares_files and not broker.shared:
                 raise ValueError(
                     f"broker {broker.name}: the reference dialect needs shared, e.g."

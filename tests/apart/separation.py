@@ -258,6 +258,10 @@ class Separation:
             network.ip("link", "set", device, "up")
         return found
 
+    def cut(self, name: str) -> None:
+        """Pull a site's plug out of the bridge: nobody is told."""
+        self._hub.ip("link", "set", f"v{list(self.sites).index(name) + 1}", "down")
+
     def close(self) -> None:
         """End everything."""
         for site in self.sites.values():

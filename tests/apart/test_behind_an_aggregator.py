@@ -36,7 +36,7 @@ class Behind:
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def behind(start_service: Starter, start_node: NodeStarter, start_aggregator: AggregatorStarter) -> Behind:
     nodes = [start_node(name=name, sandbox="none", **ONLY_WEB) for name in ("n1", "n2")]
     site = start_aggregator(*nodes)
@@ -64,7 +64,9 @@ def test_a_chain_never_passes_the_service(behind: Behind, tmp_path: Path) -> Non
     assert behind.moved("served") - behind.moved("fetched") < 1000
 
 
-def test_what_is_lost_with_one_of_its_nodes_is_made_again(behind: Behind, tmp_path: Path) -> None:
+def test_what_is_lost_with_one_of_its_nodes_is_made_again(  # the last: a node is gone then
+    behind: Behind, tmp_path: Path
+) -> None:
     running = Running(behind, tmp_path, losing(tmp_path))  # type: ignore[arg-type]
     running.until_done("copy")
     (lost,) = [node for node in behind.nodes if running.node("copy").endswith(node.config["name"])]

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
 
 from tests.apart.conftest import ONLY_WEB
+from tests.apart.sharing import Here, Pool
 from tests.apart.workflows import FOLDER, at, found, sh, workflow
-from tests.node.conftest import NodeProcess
 from tests.node.conftest import Starter as NodeStarter
 from tests.service.conftest import Service, Starter
 from tests.waiting import until
@@ -27,82 +28,23 @@ COUNT = sh('wc -c < "$1"', {"f": "File"}, {"o": "stdout"}, stdout="n.txt")
 COPY = sh('cp "$1" copy', {"f": "File"}, {"o": found("copy")})
 
 
-class Here:
-    """A service and the nodes one and two.
-
-    Args:
-        start: starts the service.
-        nodes: the nodes.
-        brokers: more of the configuration of each broker, by its name.
-        settings: more of the service's.
-    """
-
-    def __init__(
-        self,
-        start: Starter,
-        nodes: dict[str, NodeProcess],
-        brokers: dict[str, dict[str, Any]] | None = None,
-        **settings: Any,
-    ) -> None:
-        self.nodes = nodes
-        listed = [
-            {"name": name, "url": node.url, "shares_files": False, **(brokers or {}).get(name, {})}
-            for name, node in nodes.items()
-        ]
-        engine = {"bring_at_once": 1000, "lost_after": 1, **settings.pop("engine", {})}
-        self.service: Service = start(nodes=[], brokers=listed, engine=engine, **settings)
-
-    def stop(self) -> None:
-        if self.service.process.poll() is None:
-            self.service.stop()
-        for node in self.nodes.values():
-            node.stop()
-
-    def run(self, folder: Path, document: dict[str, Any], job: Any = None, **more: Any) -> dict[str, Any]:
-        (folder / "w.cwl").write_text(json.dumps(document))
-        return self.service.run(folder / "w.cwl", job or {}, **more)
-
-    def complete(self, folder: Path, document: dict[str, Any], job: Any = None) -> dict[str, Any]:
-        run = self.run(folder, document, job)
-        assert run["state"] == "COMPLETE", list(reasons(self.service.client, run))
-        return run
-
-    def kept(self, name: str) -> dict[str, int]:
-        kept: dict[str, int] = requests.get(f"{self.nodes[name].url}/status", timeout=30).json()["kept"]
-        return kept
-
-    def moved(self, what: str) -> dict[str, int]:
-        return {name: self.kept(name)[what] for name in self.nodes}
-
-    def task(self, run: dict[str, Any], name: str) -> dict[str, Any]:
-        tasks = self.service.client.tasks(run["run_id"])
-        (task,) = [task for task in tasks if task["name"] == name]
-        return task
-
-    def text(self, output: dict[str, Any]) -> str:
-        answer = requests.get(output["location"], timeout=30)
-        assert answer.status_code == 200, answer.text
-        return answer.text
+@pytest.fixture(scope="module")
+def pool(start_service: Starter, start_node: NodeStarter, tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    return Pool(start_service, start_node, lambda: tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture
-def here(start_service: Starter, start_node: NodeStarter) -> Iterator[Callable[..., Here]]:
-    """Makes sites, which go with the test."""
-    made: list[Here] = []
+def here(pool: Pool) -> Iterator[Callable[..., Here]]:
+    """Makes sites, or gives those that tests share."""
+    given: list[Here] = []
 
-    def make(
-        brokers: dict[str, dict[str, Any]] | None = None,
-        nodes: dict[str, dict[str, Any]] | None = None,
-        **settings: Any,
-    ) -> Here:
-        more = nodes or {}
-        started = {name: start_node(name=name, **ONLY_WEB | more.get(name, {})) for name in ("one", "two")}
-        made.append(Here(start_service, started, brokers, **settings))
-        return made[-1]
+    def give(**settings: Any) -> Here:
+        given.append(pool.give(**settings))
+        return given[-1]
 
-    yield make
-    for sites in made:
-        sites.stop()
+    yield give
+    for sites in given:
+        pool.take_back(sites)
 
 
 TWO_SITES = workflow(
@@ -182,7 +124,7 @@ def test_what_no_step_needs_is_freed(
         "sub": {"run": inner, "in": {"f": "join/o"}, "out": ["o"]},
         "gate": at("one", gate, {"f": "sub/o"}),
     }  # fmt: skip
-    sites = here(nodes=UNCONFINED, engine={"keep_intermediates": keep})
+    sites = here(engine={"keep_intermediates": True}) if keep else here()
     document = workflow({"n": {"type": "int[]", "default": [1, 2, 3]}}, {"n": "File gate/o"}, steps)
     document["requirements"]["SubworkflowFeatureRequirement"] = {}
     running = Running(sites, tmp_path, document)
@@ -231,6 +173,36 @@ def test_outputs_that_stay_are_listed_where_they_are(here: Callable[..., Here], 
     place = big["location"].replace("/data/", "/leases/").rpartition("/")[0]
     expires = requests.get(place, timeout=30).json()["expires"]
     assert datetime.fromisoformat(expires) > datetime.now(UTC) + timedelta(days=6)
+
+
+def test_a_redirected_stream_is_read_where_it_is(here: Callable[..., Here], tmp_path: Path) -> None:
+    """While the run goes on, the service passes on what the node keeps; later there is nothing any more."""
+    make = sh(f"head -c {SIZE} /dev/zero | tr '\\0' a", {}, {"o": "stdout"}, stdout="the text #1.txt")
+    wait = sh(f'until [ -e {tmp_path}/go ]; do sleep 0.1; done; wc -c < "$1"', {"f": "File"},
+              {"o": "stdout"}, stdout="n")  # fmt: skip
+    sites = here()
+    steps = {"make": at("one", make, {}), "wait": at("one", wait, {"f": "make/o"})}
+    running = Running(sites, tmp_path, workflow({}, {"n": "File wait/o"}, steps))
+    running.until_done("make")
+    task = sites.task(sites.service.client.run(running.run_id), "make")
+    stream = task["stdout"]
+    answer = requests.get(stream, timeout=30)
+    assert (answer.status_code, answer.text) == (200, "a" * SIZE)
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    part = requests.get(stream, headers={"Range": "bytes=5-7"}, timeout=30)
+    assert (part.status_code, part.text) == (206, "aaa")
+    assert part.headers["Content-Range"] == f"bytes 5-7/{SIZE}"
+    beyond = requests.get(stream, headers={"Range": f"bytes={SIZE}-"}, timeout=30)
+    assert beyond.status_code == 416
+    base = f"{sites.service.url}/ga4gh/wes/v1/runs/{running.run_id}/files/tasks"
+    file = f"{base}/{quote(task['id'])}/out/the%20text%20%231.txt"
+    assert requests.get(file, timeout=30).text == answer.text
+    head = requests.head(stream, timeout=30)
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
+    assert running.ended()["state"] == "COMPLETE"
+    gone = requests.get(stream, timeout=30)
+    assert gone.status_code == 404
+    assert "does not keep it any more" in gone.json()["msg"]
 
 
 def test_expressions_see_what_is_elsewhere(here: Callable[..., Here], tmp_path: Path) -> None:
@@ -322,12 +294,9 @@ def losing(folder: Path) -> dict[str, Any]:
     return workflow({}, {"n": "File count/o"}, steps)
 
 
-UNCONFINED = {name: {"sandbox": "none"} for name in ("one", "two")}
-
-
 def test_what_is_lost_with_its_node_is_made_again(here: Callable[..., Here], tmp_path: Path) -> None:
     """Only the steps whose outputs are lost and needed run again, elsewhere; the run says so."""
-    running = Running(here(nodes=UNCONFINED), tmp_path, losing(tmp_path))
+    running = Running(here(), tmp_path, losing(tmp_path))
     running.until_done("copy")
     assert running.node("make") == running.node("copy")  # what is there already need not be moved
     running.sites.nodes[running.node("copy")].kill()
@@ -348,7 +317,7 @@ def test_what_is_lost_and_not_needed_is_not_made_again(here: Callable[..., Here]
         "in": {},
         "out": ["o"],
     }
-    running = Running(here(nodes=UNCONFINED), tmp_path, document)
+    running = Running(here(), tmp_path, document)
     running.until_done("copy", "small")
     running.sites.nodes[running.node("copy")].kill()
     run = running.ended()
@@ -363,7 +332,7 @@ def test_an_output_of_the_run_that_is_lost_is_made_again(here: Callable[..., Her
         "w": {"type": "File", "outputSource": "wait/o"},
     }
     del document["steps"]["count"]
-    running = Running(here(nodes=UNCONFINED), tmp_path, document)
+    running = Running(here(), tmp_path, document)
     running.until_done("copy")
     running.sites.nodes[running.node("copy")].kill()
     run = running.ended()
@@ -378,7 +347,7 @@ def test_another_content_the_second_time_is_told(here: Callable[..., Here], tmp_
     script = f"(cat {notes} | wc -l; head -c {SIZE} /dev/zero) > big"
     document["steps"]["make"]["run"] = sh(marked(script, notes, "make"), {}, {"o": found("big")})
     document["outputs"] = {"o": {"type": "File", "outputSource": "make/o"}, **document["outputs"]}
-    running = Running(here(nodes=UNCONFINED), tmp_path, document)
+    running = Running(here(), tmp_path, document)
     running.until_done("copy")
     running.sites.nodes[running.node("copy")].kill()
     run = running.ended()
@@ -398,7 +367,7 @@ def test_what_cannot_be_made_again_ends_the_run_with_the_reason(
     document["steps"]["wait"]["hints"] = document["steps"]["count"]["hints"] = {
         "wb:Placement": {"only": "two"}
     }
-    running = Running(here(nodes=UNCONFINED, engine={"patience": 1}), tmp_path, document)
+    running = Running(here(engine={"patience": 1}), tmp_path, document)
     running.until_done("copy")
     running.sites.nodes["one"].kill()
     run = running.ended()
@@ -410,10 +379,10 @@ def test_what_cannot_be_made_again_ends_the_run_with_the_reason(
 
 def test_the_output_at_a_node_was_removed(here: Callable[..., Here], tmp_path: Path) -> None:
     """The node is there, and does not know the output any more: somebody has freed it."""
-    running = Running(here(nodes=UNCONFINED), tmp_path, losing(tmp_path))
+    running = Running(here(), tmp_path, losing(tmp_path))
     running.until_done("copy")
     node = running.sites.nodes[running.node("copy")]
-    for booking in requests.get(f"{node.url}/bookings", timeout=30).json():
+    for booking in running.sites.bookings(running.node("copy")):
         if "kept" not in booking:
             continue
         place = f"{node.url}/data/{booking['session']}/{booking['kept']}"
@@ -424,8 +393,32 @@ def test_the_output_at_a_node_was_removed(here: Callable[..., Here], tmp_path: P
     assert sorted((tmp_path / "notes").read_text().split()) == ["copy", "copy", "count", "make", "make"]
 
 
+def test_a_signature_that_is_good_no_more_is_renewed(here: Callable[..., Here], tmp_path: Path) -> None:
+    """A node's keys were removed meanwhile: the output is fetched all the same, and nothing runs again."""
+    document = losing(tmp_path)
+    document["steps"]["make"]["hints"] = {"wb:Placement": {"only": "one"}}
+    document["outputs"] = {
+        "o": {"type": "File", "outputSource": "make/o"},
+        "w": {"type": "File", "outputSource": "wait/o"},
+    }
+    document["steps"]["wait"]["hints"] = {"wb:Placement": {"only": "two"}}
+    for name in ("copy", "count"):
+        del document["steps"][name]
+    running = Running(here(), tmp_path, document)
+    running.until_done("make")
+    node = running.sites.nodes["one"]
+    node.config["port"] = int(node.url.rpartition(":")[2])
+    node.kill(signal.SIGTERM)
+    (node.state / "url-keys.json").unlink()
+    node.start()
+    run = running.ended()
+    assert run["state"] == "COMPLETE", list(reasons(running.sites.service.client, run))
+    assert running.sites.text(run["outputs"]["o"]) == "\0" * SIZE
+    assert (tmp_path / "notes").read_text().split() == ["make"]
+
+
 def test_a_service_that_was_killed_knows_what_is_where(here: Callable[..., Here], tmp_path: Path) -> None:
-    running = Running(here(nodes=UNCONFINED), tmp_path, losing(tmp_path))
+    running = Running(here(), tmp_path, losing(tmp_path))
     running.until_done("copy")
     service = running.sites.service
     settings = json.loads((service.state.parent / f"{service.state.name}.yaml").read_text())
@@ -439,6 +432,40 @@ def test_a_service_that_was_killed_knows_what_is_where(here: Callable[..., Here]
         assert sum(running.sites.moved("served").values()) < SIZE / 2  # count has run where the copy is
     finally:
         running.sites.service.stop()
+
+
+@pytest.mark.parametrize("cancelled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_service_that_dies_while_a_lost_output_is_made_again(
+    here: Callable[..., Here], tmp_path: Path, cancelled: bool
+) -> None:
+    """The next one follows the session in which it is made, or releases it: nothing runs a third time."""
+    document, notes = losing(tmp_path), tmp_path / "notes"
+    hold = f"[ $(grep -c make {notes}) = 1 ] || until [ -e {tmp_path}/again ]; do sleep 0.1; done"
+    script = marked(f"{hold}; head -c {SIZE} /dev/zero > big", notes, "make")
+    document["steps"]["make"]["run"] = sh(script, {}, {"o": found("big")})
+    running = Running(here(), tmp_path, document)
+    sites = running.sites
+    running.until_done("copy")
+    lost = running.node("copy")
+    sites.nodes[lost].kill()
+    (other,) = [name for name in sites.nodes if name != lost]
+    running.gate.touch()
+    until(lambda: notes.read_text().split().count("make") == 2)  # it is being made again
+    service = sites.service
+    settings = json.loads((service.state.parent / f"{service.state.name}.yaml").read_text())
+    service.die()
+    sites.service = Service(service.state, settings)
+    if cancelled:
+        sites.service.client.cancel(running.run_id)
+        sites.service.client.wait(running.run_id, timeout=120)
+        assert [one for one in sites.bookings(other) if "kept" not in one] == []  # its session is gone
+        assert notes.read_text().split().count("make") == 2
+        return
+    (tmp_path / "again").touch()
+    run = running.ended()
+    assert run["state"] == "COMPLETE", list(reasons(sites.service.client, run))
+    assert sites.text(run["outputs"]["n"]).strip() == str(SIZE)
+    assert sorted(notes.read_text().split()) == ["copy", "copy", "count", "make", "make"]
 
 
 @pytest.mark.slow
@@ -459,7 +486,7 @@ def test_a_node_that_hangs_holds_up_no_other_run(here: Callable[..., Here], tmp_
         "wait": at("two", wait, {}),
         "show": {"run": show, "in": {"f": "make/o", "w": "wait/o"}, "out": ["n"]},
     }
-    sites = here(nodes=UNCONFINED)
+    sites = here()
     (tmp_path / "w.cwl").write_text(json.dumps(workflow({}, {"n": "int show/n"}, steps)))
     client = sites.service.client
     runs = [client.submit(tmp_path / "w.cwl", {}) for _ in range(6)]
@@ -512,7 +539,7 @@ def test_a_rerun_of_what_failed_uses_what_is_at_nodes(here: Callable[..., Here],
     make = sh(marked(f"head -c {SIZE} /dev/zero > big", notes, "make"), {}, {"o": found("big")})
     count = sh(f'[ -e {tmp_path}/good ] || exit 3; wc -c < "$1"', {"f": "File"}, {"o": "stdout"}, stdout="n")
     steps = {"make": at("one", make, {}), "count": at("one", count, {"f": "make/o"})}
-    sites = here(nodes=UNCONFINED)
+    sites = here()
     failed = sites.run(tmp_path, workflow({}, {"n": "File count/o"}, steps))
     assert failed["state"] == "EXECUTOR_ERROR"
     (tmp_path / "good").touch()

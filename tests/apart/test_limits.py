@@ -19,18 +19,24 @@ from tests.node.conftest import Starter as NodeStarter
 from tests.service.conftest import Service, Starter
 from tests.waiting import until
 from wes_bridge.cli.flow import reasons
+from wes_bridge.federation.allowance import Allowance, TooMuchError
 from wes_bridge.federation.client import Broker, BrokerError, http_session
 
 SIZE = 3_000_000
 LARGE = sh(f"head -c {SIZE} /dev/zero > large", {}, {"o": found("large")})
 
 
-def started(
-    start_service: Starter, start_node: NodeStarter, **engine: Any
-) -> tuple[Service, dict[str, NodeProcess]]:
-    nodes = {name: start_node(name=name, sandbox="none", **ONLY_WEB) for name in ("one", "two")}
+Nodes = dict[str, NodeProcess]
+
+
+@pytest.fixture(scope="module")
+def nodes(start_node: NodeStarter) -> Nodes:
+    return {name: start_node(name=name, sandbox="none", **ONLY_WEB) for name in ("one", "two")}
+
+
+def started(start_service: Starter, nodes: Nodes, **engine: Any) -> Service:
     brokers = [{"name": name, "url": node.url, "shares_files": False} for name, node in nodes.items()]
-    return start_service(nodes=[], brokers=brokers, engine={"lost_after": 3, **engine}), nodes
+    return start_service(nodes=[], brokers=brokers, engine={"lost_after": 3, **engine})
 
 
 def said(service: Service, run: dict[str, Any]) -> str:
@@ -41,10 +47,10 @@ def said(service: Service, run: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("at_once", [1000, 10 * SIZE])
 def test_a_run_brings_no_more_than_it_may(
-    start_service: Starter, start_node: NodeStarter, tmp_path: Path, at_once: int
+    start_service: Starter, nodes: Nodes, tmp_path: Path, at_once: int
 ) -> None:
     """Whether an output is brought with the end of its session, or later."""
-    service, _ = started(start_service, start_node, bring_gib=SIZE / 2**30 * 1.5, bring_at_once=at_once)
+    service = started(start_service, nodes, bring_gib=SIZE / 2**30 * 1.5, bring_at_once=at_once)
     document = workflow(
         {}, {"a": "File a/o", "b": "File b/o"}, {"a": at("one", LARGE, {}), "b": at("two", LARGE, {})}
     )
@@ -57,11 +63,28 @@ def test_a_run_brings_no_more_than_it_may(
     assert run["state"] == "COMPLETE", said(service, run)
 
 
-def test_two_nodes_that_disagree_about_a_file(
-    start_service: Starter, start_node: NodeStarter, tmp_path: Path
-) -> None:
+def test_what_a_run_has_brought_counts_for_the_next_worker_too(tmp_path: Path) -> None:
+    """Each place once, and each run by itself; a line that a crash has torn does not count."""
+    for run in ("run", "other"):
+        (tmp_path / run).mkdir()
+    first = Allowance(tmp_path, 100)
+    first.take(tmp_path / "run/tasks/a/out", 60)
+    with (tmp_path / "run/.brought").open("ab") as note:
+        note.write(b'{"place": "tasks/torn/o')
+    second = Allowance(tmp_path, 100)
+    second.take(tmp_path / "run/tasks/a/out", 60)
+    with pytest.raises(TooMuchError, match="this run has brought 60 of at most 100"):
+        second.take(tmp_path / "run/tasks/b/out", 41)
+    second.take(tmp_path / "run/tasks/b/out", 40)
+    second.take(tmp_path / "other/tasks/a/out", 100)
+    third = Allowance(tmp_path, 100)
+    with pytest.raises(TooMuchError):
+        third.take(tmp_path / "run/tasks/c/out", 1)
+
+
+def test_two_nodes_that_disagree_about_a_file(start_service: Starter, nodes: Nodes, tmp_path: Path) -> None:
     """What a node has kept was changed since: the next node does not take it, and it is made again."""
-    service, nodes = started(start_service, start_node, bring_at_once=1000)
+    service = started(start_service, nodes, bring_at_once=1000)
     wait = sh('until [ -e "$1" ]; do sleep 0.1; done', {"p": "string"}, {"o": "stdout"}, stdout="o")
     count = sh('cksum < "$1"', {"f": "File", "g": "File"}, {"o": "stdout"}, stdout="n")
     document = workflow(
@@ -77,9 +100,9 @@ def test_two_nodes_that_disagree_about_a_file(
     (tmp_path / "w.cwl").write_text(json.dumps(document))
     run_id = service.client.submit(tmp_path / "w.cwl", {"p": str(go)})
     kept = nodes["one"].state / "kept"
-    until(lambda: list(kept.rglob("large")))
+    others = set(kept.rglob("large"))
     until(lambda: {t["name"]: t["state"] for t in service.client.tasks(run_id)}.get("make") == "COMPLETE")
-    (large,) = kept.rglob("large")
+    (large,) = set(kept.rglob("large")) - others
     changed(large)
     go.touch()
     service.client.wait(run_id, timeout=60)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.aggregator.conftest import AggregatorStarter, start_aggregator
 from tests.cli.conftest import Command
+from tests.federation.fake_calycopis import FakeCalycopis
 from tests.node.conftest import NodeProcess, start_node
 from tests.node.conftest import Starter as NodeStarter
 from tests.service.conftest import Service, Starter, start_service
 from tests.stores import Dav, ObjectStore, dav, object_store
 
-__all__ = ["dav", "object_store", "start_node", "start_service"]
+__all__ = ["dav", "object_store", "start_aggregator", "start_node", "start_service"]
 BOTH = "a file went there and came back"
 ONLY_WEB = {"data": ["http://", "data:"]}
 
@@ -140,6 +144,43 @@ def test_folders(command: Command, start_service: Starter, start_node: NodeStart
     assert f"ok     n: {same}: catalogue.csv is the same there" in done.stdout, lines(done)
     assert f"FAILED n: {missing}:" in done.stdout
     assert f"to do: mount {tmp_path}/missing at the node" in done.stdout
+
+
+def test_each_node_behind_an_aggregator(
+    command: Command,
+    start_service: Starter,
+    start_node: NodeStarter,
+    start_aggregator: AggregatorStarter,
+) -> None:
+    """One of them may not fetch from the service: that one is named, and the other is well."""
+    good, bad = start_node(name="good", **ONLY_WEB), start_node(name="bad", data=["data:"])
+    site = start_aggregator(good, bad)
+    hosts = [node.url.partition("://")[2].rstrip("/") for node in (good, bad)]
+    apart = {"name": "site", "url": site.url, "shares_files": False, "hosts": hosts}
+    done = checked(command, start_service(nodes=[], brokers=[apart]))
+    assert done.returncode == 1
+    assert f"ok     site/good: files over HTTP, both ways: {BOTH}\n" in done.stdout, lines(done)
+    assert (
+        "FAILED site/bad: files over HTTP, both ways: bad: data resource input-1: this node takes only"
+        in done.stdout
+    )
+    assert "ok     site/bad" not in done.stdout
+
+
+def test_a_broker_of_the_reference_dialect(command: Command, start_service: Starter, tmp_path: Path) -> None:
+    """The Java broker's stand-in, which shares nothing; then with an image that cannot send anything."""
+    with contextlib.closing(FakeCalycopis(tmp_path / "volumes", tick=0.2)) as java:
+        told = {"name": "java", "url": java.url, "dialect": "reference", "shares_files": False}
+        service = start_service(nodes=[], brokers=[told], engine={"default_image": "alpine"})
+        done = checked(command, service)
+        assert done.stdout == f"ok     java: files over HTTP, both ways: {BOTH}\n", lines(done)
+        (tmp_path / "bin").mkdir()
+        for name in ("sh", "mkdir", "cat", "rm", "wc", "sleep"):
+            (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+        java.path = str(tmp_path / "bin")
+        done = checked(command, service)
+        assert "the image alpine has nothing that could send" in done.stdout, lines(done)
+        assert "to do: name an image with curl, GNU wget or python3" in done.stdout
 
 
 def test_json(command: Command, start_service: Starter) -> None:

@@ -202,9 +202,9 @@ def session_kinds(session: dict[str, Any]) -> set[str]:
 Starter = Callable[..., NodeProcess]
 
 
-@pytest.fixture(scope="module")
-def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """Starts nodes that are stopped at the end of the module."""
+@contextlib.contextmanager
+def starting_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Starts nodes; all are stopped at the end."""
     nodes: list[NodeProcess] = []
 
     def start(*arguments: str, **config: Any) -> NodeProcess:
@@ -218,6 +218,13 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     yield start
     for node in nodes:
         node.stop()
+
+
+@pytest.fixture(scope="module")
+def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Starts nodes that are stopped at the end of the module."""
+    with starting_nodes(tmp_path_factory) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")

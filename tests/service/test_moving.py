@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,7 +187,9 @@ def test_a_service_does_it_by_itself(
 ) -> None:
     keys = {"credentials": {"file": str(object_store.keys)}, "prefix": f"self/{tmp_path.name}"}
     kept = {"kind": "s3", "endpoint": object_store.url, "bucket": "results", **keys}
-    service = start_service(outputs_store=kept, retention={"every": 1, "keep_local": 0})
+    service = start_service(
+        outputs_store=kept, retention={"every": 1, "keep_local": 0}, engine={"reuse": "on"}
+    )
     tool = tmp_path / "t.cwl"
     tool.write_text(
         "{cwlVersion: v1.2, class: CommandLineTool, baseCommand: [sh, -c, 'echo told >&2; echo made'],"
@@ -199,3 +202,9 @@ def test_a_service_does_it_by_itself(
     (task,) = service.client.tasks(run["run_id"])
     assert requests.get(task["stderr"], timeout=30).text == "told\n"
     assert b"run ended COMPLETE" in b"".join(service.client.log(run["run_id"]))
+
+    shutil.rmtree(service.state / "workspace" / ".reuse")  # as on a machine that has seen nothing of the run
+    again = service.client.rerun(run["run_id"])
+    assert service.client.wait(again, timeout=120) == "COMPLETE"
+    (task,) = service.client.tasks(again)
+    assert task["system_logs"] == [f"result of t.cwl in run {run['run_id']}, kept for reuse"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from wes_bridge.aggregator.dialects import Dialects
 from wes_bridge.aggregator.filling import fill_in
 from wes_bridge.aggregator.located import KeptInput, located
 from wes_bridge.aggregator.messages import (
@@ -93,6 +94,7 @@ class Asker:
         self._config = config
         self._reject = reject
         self._late: set[asyncio.Task[Any]] = set()
+        self._dialects = Dialects()
 
     async def ask(
         self,
@@ -117,9 +119,9 @@ class Asker:
         headers = {"Via": via, "Prefer": f"wait={deadline * _SHARE:.3g}"}
         if dialect is not None:
             headers[DIALECT] = dialect
-        asked = [broker for broker in self._brokers if dialect in (None, broker.dialect)]
         tasks = {
-            broker.name: asyncio.create_task(self._ask(broker, request, headers, inputs)) for broker in asked
+            broker.name: asyncio.create_task(self._ask(broker, request, headers, inputs))
+            for broker in self._brokers
         }
         self._late.update(tasks.values())
         for task in tasks.values():
@@ -127,20 +129,26 @@ class Asker:
         if tasks:
             await asyncio.wait(tasks.values(), timeout=deadline)
         answers = Answers()
-        if not asked and self._brokers:
-            text = "no broker here is configured with dialect: {dialect}"
-            answers.reasons.append(message(OTHER_DIALECT, "WARN", text, dialect=str(dialect)[:40]))
         found: list[Offer] = []
+        is_asked = False
         for name, task in tasks.items():
             if not task.done():
                 task.add_done_callback(self._too_late)
                 text = "{broker} did not answer within {seconds} s"
                 late = message(SILENT, "WARN", text, broker=name, seconds=f"{deadline:g}")
                 answers.reasons.append({"broker": name, **late})
+                is_asked = True
                 continue
-            offers, reasons = task.result()
+            answer = task.result()
+            if answer is None:
+                continue
+            is_asked = True
+            offers, reasons = answer
             found += offers
             answers.reasons += [{"broker": name, **reason} for reason in reasons]
+        if not is_asked and self._brokers:
+            text = "no broker here speaks the dialect {dialect}"
+            answers.reasons.append(message(OTHER_DIALECT, "WARN", text, dialect=str(dialect)[:40]))
         ranked = [found[index] for index in order([offer.session for offer in found], utcnow())]
         answers.offers, answers.surplus = ranked[: self._config.offers], ranked[self._config.offers :]
         return answers
@@ -152,14 +160,17 @@ class Asker:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    def _too_late(self, task: asyncio.Task[tuple[list[Offer], list[Json]]]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            self._reject(task.result()[0])
+    def _too_late(self, task: asyncio.Task[tuple[list[Offer], list[Json]] | None]) -> None:
+        if not task.cancelled() and task.exception() is None and (answer := task.result()) is not None:
+            self._reject(answer[0])
 
     async def _ask(
         self, broker: Upstream, request: Json, headers: dict[str, str], inputs: Mapping[str, KeptInput]
-    ) -> tuple[list[Offer], list[Json]]:
-        """A broker's usable offers, or its reasons; never an exception."""
+    ) -> tuple[list[Offer], list[Json]] | None:
+        """A broker's usable offers, or its reasons; None: it speaks another dialect. Never an exception."""
+        dialect = headers.get(DIALECT)
+        if dialect is not None and not await self._dialects.understands(broker, dialect, headers["Via"]):
+            return None
         filled, notes = fill_in(request, broker.name, self._config)
         located(filled, broker.name, inputs)
         body = json.dumps(filled, allow_nan=False).encode()

@@ -71,7 +71,7 @@ async def _why_away(broker: Upstream, via: str) -> str | None:
         answer = await broker.exchange("GET", f"{broker.url}/health", DEADLINE, headers={"Via": via})
     except BrokerError as error:
         return str(error)
-    told = _object(answer)
+    told = told_of(answer)
     if told.get("status") == "failing" and isinstance(told.get("away"), dict):
         return f"{broker.name} is there, but none of its brokers: {', '.join(map(str, told['away']))}"
     if answer.status >= _SERVER_ERROR:
@@ -79,7 +79,8 @@ async def _why_away(broker: Upstream, via: str) -> str | None:
     return f"{broker.name} is being drained" if told.get("draining") is True else None
 
 
-def _object(answer: Answer) -> Json:
+def told_of(answer: Answer) -> Json:
+    """The object in an answer; an empty one where there is none."""
     try:
         told = json.loads(answer.content)
     except (ValueError, RecursionError):

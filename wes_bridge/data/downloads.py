@@ -29,6 +29,14 @@ class NotThereError(Exception):
     """No such file or folder in the run, or none that may be shown."""
 
 
+class StandInError(NotThereError):
+    """The file's bytes are not in the workspace; ``path`` is its real path."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+
+
 class RangeError(Exception):
     """The range begins behind the end; ``size`` is how long the file is now."""
 
@@ -97,6 +105,7 @@ def open_file(folder: RunFolder, path: Path) -> Opened:
 
     Raises:
         NotThereError: it is gone, no regular file, or was replaced by a link meanwhile.
+        StandInError: its bytes are elsewhere.
     """
     try:
         descriptor = _open(folder, path)
@@ -105,7 +114,7 @@ def open_file(folder: RunFolder, path: Path) -> Opened:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or is_stand_in(status):
         os.close(descriptor)
-        raise NotThereError(str(path))
+        raise StandInError(path) if is_stand_in(status) else NotThereError(str(path))
     is_executable = bool(status.st_mode & 0o100)
     return Opened(FileIO(descriptor, "rb"), status.st_size, status.st_mtime_ns, status.st_ino, is_executable)
 

@@ -21,6 +21,7 @@ from wes_bridge.data.beneath import real_path
 from wes_bridge.data.hashing import hash_file
 from wes_bridge.data.stand_ins import put_stand_in, stand_ins_below
 from wes_bridge.data.workspace import RunFolder, url_path
+from wes_bridge.engine.remakes import Remake, read_remakes, remake_note, write_remake
 from wes_bridge.federation.apart import LEASE
 from wes_bridge.federation.bringing import Bringing, LostError
 from wes_bridge.federation.placement import Progress, Report
@@ -28,6 +29,7 @@ from wes_bridge.federation.placing import Federation
 from wes_bridge.federation.replicas import Replica, note_of
 from wes_bridge.model.manifest import EntryKind, ManifestEntry, ManifestError
 from wes_bridge.model.run_options import without_index
+from wes_bridge.model.states import Phase
 from wes_bridge.model.step_plan import StagedFile, StepOutcome, StepPlan
 
 Result = TypeVar("Result")
@@ -70,6 +72,7 @@ class Elsewheres:
         bringing: fetches.
         federation: runs steps again.
         tell: is told that a step is run again: its task and a sentence.
+        leave: whether sessions are left running when the run is not followed any more.
     """
 
     def __init__(
@@ -78,8 +81,10 @@ class Elsewheres:
         bringing: Bringing,
         federation: Federation,
         tell: Callable[[str, str], None],
+        leave: Callable[[], bool],
     ) -> None:
         self._folder = folder
+        self._leave = leave
         self._bringing = bringing
         self._replicas = bringing.replicas
         self._federation = federation
@@ -89,15 +94,23 @@ class Elsewheres:
         self._again: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
         self._times: dict[str, int] = {}
+        self._remakes: dict[str, Remake] = {}
         self._changed: dict[str, ManifestEntry] = {}
         self._unfreed: dict[str, Maker] = {}
         self._staying: set[str] = set()
 
     # ---- steps -------------------------------------------------------------------------------------
 
-    def load(self, task_id: str = "*") -> None:
-        """Read the notes of what an earlier worker or run left at nodes; ``*``: of all its tasks. Blocks."""
+    def load(self, task_id: str) -> None:
+        """Read the notes of what a task of an earlier run left at nodes. Blocks."""
         self._replicas.load(self._folder.tasks, task_id)
+
+    def take_up(self) -> None:
+        """Read the notes of an earlier worker: what the run left at nodes, and what was being made again.
+        Blocks."""
+        self._replicas.load(self._folder.tasks)
+        self._remakes = read_remakes(self._folder.tasks)
+        self._times = {folder: remake.times for folder, remake in self._remakes.items()}
 
     def made(self, maker: Maker, output_url: str | None) -> None:
         """A step has ended; if its output stays at its node, it may have to be made again.
@@ -313,14 +326,33 @@ class Elsewheres:
         await asyncio.shield(task)
 
     async def stop(self) -> None:
-        """Make nothing again any more."""
+        """Make nothing again any more; the sessions go on only where they are left to another worker."""
         for task in list(self._again.values()):
             task.cancel()
         await asyncio.gather(*self._again.values(), return_exceptions=True)
 
+    async def release(self) -> None:
+        """Cancel the sessions in which an earlier worker had outputs made again, and that nobody has needed
+        since."""
+        left = [folder for folder in self._remakes if folder not in self._again]
+        await asyncio.gather(*(self._released(folder) for folder in left))
+
+    async def _released(self, folder: str) -> None:
+        placement = self._remakes[folder].placement
+        await self._federation.cancel(str(placement.get("node")), str(placement.get("session_url")))
+        await self._forget_remake(folder)
+
+    async def _forget_remake(self, folder: str) -> None:
+        self._remakes.pop(folder, None)
+        await self._bringing.in_thread(lambda: remake_note(Path(folder)).unlink(missing_ok=True))
+
     async def _make_again(self, lost: LostError) -> None:
-        maker, found = self._makers.get(lost.folder), self._replicas.find(lost.folder)
-        times = self._times[lost.folder] = self._times.get(lost.folder, 0) + 1
+        maker, found, begun = (
+            self._makers.get(lost.folder),
+            self._replicas.find(lost.folder),
+            self._remakes.get(lost.folder),
+        )
+        times = self._times[lost.folder] = begun.times if begun else self._times.get(lost.folder, 0) + 1
         if maker is None or found is None or times > _MOST_AGAIN:
             why = "the step that made it is not known" if maker is None else f"it was lost {times} times"
             raise LostForGoodError(f"an output cannot be read from its node, and {why}: {lost}")
@@ -333,15 +365,36 @@ class Elsewheres:
             stdout_url=None,
             stderr_url=None,
         )
-        outcome = await self.run(plan, _unreported, None, lambda: False)
-        if outcome.output_dir is None or outcome.exit_code != maker.exit_code:
-            reason = outcome.problem or f"it ended with exit code {outcome.exit_code}"
-            raise LostForGoodError(
-                f"{maker.name}: its output is lost ({lost}), and the step cannot run again: {reason}"
+        journalled = begun.placement if begun else None
+        is_left = False
+        try:
+            outcome = await self.run(plan, self._noting(lost.folder, times), journalled, self._leave)
+            if outcome.output_dir is None or outcome.exit_code != maker.exit_code:
+                reason = outcome.problem or f"it ended with exit code {outcome.exit_code}"
+                raise LostForGoodError(
+                    f"{maker.name}: its output is lost ({lost}), and the step cannot run again: {reason}"
+                )
+            await self._bringing.in_thread(
+                functools.partial(self._take_place, maker, replica, outcome.output_dir)
             )
-        await self._bringing.in_thread(
-            functools.partial(self._take_place, maker, replica, outcome.output_dir)
-        )
+        except asyncio.CancelledError:
+            is_left = self._leave()
+            raise
+        finally:
+            if not is_left:
+                await asyncio.shield(self._forget_remake(lost.folder))
+
+    def _noting(self, folder: str, times: int) -> Report:
+        """Notes an offer before it is accepted, so that the worker that takes the run up knows the session.
+        The task is shown as it was."""
+
+        async def note(progress: Progress) -> None:
+            if progress.session is not None and progress.session.phase is Phase.OFFERED:
+                remake = Remake(times=times, placement=progress.placement.to_json())
+                self._remakes[folder] = remake
+                await self._bringing.in_thread(lambda: write_remake(Path(folder), remake))
+
+        return note
 
     def _take_place(self, maker: Maker, old: Replica, output_url: str) -> None:
         """Let what was made again stand where the lost one stood. Blocks."""
@@ -410,10 +463,6 @@ def _entry_of(file: Path, path: str) -> ManifestEntry:
     with file.open("rb") as opened:
         size, sums = hash_file(opened.fileno())
     return ManifestEntry(path, EntryKind.FILE, size, checksum=sums.checksum)
-
-
-async def _unreported(_progress: Progress) -> None:
-    """A step that is run again is shown as the task that it was."""
 
 
 def _files(value: Any) -> Iterator[tuple[dict[str, Any], Path]]:

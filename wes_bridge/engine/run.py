@@ -159,7 +159,9 @@ class Run:
         self._folder: RunFolder = services.workspace.run(row.run_id)
         self._log = RunLog(self._folder.stderr, self._folder.attachments)
         self._policy = Policy(services.config.fetch, [self._folder.root])
-        self._elsewhere = Elsewheres(self._folder, services.bringing, services.federation, self._tell_again)
+        self._elsewhere = Elsewheres(
+            self._folder, services.bringing, services.federation, self._tell_again, lambda: self._left
+        )
         self._policy.files.elsewhere = self._elsewhere
         self._fs = fs_access(self._policy, services.config.engine.max_output_object)
         self._steps: dict[asyncio.Task[None], str] = {}
@@ -229,6 +231,7 @@ class Run:
             self._log.info(f"run ended {ending.state}")
             is_failed = ending.state in (State.EXECUTOR_ERROR, State.SYSTEM_ERROR)
             wanted = self._elsewhere.wanted(is_failed=is_failed)
+            await self._elsewhere.release()
             await self._services.federation.forget(self._folder.real_root, but=wanted)
         except LeaseLostError:
             self._log.info("another worker has taken this run over")
@@ -299,6 +302,8 @@ class Run:
             if walk is not None and not self._canceling:
                 await self._bring_outputs(walk)
             if walk is None or self._canceling:
+                await self._elsewhere.stop()
+                await self._elsewhere.release()
                 return Ending(State.CANCELED)
             return await self._in_thread(functools.partial(self._end, walk), self._reading)
         except (LeaseLostError, NurseryGoneError):
@@ -342,7 +347,7 @@ class Run:
         """Read what an earlier worker did; a run to be cancelled loses its sessions at once."""
         if self._fence > 1:
             self._journal = await self._in_thread(self._read_journal)
-            await self._in_thread(self._elsewhere.load)
+            await self._in_thread(self._elsewhere.take_up)
             self._task_count = self._journal.last_seq
             self._log.info(f"taken up again: {self._task_count} steps were begun before")
             self._ran = self._journal.ran()

@@ -1,28 +1,32 @@
 """Trying whether brokers see the places that they or the configuration name, with small steps.
 
 A token goes to the broker as an input and comes back as an output, by whatever way files go there; then
-each place that its nodes are said to read is asked for something. What a plug-in reads cannot be guessed,
-and is only named. It must not know who wants to know.
+each place that its nodes are said to read is asked for something. Of an aggregator, each broker behind it is
+tried. What a plug-in reads cannot be guessed, and is only named. It must not know who wants to know.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import secrets
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from wes_bridge.data.workspace import file_url, url_path
+from wes_bridge.federation.choosing import maker_of
 from wes_bridge.federation.client import Broker, BrokerError
 from wes_bridge.federation.dialect import CannotAskError
 from wes_bridge.federation.following import ACTION_TIMEOUT, LOST_AFTER, Accepted, Following
+from wes_bridge.federation.reference import Reference
 from wes_bridge.federation.requests import Requests
 from wes_bridge.model.execution_broker import Session
 from wes_bridge.model.locations import WEB, scheme_of
@@ -34,6 +38,10 @@ _OFFERS, _WHOLE = 15.0, 120.0
 """Seconds for offers, and for one step in all."""
 _ASKED = 60.0
 """Seconds that nodes are asked for."""
+_AGAIN = 2
+"""Further sessions at a broker of the reference dialect: a container may start before its inputs come."""
+_AT_ONCE = 16
+"""Steps of one broker."""
 _OF_STAGING = re.compile(r"^FAILED: cannot stage .*/in/0/token: ")
 """What nodes say before the reason why the input of such a step cannot be had."""
 _MOST_LOOKED, _LARGEST = 2000, 1024**2
@@ -51,7 +59,7 @@ class Seen:
     """What came of trying one thing.
 
     Attributes:
-        broker: by its name.
+        broker: by its name; of an aggregator, with that of the broker behind it.
         what: was tried.
         good: whether the broker sees it; None: that cannot be told.
         text: what came of it.
@@ -97,11 +105,38 @@ class Looking:
         except BrokerError as error:
             advice = "start it, or correct its url and credentials in the configuration"
             return [Seen(broker.name, "its address", False, str(error), advice)]
-        tried = [self._files(broker), *(self._place(broker, place) for place in places)]
-        found = await asyncio.gather(*tried)
-        return [seen for seen in found if seen is not None]
+        turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def _files(self, broker: Broker) -> Seen:
+        async def tried(trying: Coroutine[Any, Any, Seen | None]) -> Seen | None:
+            async with turns:
+                return await trying
+
+        makers = await self._makers(broker)
+        trying = [tried(self._files(broker, maker)) for maker in makers]
+        trying += [tried(self._place(broker, maker, place)) for place in places for maker in makers]
+        found = await asyncio.gather(*trying)
+        return [
+            replace(seen, broker=_shown(broker, maker))
+            for seen, maker in zip(found, itertools.cycle(makers), strict=False)
+            if seen is not None
+        ]
+
+    async def _makers(self, broker: Broker) -> list[str | None]:
+        """The brokers behind an aggregator that its answer names; of another broker, None alone."""
+        async with self._folder() as folder:
+            await asyncio.to_thread((folder / "token").write_bytes, b"")
+            try:
+                request = Requests(_plan(folder, file_url(folder / "token"), False), None)
+                answer = await broker.request_offers(request.for_broker(broker), _OFFERS)
+            except (BrokerError, CannotAskError):
+                return [None]
+        offers = answer.offers or []
+        found = {maker_of(offer) for offer in offers} | {said.broker for said in answer.meta.messages or ()}
+        for offer in offers:
+            await _reject(broker, offer)
+        return [*sorted(name for name in found if name)] or [None]
+
+    async def _files(self, broker: Broker, maker: str | None) -> Seen:
         """A token goes there, and comes back."""
         shares = broker.profile.shares_files
         what = f"the workspace {self._workspace}" if shares else "files over HTTP, both ways"
@@ -111,7 +146,7 @@ class Looking:
         async with self._folder() as folder:
             token = secrets.token_hex(16).encode()
             await asyncio.to_thread((folder / "token").write_bytes, token)
-            outcome = await self._echo(broker, folder, file_url(folder / "token"))
+            outcome = await self._echo(broker, maker, folder, file_url(folder / "token"))
             came = await asyncio.to_thread(_content, folder / "out" / "answer")
             await broker.dialect.forget(folder)
         if isinstance(outcome, StepOutcome) and came == token:
@@ -133,6 +168,8 @@ class Looking:
         host = urlsplit(base).netloc
         if "fetch.private_hosts" in words:
             return f'set fetch: {{private_hosts: ["{host}"]}} at the node: the service has a private address'
+        if "could send" in words:
+            return "name an image with curl, GNU wget or python3 in engine.default_image (docs/data.md)"
         if "takes only" in words:
             return f'add "{base}/" and "data:" to data of the node'
         if "output cannot be fetched" in words:
@@ -142,11 +179,11 @@ class Looking:
             )
         return f"let the node connect to {base}; if that is not what it calls the service, set public_url"
 
-    async def _place(self, broker: Broker, place: str) -> Seen | None:
+    async def _place(self, broker: Broker, maker: str | None, place: str) -> Seen | None:
         """One beginning of URLs; None: there is nothing to try."""
         scheme = scheme_of(place)
         if scheme == "file":
-            return await self._local(broker, place) if broker.profile.shares_files else None
+            return await self._local(broker, maker, place) if broker.profile.shares_files else None
         is_tried = self._base is not None and self._base.startswith(place.rstrip("/"))
         if scheme == "data" or (scheme in WEB and (is_tried or not urlsplit(place).netloc)):
             return None
@@ -154,7 +191,7 @@ class Looking:
             return Seen(broker.name, place, None, f"nothing is known to ask for at {scheme}: URLs; not tried")
         url = place if scheme in WEB else f"{place.rstrip('/')}/wes-bridge-check-{uuid.uuid4().hex}"
         async with self._folder() as folder:
-            outcome = await self._echo(broker, folder, url)
+            outcome = await self._echo(broker, maker, folder, url)
             await broker.dialect.forget(folder)
         words = _words(outcome)
         if isinstance(outcome, StepOutcome) and outcome.exit_code == 0:
@@ -163,7 +200,7 @@ class Looking:
             return Seen(broker.name, place, True, f"it answers, as it does for what is not there: {words}")
         return Seen(broker.name, place, False, words, _advice(scheme, words, isinstance(outcome, _Refused)))
 
-    async def _local(self, broker: Broker, place: str) -> Seen | None:
+    async def _local(self, broker: Broker, maker: str | None, place: str) -> Seen | None:
         """A folder: a file that both see must be the same one."""
         folder = url_path(place)
         if self._workspace.is_relative_to(folder):
@@ -171,7 +208,7 @@ class Looking:
         sample = await asyncio.to_thread(_small_file, folder)
         url = file_url(sample or folder)
         async with self._folder() as own:
-            outcome = await self._echo(broker, own, url, directory=sample is None)
+            outcome = await self._echo(broker, maker, own, url, directory=sample is None)
             came = await asyncio.to_thread(_content, own / "out" / "answer")
             await broker.dialect.forget(own)
         if not isinstance(outcome, StepOutcome) or outcome.exit_code != 0:
@@ -194,13 +231,18 @@ class Looking:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _echo(
-        self, broker: Broker, folder: Path, url: str, *, directory: bool = False
+        self, broker: Broker, maker: str | None, folder: Path, url: str, *, directory: bool = False
     ) -> StepOutcome | _Refused | str:
         """Have a step copy an input to its output; as text: how it failed."""
         plan = _plan(folder, url, directory)
         try:
             async with asyncio.timeout(_WHOLE):
-                return await _tried(broker, plan)
+                outcome = await _tried(broker, maker, plan)
+                for _ in range(_AGAIN if isinstance(broker.dialect, Reference) else 0):
+                    if not isinstance(outcome, str):
+                        break
+                    outcome = await _tried(broker, maker, plan)
+                return outcome
         except TimeoutError:
             return f"it took the step, and has not done it within {_WHOLE:.0f} s: are its nodes booked up?"
         except BrokerError as error:
@@ -225,19 +267,22 @@ def _plan(folder: Path, url: str, directory: bool) -> StepPlan:
     )
 
 
-async def _tried(broker: Broker, plan: StepPlan) -> StepOutcome | _Refused | str:
+async def _tried(broker: Broker, maker: str | None, plan: StepPlan) -> StepOutcome | _Refused | str:
     try:
         answer = await broker.request_offers(Requests(plan, None).for_broker(broker), _OFFERS)
     except CannotAskError as error:
         return _Refused(str(error))
     offers = [offer for offer in answer.offers or [] if offer.phase is Phase.OFFERED and offer.meta.url]
-    if answer.result != "YES" or not offers:
-        words = "; ".join(message.text() for message in answer.meta.messages or [] if message.text())
+    mine = [offer for offer in offers if maker is None or maker_of(offer) == maker]
+    for other in offers:
+        if not mine or other is not mine[0]:
+            await _reject(broker, other)
+    if answer.result != "YES" or not mine:
+        said = [one for one in answer.meta.messages or [] if maker is None or one.broker == maker]
+        words = "; ".join(message.text() for message in said if message.text())
         return _Refused(words or "it makes no offer, and does not say why")
-    url = str(offers[0].meta.url)
-    for other in offers[1:]:
-        await broker.set_phase(str(other.meta.url), Phase.REJECTED, ACTION_TIMEOUT)
-    await broker.dialect.prepare(plan, offers[0])
+    url = str(mine[0].meta.url)
+    await broker.dialect.prepare(plan, mine[0])
     broker.dialect.hold(url)
     session, etag = await broker.accept(url, ACTION_TIMEOUT, 10.0)
 
@@ -246,6 +291,16 @@ async def _tried(broker: Broker, plan: StepPlan) -> StepOutcome | _Refused | str
 
     accepted = Accepted(broker, url, session, etag)
     return await Following(accepted, plan, tell_nobody, LOST_AFTER, lambda: False).outcome()
+
+
+async def _reject(broker: Broker, offer: Session) -> None:
+    if offer.phase is Phase.OFFERED and offer.meta.url:
+        with suppress(BrokerError):  # else it expires
+            await broker.set_phase(str(offer.meta.url), Phase.REJECTED, ACTION_TIMEOUT)
+
+
+def _shown(broker: Broker, maker: str | None) -> str:
+    return f"{broker.name}/{maker}" if maker else broker.name
 
 
 def _words(outcome: StepOutcome | _Refused | str) -> str:

@@ -123,7 +123,8 @@ class Bringing:
                 entries = await self.in_thread(functools.partial(self.replicas.entries, replica, inside))
             except (OSError, ManifestError) as error:
                 raise LostError(replica.folder, f"the note of its node is gone: {error}") from error
-            self.allowance.take(real, sum(entry.size or 0 for entry in entries))
+            size = sum(entry.size or 0 for entry in entries)
+            await self.in_thread(functools.partial(self.allowance.take, real, size))
             await self._filled(replica, entries)
             if not inside:
                 replica.whole = True

@@ -28,6 +28,7 @@ from wes_bridge.federation.health import Health
 from wes_bridge.federation.pace import Crowd
 from wes_bridge.federation.profile import Profile
 from wes_bridge.fetching.loops import OwnThreads
+from wes_bridge.fetching.sockets import watched_socket
 from wes_bridge.model.data_urls import DATA, data_path_of
 from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.execution_broker import ExecutionRequest, Instant, OfferSet, Session, phase_update
@@ -70,7 +71,9 @@ def http_session(resolver: OwnThreads | None = None) -> aiohttp.ClientSession:
     Args:
         resolver: finds the brokers; default: as the system does, wherever they are.
     """
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=resolver or OwnThreads())
+    connector = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=60, resolver=resolver or OwnThreads(), socket_factory=watched_socket
+    )
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
 
 
@@ -110,6 +113,10 @@ class BrokerShutError(BrokerError):
 
 class AwayError(BrokerError):
     """It gave no answer, or not all of one: it may give one later."""
+
+
+class BrokenError(AwayError):
+    """Its connection broke while an answer was waited for."""
 
 
 class NotReachedError(AwayError):
@@ -425,6 +432,8 @@ class Broker:
             if answer.status == UNAUTHORIZED and credentials.is_renewed():
                 answer = await send(headers=sent | {"Authorization": credentials.header()})
             return answer
+        except aiohttp.ConnectionTimeoutError as error:
+            raise NotReachedError(f"{self.name} cannot be reached at {url}: no answer") from error
         except TimeoutError as error:
             raise AwayError(f"{self.name} did not answer within {deadline:g} s ({url})") from error
         except CredentialsError as error:
@@ -435,7 +444,7 @@ class Broker:
             raise NotReachedError(f"{self.name} cannot be reached at {url}: {error}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
-            kind = BrokerError if isinstance(error, ValueError) else AwayError
+            kind = BrokerError if isinstance(error, ValueError) else BrokenError
             raise kind(f"{self.name} cannot be reached at {url}: {reason}") from error
 
     def _parsed(self, answer: Answer, model: type[Part], codes: tuple[int, ...]) -> Part:

@@ -26,7 +26,8 @@ _SHORTEST = 4
 """Characters of a secret that can be told from other words."""
 _JWT = re.compile(rb"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
 _BEARER = re.compile(rb"(?i)(bearer )[\w.~+/=-]{16,}")
-_WITHIN_DEADLINE = aiohttp.ClientTimeout(total=None)
+_WITHIN_DEADLINE = aiohttp.ClientTimeout(total=None, sock_connect=15.0)
+"""A machine that is there takes a connection at once, however busy its server is."""
 
 
 @dataclass(frozen=True)

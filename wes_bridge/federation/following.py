@@ -7,8 +7,16 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from wes_bridge.federation.client import Broker, BrokerError, SessionGoneError, TurnedAwayError
+from wes_bridge.federation.client import (
+    BrokenError,
+    Broker,
+    BrokerError,
+    NotReachedError,
+    SessionGoneError,
+    TurnedAwayError,
+)
 from wes_bridge.federation.pace import HELD, SLOW, Pace
+from wes_bridge.fetching.sockets import UNNOTICED
 from wes_bridge.model.execution_broker import Message, Session
 from wes_bridge.model.states import LifecyclePhase, Phase
 from wes_bridge.model.step_plan import StepOutcome, StepPlan, Times
@@ -126,6 +134,7 @@ class Following:
         if not session.phase.is_final:
             await self._report(session)
         heard = changed = clock()
+        silent_from: float | None = None
         while not (session.phase.is_final or await broker.dialect.ended(self._plan, session)):
             begun = clock()
             try:
@@ -133,12 +142,16 @@ class Following:
             except (SessionGoneError, TurnedAwayError):
                 raise
             except BrokerError as error:
-                if clock() - heard > self._lost_after:
+                if silent_from is None:
+                    silent_from = heard
+                    if isinstance(error, BrokenError | NotReachedError):  # its machine was there meanwhile
+                        silent_from = max(heard, clock() - UNNOTICED)
+                if clock() - silent_from > self._lost_after:
                     broker.health.broke_down(str(error), clock())
                     raise
                 await asyncio.sleep(min(1.0, self._lost_after / 4))
                 continue
-            heard = clock()
+            heard, silent_from = clock(), None
             if news is not None:
                 await self._see(news)
                 if news.phase is not session.phase:

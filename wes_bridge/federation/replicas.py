@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from wes_bridge.model.data_urls import quote_path
 from wes_bridge.model.manifest import EntryKind, ManifestEntry, ManifestError, read_manifest
@@ -138,10 +138,9 @@ class Replicas:
             task_id: the one that is looked at; ``*``: all.
         """
         for path in tasks.glob(f"{task_id}/.*.kept"):
-            with suppress(OSError, ValidationError, ValueError):
+            with suppress(OSError, ValueError):
                 folder = path.with_name(path.name[1:].removesuffix(".kept")).resolve(strict=True)
-                with path.open("rb") as file:
-                    note = Note.model_validate_json(file.readline(_LONGEST_NOTE))
+                note = read_note(path)
                 if not self.find(str(folder)):
                     self.put(Replica(str(folder), note, whole=False))
 
@@ -197,6 +196,17 @@ class Replicas:
             while len(self._manifests) > _LOADED:
                 self._manifests.popitem(last=False)
         return known
+
+
+def read_note(path: Path) -> Note:
+    """Whose replica a note tells of. Blocks.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is none.
+    """
+    with path.open("rb") as file:
+        return Note.model_validate_json(file.readline(_LONGEST_NOTE))
 
 
 def write_note(path: Path, note: Note, manifest: Iterable[bytes]) -> None:

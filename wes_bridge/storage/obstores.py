@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _RETRIES = 4
-PART = 8 * 1024**2
-"""Bytes of one part of an upload, unless there would be too many of them."""
+_MIB = 1024**2
+PART = 8 * _MIB
+"""Bytes of one part of a small upload."""
+_LARGE_PART = 16 * _MIB
+"""Bytes of one part, unless there would be more than stores take: two of them, twice, may be in memory."""
+_FEW_PARTS = 500
+"""Parts, where larger ones keep their number so: some gateways note them all in one small place."""
 _MOST_PARTS = 9_000
-"""Stores take 10,000."""
-_MOST_SENT = 32 * 1024**2
+"""Parts in any case: stores take 10,000."""
+_MOST_SENT = 32 * _MIB
 """Bytes of parts of one upload that are under way at once."""
 _LARGE_AT_ONCE = 2
 """Uploads of several parts."""
@@ -147,8 +152,9 @@ def listed(store: ObjectStore, prefix: str) -> Iterator[ObjectMeta]:
 
 
 def part_size(size: int) -> tuple[int, int]:
-    """How an upload of ``size`` bytes is cut: bytes of a part, and parts at once."""
-    part = max(PART, -(-size // _MOST_PARTS))
+    """How an upload of ``size`` bytes is cut: bytes of a part, whole MiB, and parts at once."""
+    part = max(PART, min(_LARGE_PART, -(-size // _FEW_PARTS)), -(-size // _MOST_PARTS))
+    part = -(-part // _MIB) * _MIB
     return part, max(2, min(8, _MOST_SENT // part))
 
 

@@ -10,16 +10,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wes_bridge.data.archive import members_of, tar_stream, zip_stream
-from wes_bridge.data.downloads import SHOWN, Entry, NotThereError, Opened, list_folder, locate, open_file
+from wes_bridge.data.downloads import (
+    SHOWN,
+    Entry,
+    NotThereError,
+    Opened,
+    StandInError,
+    list_folder,
+    locate,
+    open_file,
+)
 from wes_bridge.data.publishing import LOGS, OUTPUTS, TASKS
 from wes_bridge.data.workspace import RunFolder, url_path
+from wes_bridge.wes.at_nodes import send_from_node
 from wes_bridge.wes.errors import BadRequestError, NotFoundError, UpstreamError
-from wes_bridge.wes.proxy import pass_through
+from wes_bridge.wes.proxy import TEXT, pass_through
 from wes_bridge.wes.sending import send_archive, send_file, send_nothing
 from wes_bridge.wes.service import Service, json_response
 
 _STREAMS = ("stdout", "stderr")
-_TEXT = "text/plain; charset=utf-8"
 _ARCHIVES = {"tar": (tar_stream, "application/x-tar"), "zip": (zip_stream, "application/zip")}
 
 
@@ -32,9 +41,9 @@ class FileHandlers:
     async def run_stream(self, request: Request) -> Response:
         """GetRunStream."""
         name = _stream(request)
-        run_id = (await self._service.state_of(request)).run_id
-        folder = self._service.workspace.run(run_id)
-        return await self._send_log(request, folder, folder.logs / name, f"{LOGS}/{name}")
+        run = await self._service.state_of(request)
+        folder = self._service.workspace.run(run.run_id)
+        return await self._send_log(request, folder, folder.logs / name, f"{LOGS}/{name}", run.owner)
 
     async def task_stream(self, request: Request) -> Response:
         """GetTaskStream."""
@@ -45,11 +54,12 @@ class FileHandlers:
         if url and urlsplit(url).scheme in ("http", "https"):
             return await pass_through(request, url, self._service.http, owner)
         stored = f"{TASKS}/{row.task_id}/{name}"
-        return await self._send_log(request, folder, _log_path(row, folder, url, name), stored)
+        return await self._send_log(request, folder, _log_path(row, folder, url, name), stored, owner)
 
     async def run_file(self, request: Request) -> Response:
         """GetRunFile."""
-        run_id = (await self._service.state_of(request)).run_id
+        run = await self._service.state_of(request)
+        run_id = run.run_id
         archive = request.query_params.get("archive")
         if archive is not None and archive not in _ARCHIVES:
             raise BadRequestError("archive must be tar or zip")
@@ -61,6 +71,8 @@ class FileHandlers:
                 return stored
             try:
                 return await self._send_path(request, run_id, folder, name, archive)
+            except StandInError as error:
+                return await send_from_node(request, self._service, folder, error.path, run.owner)
             except NotThereError:
                 if is_output or (stored := await self._send_stored(request, run_id, name, archive)) is None:
                     raise
@@ -68,19 +80,26 @@ class FileHandlers:
         except NotThereError as error:
             raise NotFoundError(f"run {run_id} has no file or folder {name[:200]!r}") from error
 
-    async def _send_log(self, request: Request, folder: RunFolder, path: Path, stored: str) -> Response:
+    async def _send_log(
+        self, request: Request, folder: RunFolder, path: Path, stored: str, owner: str
+    ) -> Response:
         try:
             opened = await self._service.threads.files(_open_log, folder, path)
+        except StandInError as error:
+            try:
+                return await send_from_node(request, self._service, folder, error.path, owner)
+            except NotThereError:
+                return await self._send_stored_log(request, folder, stored)
         except NotThereError:
             return await self._send_stored_log(request, folder, stored)
-        return send_file(request, opened, path.name, self._service.threads, _TEXT)
+        return send_file(request, opened, path.name, self._service.threads, TEXT)
 
     async def _send_stored_log(self, request: Request, folder: RunFolder, name: str) -> Response:
         """A log that is not in the workspace: where all of the run has gone to the store, the one there."""
         if self._service.stored is None or await self._service.threads.files(folder.root.exists):
             return send_nothing(request)
         try:
-            return await self._service.stored.log(request, folder.root.name, name, _TEXT)
+            return await self._service.stored.log(request, folder.root.name, name, TEXT)
         except NotThereError:
             return send_nothing(request)
         except OSError as error:
