@@ -3,8 +3,9 @@
 // - client user-cli, which is public: device codes, refresh tokens that are good once;
 // - client wes-bridge: may exchange users' tokens for those of other audiences (RFC 8693).
 // Tests change it: POST /test/rotate makes new keys (?drop=1 forgets the old ones, ?alg= signs with another
-// algorithm), POST /test/control sets ?life= of access tokens and which audiences to ?forbid= and ?allow=, and
-// answers with the audiences for which tokens were exchanged.
+// algorithm), POST /test/control sets ?life= of access tokens, the one ?group= that users are in (empty: tokens
+// say nothing of groups) and which audiences to ?forbid= and ?allow=, and answers with the audiences for which
+// tokens were exchanged.
 import { createRequire } from 'node:module';
 import { generateKeyPairSync } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
@@ -33,6 +34,7 @@ function newKey(alg) {
 let keys = [newKey('RS256'), newKey('ES256')];
 let alg = 'RS256';
 let life = Number(process.env.TTL ?? 600);
+let group = '';
 let issuer;
 const forbidden = new Set();
 const exchanged = [];
@@ -113,8 +115,10 @@ function newProvider() {
       client(OURS, [TOKEN_EXCHANGE, 'refresh_token'], { client_secret: 'wbsecret' }),
     ],
     scopes: SCOPE.split(' '),
-    extraTokenClaims: ({ oidc }) =>
-      oidc.params.grant_type === TOKEN_EXCHANGE ? { act: { sub: oidc.client.clientId } } : undefined,
+    extraTokenClaims: ({ oidc }) => ({
+      ...(oidc.params.grant_type === TOKEN_EXCHANGE ? { act: { sub: oidc.client.clientId } } : {}),
+      ...(group ? { groups: [group] } : {}),
+    }),
     features: {
       devInteractions: { enabled: true }, // pages on which anybody logs in with any password
       clientCredentials: { enabled: true },
@@ -147,6 +151,7 @@ const controls = {
     settings.getAll('forbid').forEach((audience) => forbidden.add(audience));
     settings.getAll('allow').forEach((audience) => forbidden.delete(audience));
     life = Number(settings.get('life') ?? life);
+    group = settings.get('group') ?? group;
     return { exchanges: exchanged };
   },
 };
