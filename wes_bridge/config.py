@@ -36,7 +36,13 @@ from wes_bridge.model.containers import Containers
 from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
 from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.model.preferences import Preferences
-from wes_bridge.model.stores import DataPluginConfig, S3Config, WebdavConfig, WorkspaceStoreConfig
+from wes_bridge.model.stores import (
+    DataPluginConfig,
+    S3Config,
+    WebdavConfig,
+    WebFolderConfig,
+    WorkspaceStoreConfig,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -228,6 +234,12 @@ class NodeConfig(ServerConfig):
     webdav: list[WebdavConfig] = Field(
         default_factory=list, description="WebDAV folders it stages from, beside data (docs/storage.md)"
     )
+    web: list[WebFolderConfig] = Field(
+        default_factory=list, description="web addresses that want a token of the user (docs/storage.md)"
+    )
+    delegation: DelegationConfig = Field(
+        DelegationConfig(), description="as whom issuers are asked for tokens of users for webdav and web"
+    )
     data_plugins: list[DataPluginConfig] = Field(
         default_factory=list, description="other ways to stage, brought by other packages"
     )
@@ -244,6 +256,22 @@ class NodeConfig(ServerConfig):
         False, description="whether commands of several people run here; serve knows it of its own nodes"
     )
     one_cpu: bool = Field(True, description=_ONE_CPU)
+
+    @model_validator(mode="after")
+    def _makes_tokens(self) -> NodeConfig:
+        for wanted in self.delegated:
+            if wanted.exchanger == "issuer" and not self.delegation.issuers:
+                text = f"delegation.issuers must name who makes tokens for the audience {wanted.audience!r}"
+                raise ValueError(text)
+            if wanted.exchanger == "authn" and self.delegation.authn is None:
+                raise ValueError(f"delegation.authn must say who makes tokens for {wanted.audience!r}")
+        return self
+
+    @property
+    def delegated(self) -> list[DelegatedTo]:
+        """The tokens of users that stores want to see."""
+        folders = [folder.delegation for folder in self.webdav if folder.delegation is not None]
+        return [*folders, *(folder.delegation for folder in self.web)]
 
     @property
     def reads(self) -> list[str]:

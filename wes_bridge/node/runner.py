@@ -54,6 +54,7 @@ from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 from wes_bridge.node.tidying import Tidying
+from wes_bridge.node.user_tokens import SessionTokens, UserTokens
 from wes_bridge.small_files import read_small
 from wes_bridge.store.outage import Trouble
 
@@ -109,6 +110,7 @@ class _Run:
     platform: Platform
     need: Need
     resumed: bool
+    tokens: SessionTokens
     halt: Event = field(default_factory=Event)
     waiting: asyncio.Future[None] | None = None
     staged: asyncio.Future[Job] | None = None
@@ -140,6 +142,7 @@ class Runner:
         most_rewritten: bytes of a file that paths are written into.
         limits: of each command, whatever it was offered.
         kept: the outputs that stay here.
+        tokens: of whom sessions are.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class Runner:
         most_rewritten: int = MOST_REWRITTEN,
         limits: Bounds,
         kept: Outputs,
+        tokens: UserTokens,
     ) -> None:
         self._folder = folder
         self._queue = queue
@@ -168,6 +172,7 @@ class Runner:
         self._files = ThreadPoolExecutor(threads, "wb-files")
         self._limits = limits
         self._kept = kept
+        self._user_tokens = tokens
         self._watch = TreeWatch()
         self._disk = DiskWatch()
         self._groups = Groups()
@@ -211,12 +216,15 @@ class Runner:
             raise PlatformError(f"this node no longer runs executables of kind {kind}")
         available = session.schedule.available if session.schedule else None
         duration = parse_duration(available.duration) if available and available.duration else None
+        halt = Event()
         run = _Run(
             live,
             self.folder(live.uuid),
             platform,
             need_of(session.compute, duration or DEFAULT_DURATION, session.storage),
             resumed,
+            self._user_tokens.of(live.uuid, live.owner, halt),
+            halt,
         )
         self._runs[live.uuid] = run
         self._kept.use(live)
@@ -298,6 +306,7 @@ class Runner:
         await self._forget_kept(run, phase)
         live.move(phase, part)
         self._runs.pop(live.uuid, None)
+        self._user_tokens.gone(live.uuid)
         self._kept.let_go(live)
         try:
             await self._write_down(run)
@@ -484,7 +493,7 @@ class Runner:
     def _inputs_of(self, run: _Run) -> Inputs:
         user = person_of(getattr(run.live, "owner", "")) or ""
         shields = bool(getattr(run.platform, "shields", False))  # an older plug-in has no such word
-        return Inputs(run.folder.inputs, self._incoming, user, shields)
+        return Inputs(run.folder.inputs, self._incoming, user, shields, run.tokens)
 
     def _set_running(self, run: _Run, job: Job, since: Started) -> None:
         live = run.live
@@ -602,7 +611,8 @@ class Runner:
         share_streams(job.session, run.folder, self._schemes.allowed, final=True)
         try:
             keeper = self._kept.keeper(run.live, run.halt)
-            release(job.tree, job.session, self._schemes, run.platform.links, self._most_rewritten, keeper)
+            links = run.platform.links
+            release(job.tree, job.session, self._schemes, links, self._most_rewritten, keeper, run.tokens)
             run.released = True
         except ReleaseError as error:
             run.release_error = error

@@ -29,7 +29,7 @@ from wes_bridge.node.kept.settling import bring_in
 from wes_bridge.node.layout import SessionFolder, clean_relative
 from wes_bridge.node.staging.allowed import Allowed, file_path
 from wes_bridge.node.staging.plan import Kind, Tree
-from wes_bridge.node.staging.schemes import Schemes, UnusableError, scheme_of
+from wes_bridge.node.staging.schemes import Delegating, Schemes, Tokens, UnusableError, scheme_of
 from wes_bridge.node.staging.settling import Settling, sources_of
 from wes_bridge.small_files import NotSmallError
 
@@ -63,6 +63,7 @@ def release(  # noqa: PLR0917
     links: bool,
     most_rewritten: int = MOST_REWRITTEN,
     keeper: Keeper | None = None,
+    tokens: Tokens | None = None,
 ) -> None:
     """Transfer all outputs of a session. Blocks; may be called again after a crash.
 
@@ -73,6 +74,7 @@ def release(  # noqa: PLR0917
         links: whether the tree was made with symbolic links (see ``place``).
         most_rewritten: bytes of a file that paths are written into.
         keeper: keeps the outputs that are to stay.
+        tokens: of whom the session is, for stores that want them.
 
     Raises:
         ReleaseError: names the output, its destination and the reason.
@@ -91,7 +93,7 @@ def release(  # noqa: PLR0917
                     location = "the outputs that this node keeps"
                     _keep(tree, top, path, links=links, data=data, keeper=keeper)
                 else:
-                    _release(tree, top, path, links=links, to=schemes, location=location)
+                    _release(tree, top, path, links=links, to=schemes, location=location, tokens=tokens)
             except (OSError, ValueError, shutil.Error) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 by_command = isinstance(error, UnusableError)
@@ -101,7 +103,9 @@ def release(  # noqa: PLR0917
             os.close(top)
 
 
-def _release(tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes, location: str) -> None:
+def _release(
+    tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes, location: str, tokens: Tokens | None
+) -> None:
     """Transfer one output; ``top`` is a descriptor of the session's folder, None when that is gone.
 
     Another session may hold a descriptor of that folder, and change it now: it is walked by descriptors.
@@ -117,7 +121,10 @@ def _release(tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes
         scheme = to.get(location)
         if scheme is None or not scheme.can_store:
             raise ValueError("no way to write to this kind of URL")
-        scheme.store(folder, name, location, sources_of(tree))
+        if isinstance(scheme, Delegating):
+            scheme.store(folder, name, location, sources_of(tree), tokens)
+        else:
+            scheme.store(folder, name, location, sources_of(tree))
 
 
 def _keep(tree: Tree, top: int | None, path: str, *, links: bool, data: Data, keeper: Keeper) -> None:
