@@ -257,22 +257,6 @@ class NodeConfig(ServerConfig):
     )
     one_cpu: bool = Field(True, description=_ONE_CPU)
 
-    @model_validator(mode="after")
-    def _makes_tokens(self) -> NodeConfig:
-        for wanted in self.delegated:
-            if wanted.exchanger == "issuer" and not self.delegation.issuers:
-                text = f"delegation.issuers must name who makes tokens for the audience {wanted.audience!r}"
-                raise ValueError(text)
-            if wanted.exchanger == "authn" and self.delegation.authn is None:
-                raise ValueError(f"delegation.authn must say who makes tokens for {wanted.audience!r}")
-        return self
-
-    @property
-    def delegated(self) -> list[DelegatedTo]:
-        """The tokens of users that stores want to see."""
-        folders = [folder.delegation for folder in self.webdav if folder.delegation is not None]
-        return [*folders, *(folder.delegation for folder in self.web)]
-
     @property
     def reads(self) -> list[str]:
         """The beginnings of all URLs that it stages from, plug-ins' aside: what a broker's ``data`` is."""

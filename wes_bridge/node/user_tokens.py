@@ -217,8 +217,8 @@ class SessionTokens:
 
 
 def _held(caller: Principal) -> Held | None:
-    """A user's token, as they came with it; None where they came with none."""
-    if caller.token is None:
+    """A user's token, as they came with it; None where they came with none, or somebody comes for them."""
+    if caller.token is None or caller.on_behalf_of is not None:
         return None
     until = claims(caller.token.get_secret_value()).get("exp")
     return Held(
