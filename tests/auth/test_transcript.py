@@ -1,7 +1,7 @@
 """From sign-in to result, all parts real: two users, a service, and two nodes that take no other tokens.
 
-``pytest -s tests/auth/test_transcript.py`` tells it line by line. The tokens end while the run goes on, and the
-run renews them.
+``pytest -s tests/auth/test_transcript.py`` tells it line by line. The tokens end while the run goes on, and
+the run renews them.
 """
 
 from __future__ import annotations
