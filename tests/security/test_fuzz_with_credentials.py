@@ -1,9 +1,9 @@
 """schemathesis against a service, a node and an aggregator that know their users.
 
 Requests are made from the documents, good and bad, and sent with and without credentials. They are stateful:
-by the links that a document has, and by the ids that were in earlier answers, which stand in two of three later
-requests. No answer is a 5xx or tells of our program, and strangers are told nothing. ``FUZZ_SECONDS=600`` makes
-each of the three longer.
+by the links that a document has, and by the ids that were in earlier answers, which stand in two of three
+later requests. No answer is a 5xx or tells of our program, and strangers are told nothing.
+``FUZZ_SECONDS=600`` makes each of the three longer.
 """
 
 from __future__ import annotations
