@@ -524,17 +524,17 @@ class Runner:
         if roots is not None:
             if roots.first is None:  # a command in a sandbox inherits it
                 _offer_to_the_system(roots)
-            if bounds.processes is not None:
-                hold = functools.partial(self._groups.hold, live.uuid, roots, bounds.processes)
-                await self.in_thread(hold)
-            has_refused = functools.partial(self._groups.has_refused, live.uuid)
-            self._watch.add(roots, bounds, exceeded, has_refused)
+            hold = functools.partial(self._groups.hold, live.uuid, roots, bounds.processes, bounds.memory)
+            await self.in_thread(hold)
+            self._watch.add(roots, bounds, exceeded, functools.partial(self._refused, live.uuid))
         if bounds.disk is not None:
             self._disk.add(run.folder.root, bounds.disk, exceeded)
         try:
             code = await run.platform.wait(job)
-            if code and bounds.processes is not None and self._groups.has_refused(live.uuid):
-                self._note_too_much(run, "processes", bounds.processes, bounds.processes)
+            refused = self._refused(live.uuid) if code else None
+            limit = bounds.memory if refused == "memory" else bounds.processes
+            if refused is not None and limit is not None:
+                self._note_too_much(run, refused, limit, limit)
             return code
         finally:
             for handle in (timer, ending):
@@ -550,6 +550,12 @@ class Runner:
         memory = run.live.session.compute.memory if run.live.session.compute else None
         offered = memory.max_bytes if memory is not None and memory.max_bytes else self._queue.capacity.memory
         return Bounds(offered, self._limits.processes, self._limits.disk)
+
+    def _refused(self, uuid: str) -> What | None:
+        """Of what the system did not let a command have more."""
+        if self._groups.has_run_out(uuid):
+            return "memory"
+        return "processes" if self._groups.has_refused(uuid) else None
 
     def _too_much(self, run: _Run, what: What, used: int, limit: int) -> None:
         kind, text = _TOO_MUCH[what]
