@@ -12,12 +12,23 @@ from typing import Any
 
 import pytest
 
-from tests.node.conftest import ROOT, NodeProcess, Request, node, session_kinds, shell, start_node, texts
+from tests.node.conftest import (
+    ROOT,
+    NodeProcess,
+    Request,
+    Starter,
+    node,
+    session_kinds,
+    shell,
+    start_node,
+    texts,
+)
 from tests.security.paths import CANARY
 from tests.waiting import until
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.node.errors import ReleaseError
 from wes_bridge.node.layout import RootMap
+from wes_bridge.node.platforms.sandbox import bubblewrap
 from wes_bridge.node.staging import release as releasing
 from wes_bridge.node.staging.allowed import Allowed
 from wes_bridge.node.staging.file import FileScheme
@@ -152,6 +163,29 @@ for attempt in (make, link, rename, mode):
     try: attempt(); print("done", attempt.__name__)
     except OSError as error: print(error.strerror)
 """
+
+
+@pytest.fixture(scope="module")
+def bubbles(start_node: Starter) -> NodeProcess:
+    """A node whose sandbox is bubblewrap's: its mounts are not the node's to close."""
+    path, reason = bubblewrap()
+    if path is None:
+        pytest.skip(reason)
+    return start_node(sandbox="bwrap")
+
+
+@pytest.mark.bwrap
+@pytest.mark.parametrize(("what", "flags"), [(".", os.O_RDONLY), ("sub/file", os.O_WRONLY)])
+def test_what_bubblewrap_leaves_open_is_no_output_s(
+    bubbles: NodeProcess, tmp_path: Path, what: str, flags: int
+) -> None:
+    """The taker can go on writing to what it was handed; what comes out is a copy of it."""
+    giver, words = _handed_over(bubbles, tmp_path, what, flags)
+    assert giver["phase"] == "COMPLETED", (texts(giver), bubbles.stream(giver, "stderr"))
+    assert "done mode" in words  # else there would be nothing to see
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["file", "sub"]
+    assert (tmp_path / "out").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "out/sub/file").stat().st_mode & 0o7777 == 0o644
 
 
 def _handed_over(node: NodeProcess, folder: Path, what: str, flags: int) -> tuple[dict[str, Any], str]:

@@ -29,6 +29,7 @@ from wes_bridge.model.units import parse_duration, signal_of, utcnow
 from wes_bridge.node import messages
 from wes_bridge.node.booking import EARLY, Reservations
 from wes_bridge.node.capacity import Need, Queue
+from wes_bridge.node.company import Company, Reach
 from wes_bridge.node.errors import (
     BadRequestError,
     CommandNotFoundError,
@@ -50,7 +51,7 @@ from wes_bridge.node.platforms.watch import Bounds, DiskWatch, TreeWatch, What
 from wes_bridge.node.staging.incoming import Incoming
 from wes_bridge.node.staging.inputs import Inputs
 from wes_bridge.node.staging.place import place
-from wes_bridge.node.staging.plan import make_tree
+from wes_bridge.node.staging.plan import Kind, make_tree
 from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 from wes_bridge.node.tidying import Tidying
@@ -122,6 +123,7 @@ class _Run:
     ended: bool = False
     released: bool = False
     release_error: ReleaseError | None = None
+    is_held: bool = False
 
 
 class _StopError(Exception):
@@ -173,6 +175,7 @@ class Runner:
         self._limits = limits
         self._kept = kept
         self._user_tokens = tokens
+        self._company = Company()
         self._watch = TreeWatch()
         self._disk = DiskWatch()
         self._groups = Groups()
@@ -307,6 +310,7 @@ class Runner:
         live.move(phase, part)
         self._runs.pop(live.uuid, None)
         self._user_tokens.gone(live.uuid)
+        self._company.ended(live.uuid)
         self._kept.let_go(live)
         try:
             await self._write_down(run)
@@ -341,6 +345,7 @@ class Runner:
         live = run.live
         job = await self._found(run) if run.resumed else None
         if job is not None:
+            self._company.began(live.uuid, _reach(run.platform, job), known=False)
             self._set_running(run, job, started(run.folder))
         else:
             await self._wait_turn(run)
@@ -348,6 +353,7 @@ class Runner:
             await run.platform.prepare(live.session)
             job = await self._start(run)
         code = await (run.platform.wait(job) if run.ended else self._wait(run, job))
+        self._note_end(run)
         if live.session.executable is not None:
             live.session.executable.finished = _finished(run)
         self._leave(run)
@@ -440,6 +446,7 @@ class Runner:
             if self._begin(run, job, loop):
                 _tell(loop, self._leave, run)
                 run.ended = True
+                self._note_end(run)
                 if not run.halt.is_set():
                     self._release(run, job)
             return job
@@ -459,6 +466,7 @@ class Runner:
             NodeError: it cannot be started, or was stopped.
         """
         pauses = list(PAUSES)
+        self._company.began(run.live.uuid, _reach(run.platform, job))
         while True:
             if run.halt.is_set():
                 raise PlatformError("stopped")
@@ -545,6 +553,12 @@ class Runner:
                 self._groups.let_go(live.uuid)
             self._disk.remove(run.folder.root)
 
+    def _note_end(self, run: _Run) -> None:
+        """Know that a command has ended, and whether another may hold open what it leaves."""
+        is_in_reach = self._company.ended(run.live.uuid)
+        leaves_open = getattr(run.platform, "leaves_open", False)  # an older plug-in has no such word
+        run.is_held = run.is_held or (is_in_reach and bool(leaves_open))
+
     def _bounds(self, run: _Run) -> Bounds:
         """What a command may use: what it was offered, else what the node has; and what the site allows."""
         memory = run.live.session.compute.memory if run.live.session.compute else None
@@ -618,7 +632,16 @@ class Runner:
         try:
             keeper = self._kept.keeper(run.live, run.halt)
             links = run.platform.links
-            release(job.tree, job.session, self._schemes, links, self._most_rewritten, keeper, run.tokens)
+            release(
+                job.tree,
+                job.session,
+                self._schemes,
+                links,
+                self._most_rewritten,
+                keeper,
+                run.tokens,
+                run.is_held,
+            )
             run.released = True
         except ReleaseError as error:
             run.release_error = error
@@ -631,6 +654,22 @@ class Runner:
             run.queued = False
             took = time.monotonic() - run.entered if run.entered is not None else None
             self._queue.leave(run.live.uuid, took)
+
+
+def _reach(platform: Platform, job: Job) -> Reach:
+    """What a command reaches that is not its session's own."""
+    links = [entry for entry in job.tree.entries.values() if entry.kind is Kind.LINK]
+    inputs = job.folder.inputs
+    outside = [entry for entry in links if not entry.source.is_relative_to(inputs)]
+    changes = [entry.source for entry in outside if entry.writable]
+    shown = _paths(tuple(getattr(platform, "shows", ())))
+    shares = getattr(platform, "shares_network", None)
+    return Reach([*(entry.source for entry in outside), *shown], changes, shares is not None and shares(job))
+
+
+@functools.lru_cache(maxsize=8)
+def _paths(texts: tuple[str, ...]) -> list[Path]:
+    return [Path(text) for text in texts]
 
 
 def _offer_to_the_system(roots: Roots) -> None:

@@ -57,6 +57,8 @@ class ContainerPlatform(Kept):
     kinds = frozenset({DOCKER_CONTAINER})
     links = False
     shields = True
+    leaves_open = True
+    """What a command has handed over stays open, to write: the engine's mounts are not ours to close."""
 
     def __init__(self, config: NodeConfig, state: Path) -> None:
         super().__init__(state)
@@ -157,6 +159,11 @@ class ContainerPlatform(Kept):
         env = {**os.environ, **environment.own, MARKER: job.uuid}
         words += [image, *(executable.command or [])]
         return Launch(self._engine, words, env, job.folder.root, stdin, out, err)
+
+    def shares_network(self, job: Job) -> bool:
+        """Only where the site leaves that to the engine; else each container has one of its own."""
+        executable = job.session.executable
+        return not self._isolates and executable is not None and _has_network(executable)
 
     def watched(self, job: Job) -> Roots | None:
         """The engine limits memory itself."""
