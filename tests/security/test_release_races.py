@@ -17,12 +17,14 @@ from tests.node.conftest import (
     NodeProcess,
     Request,
     Starter,
+    engine,
     node,
     session_kinds,
     shell,
     start_node,
     texts,
 )
+from tests.node.test_container import cli, sh
 from tests.security.paths import CANARY
 from tests.waiting import until
 from wes_bridge.model import execution_broker as eb
@@ -36,6 +38,7 @@ from wes_bridge.node.staging.plan import Tree
 from wes_bridge.node.staging.schemes import Schemes
 
 __all__ = ["node", "start_node"]
+PYTHON = "docker.io/library/python:3-slim"
 PAYLOAD = "a step was here"
 
 
@@ -180,15 +183,41 @@ def test_what_bubblewrap_leaves_open_is_no_output_s(
     bubbles: NodeProcess, tmp_path: Path, what: str, flags: int
 ) -> None:
     """The taker can go on writing to what it was handed; what comes out is a copy of it."""
-    giver, words = _handed_over(bubbles, tmp_path, what, flags)
-    assert giver["phase"] == "COMPLETED", (texts(giver), bubbles.stream(giver, "stderr"))
+    _is_untouched(bubbles, tmp_path, *_handed_over(bubbles, tmp_path, what, flags))
+
+
+@pytest.mark.podman
+@pytest.mark.parametrize(("what", "flags"), [(".", os.O_RDONLY), ("sub/file", os.O_WRONLY)])
+def test_what_a_container_leaves_open_is_no_output_s(
+    start_node: Starter, tmp_path: Path, what: str, flags: int
+) -> None:
+    if engine() is None or cli("image", "inspect", PYTHON).returncode != 0:
+        pytest.skip(f"the image {PYTHON} is not here")
+    if cli("run", "--rm", "--network=none", PYTHON, "true").returncode != 0:
+        pytest.skip("containers do not run here")
+    node = start_node(platforms=["container"], pull_images=False)
+
+    def boxed(script: str) -> dict[str, Any]:
+        return sh(script, image=PYTHON, network={"access": False})
+
+    _is_untouched(node, tmp_path, *_handed_over(node, tmp_path, what, flags, boxed))
+
+
+def _is_untouched(node: NodeProcess, folder: Path, giver: dict[str, Any], words: str) -> None:
+    assert giver["phase"] == "COMPLETED", (texts(giver), node.stream(giver, "stderr"))
     assert "done mode" in words  # else there would be nothing to see
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["file", "sub"]
-    assert (tmp_path / "out").stat().st_mode & 0o7777 == 0o755
-    assert (tmp_path / "out/sub/file").stat().st_mode & 0o7777 == 0o644
+    assert sorted(path.name for path in (folder / "out").rglob("*")) == ["file", "sub"]
+    assert (folder / "out").stat().st_mode & 0o7777 == 0o755
+    assert (folder / "out/sub/file").stat().st_mode & 0o7777 == 0o644
 
 
-def _handed_over(node: NodeProcess, folder: Path, what: str, flags: int) -> tuple[dict[str, Any], str]:
+def _handed_over(
+    node: NodeProcess,
+    folder: Path,
+    what: str,
+    flags: int,
+    shell: Callable[[str], dict[str, Any]] = shell,
+) -> tuple[dict[str, Any], str]:
     """How the session of the giver ended, and the words of the taker, which goes on after that."""
     shared = folder / "shared"
     shared.mkdir()
