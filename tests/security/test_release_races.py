@@ -186,6 +186,18 @@ def test_what_bubblewrap_leaves_open_is_no_output_s(
     _is_untouched(bubbles, tmp_path, *_handed_over(bubbles, tmp_path, what, flags))
 
 
+@pytest.mark.bwrap
+def test_nor_what_the_node_keeps(bubbles: NodeProcess, tmp_path: Path) -> None:
+    giver, words = _handed_over(bubbles, tmp_path, ".", os.O_RDONLY, keep={})
+    assert giver["phase"] == "COMPLETED", texts(giver)
+    assert "done mode" in words
+    [kept] = [data["kept"] for data in giver["data"] if "kept" in data]
+    names = [path.name for path in bubbles.state.rglob("*") if giver["meta"]["uuid"] in str(path)]
+    assert kept
+    assert "sub" in names
+    assert "late" not in names
+
+
 @pytest.mark.podman
 @pytest.mark.parametrize(("what", "flags"), [(".", os.O_RDONLY), ("sub/file", os.O_WRONLY)])
 def test_what_a_container_leaves_open_is_no_output_s(
@@ -217,6 +229,7 @@ def _handed_over(
     what: str,
     flags: int,
     shell: Callable[[str], dict[str, Any]] = shell,
+    **more: Any,
 ) -> tuple[dict[str, Any], str]:
     """How the session of the giver ended, and the words of the taker, which goes on after that."""
     shared = folder / "shared"
@@ -228,7 +241,12 @@ def _handed_over(
     taker = node.begin(take)
     until((shared / "ready").exists)
     give = Request(shell(f"python3 {inside}/give.py {what} {flags}"))
-    giver = node.run(give.data(inside, shared.as_uri(), "READWRITE").output(folder / "out"))
+    give.data(inside, shared.as_uri(), "READWRITE")
+    if "keep" in more:
+        give.data(f"{ROOT}/out", None, "READWRITE", access="WRITE", **more)
+    else:
+        give.output(folder / "out")
+    giver = node.run(give)
     (shared / "go").touch()
     return giver, node.stream(node.end(taker))
 

@@ -22,7 +22,7 @@ from wes_bridge.data.beneath import (
     regular_file,
     top_of,
 )
-from wes_bridge.data.copying import copy_thing, drop_rights
+from wes_bridge.data.copying import copy_thing, drop_rights, move_copy
 from wes_bridge.data.special import special_kind
 from wes_bridge.model.execution_broker import Data, Session
 from wes_bridge.node.errors import ReleaseError
@@ -96,7 +96,7 @@ def release(  # noqa: PLR0917
             try:
                 if data.keep is not None and keeper is not None:
                     location = "the outputs that this node keeps"
-                    _keep(tree, top, path, links=links, data=data, keeper=keeper)
+                    _keep(tree, top, path, links=links, way=_Keeping(data, keeper, is_held))
                 else:
                     way = _Way(schemes, location, tokens, is_held)
                     _release(tree, top, path, links=links, way=way)
@@ -149,10 +149,19 @@ def _release(tree: Tree, top: int | None, path: str, *, links: bool, way: _Way) 
             scheme.store(folder, name, way.location, sources_of(tree))
 
 
-def _keep(tree: Tree, top: int | None, path: str, *, links: bool, data: Data, keeper: Keeper) -> None:
+@dataclass(frozen=True)
+class _Keeping:
+    """How an output is kept; ``is_held`` as of :func:`release`."""
+
+    data: Data
+    keeper: Keeper
+    is_held: bool
+
+
+def _keep(tree: Tree, top: int | None, path: str, *, links: bool, way: _Keeping) -> None:
     """Have one output kept; of links to what the session was given it gets copies."""
     if top is None or _kind_of(tree, top, path) is None:
-        keeper.keep(data, None, "")
+        way.keeper.keep(way.data, None, "")
         return
     folder, name = parent_beneath(top, tree.paths.below(path))
     with opened(folder):
@@ -162,7 +171,22 @@ def _keep(tree: Tree, top: int | None, path: str, *, links: bool, data: Data, ke
             opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output,
         ):
             bring_in(output, sources_of(tree), top)
-        keeper.keep(data, folder, name)
+        if way.is_held:
+            _keep_copy(Path(tree.paths.real).parent, (folder, name), way)
+        else:
+            way.keeper.keep(way.data, folder, name)
+
+
+def _keep_copy(session: Path, place: tuple[int, str], way: _Keeping) -> None:
+    """Have a copy kept, which is made where no command gets."""
+    new = f"released-{uuid4().hex[:8]}"
+    with opened(top_of(session)) as top:
+        os.mkdir(new, 0o700, dir_fd=top)
+        with opened(folder_beneath(top, new)) as folder:
+            move_copy(*place, folder, place[1])
+            way.keeper.keep(way.data, folder, place[1])
+        with contextlib.suppress(OSError):
+            os.rmdir(new, dir_fd=top)
 
 
 def _kind_of(tree: Tree, top: int | None, path: str) -> int | None:
