@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,24 @@ class Dav:
 
 @pytest.fixture
 def dav(tmp_path: Path) -> Iterator[Dav]:
-    """wsgidav behind a check of tokens, which it does not know itself."""
-    folder = tmp_path / "dav"
+    """wsgidav for who has the token ``good``."""
+    with dav_server(tmp_path / "dav", {"good"}) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def dav_server(
+    folder: Path, tokens: set[str], allows: Callable[[str, str], int] | None = None
+) -> Iterator[Dav]:
+    """wsgidav behind a check of tokens, which it does not know itself.
+
+    Args:
+        folder: what it serves; made.
+        tokens: those that it takes.
+        allows: looks at token and path instead, and gives the status: 200, 401 or 403.
+    """
     folder.mkdir()
+    asked: list[tuple[str, str]] = []
     app = WsgiDAVApp(
         {
             "provider_mapping": {"/": str(folder)},
@@ -126,12 +142,16 @@ def dav(tmp_path: Path) -> Iterator[Dav]:
             "logging": {"enable": False},
         }
     )
-    tokens, asked = {"good"}, []
+
+    def status_for(token: str, path: str) -> int:
+        return allows(token, path) if allows is not None else 200 if token in tokens else 401
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Any:
         asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
-        if environ.pop("HTTP_AUTHORIZATION", "").removeprefix("Bearer ") not in tokens:
-            start_response("401 Unauthorized", [("Content-Length", "0")])
+        token = environ.pop("HTTP_AUTHORIZATION", "").removeprefix("Bearer ")
+        status = status_for(token, environ["PATH_INFO"])
+        if status != 200:
+            start_response(f"{status} No", [("Content-Length", "0")])
             return [b""]
         return app(environ, start_response)
 
@@ -139,6 +159,8 @@ def dav(tmp_path: Path) -> Iterator[Dav]:
     server.prepare()
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
-    yield Dav(f"dav://127.0.0.1:{server.bind_addr[1]}/", folder, tokens, asked)
-    server.stop()
-    thread.join(30)
+    try:
+        yield Dav(f"dav://127.0.0.1:{server.bind_addr[1]}/", folder, tokens, asked)
+    finally:
+        server.stop()
+        thread.join(30)

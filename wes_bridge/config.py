@@ -36,7 +36,13 @@ from wes_bridge.model.containers import Containers
 from wes_bridge.model.delegation import DelegatedTo, DelegationConfig
 from wes_bridge.model.limits import LimitsConfig
 from wes_bridge.model.preferences import Preferences
-from wes_bridge.model.stores import DataPluginConfig, S3Config, WebdavConfig, WorkspaceStoreConfig
+from wes_bridge.model.stores import (
+    DataPluginConfig,
+    S3Config,
+    WebdavConfig,
+    WebFolderConfig,
+    WorkspaceStoreConfig,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -227,6 +233,12 @@ class NodeConfig(ServerConfig):
     )
     webdav: list[WebdavConfig] = Field(
         default_factory=list, description="WebDAV folders it stages from, beside data (docs/storage.md)"
+    )
+    web: list[WebFolderConfig] = Field(
+        default_factory=list, description="web addresses that want a token of the user (docs/storage.md)"
+    )
+    delegation: DelegationConfig = Field(
+        DelegationConfig(), description="as whom issuers are asked for tokens of users for webdav and web"
     )
     data_plugins: list[DataPluginConfig] = Field(
         default_factory=list, description="other ways to stage, brought by other packages"

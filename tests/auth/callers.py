@@ -22,7 +22,8 @@ PEOPLE = {
         Principal(name="mallory"),
         Principal(name="root", roles=frozenset({"admin"})),
     )
-}
+} | {"bob who left": Principal(name="bob")}
+"""By what the header says. Bob has left his groups in the last one."""
 
 
 def header(name: str) -> dict[str, str]:

@@ -1,10 +1,12 @@
 // A real OpenID provider (npm oidc-provider) for tests, started by provider.py. It has
 // - clients alice and bob: client credentials, signed and opaque access tokens, introspection;
 // - client user-cli, which is public: device codes, refresh tokens that are good once;
-// - client wes-bridge: may exchange users' tokens for those of other audiences (RFC 8693).
+// - clients wes-bridge and node: may exchange users' tokens that are for them for those of other audiences
+//   (RFC 8693).
 // Tests change it: POST /test/rotate makes new keys (?drop=1 forgets the old ones, ?alg= signs with another
-// algorithm), POST /test/control sets ?life= of access tokens and which audiences to ?forbid= and ?allow=, and
-// answers with the audiences for which tokens were exchanged.
+// algorithm), POST /test/control sets ?life= of access tokens, the one ?group= that users are in (empty: tokens
+// say nothing of groups) and which audiences to ?forbid= and ?allow=, and answers with the audiences for which
+// tokens were exchanged.
 import { createRequire } from 'node:module';
 import { generateKeyPairSync } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
@@ -33,6 +35,7 @@ function newKey(alg) {
 let keys = [newKey('RS256'), newKey('ES256')];
 let alg = 'RS256';
 let life = Number(process.env.TTL ?? 600);
+let group = '';
 let issuer;
 const forbidden = new Set();
 const exchanged = [];
@@ -58,10 +61,10 @@ function knownResource(name) {
 
 // ---- exchange: who shows a user's token for us gets one of the same user for somebody else
 
-async function userOf(token) {
+async function userOf(token, audience) {
   const shown = keys.map(({ kty, n, e, crv, x, y, kid, alg }) => ({ kty, n, e, crv, x, y, kid, alg }));
   try {
-    const { payload } = await jwtVerify(token, createLocalJWKSet({ keys: shown }), { issuer, audience: OURS });
+    const { payload } = await jwtVerify(token, createLocalJWKSet({ keys: shown }), { issuer, audience });
     return payload;
   } catch (error) {
     throw new errors.InvalidGrant(`the subject_token is not good: ${error.message}`);
@@ -73,7 +76,7 @@ async function exchange(context) {
   if (params.subject_token_type !== ACCESS_TOKEN) {
     throw new errors.InvalidRequest(`the subject_token_type must be ${ACCESS_TOKEN}`);
   }
-  const user = await userOf(params.subject_token);
+  const user = await userOf(params.subject_token, client.clientId);
   const audience = params.audience ?? params.resource;
   if (!audience || forbidden.has(audience)) {
     throw new errors.InvalidTarget();
@@ -111,10 +114,13 @@ function newProvider() {
       ),
       client('user-cli', [DEVICE_CODE, 'refresh_token'], { token_endpoint_auth_method: 'none' }),
       client(OURS, [TOKEN_EXCHANGE, 'refresh_token'], { client_secret: 'wbsecret' }),
+      client('node', [TOKEN_EXCHANGE], { client_secret: 'wbsecret' }),
     ],
     scopes: SCOPE.split(' '),
-    extraTokenClaims: ({ oidc }) =>
-      oidc.params.grant_type === TOKEN_EXCHANGE ? { act: { sub: oidc.client.clientId } } : undefined,
+    extraTokenClaims: ({ oidc }) => ({
+      ...(oidc.params.grant_type === TOKEN_EXCHANGE ? { act: { sub: oidc.client.clientId } } : {}),
+      ...(group ? { groups: [group] } : {}),
+    }),
     features: {
       devInteractions: { enabled: true }, // pages on which anybody logs in with any password
       clientCredentials: { enabled: true },
@@ -147,6 +153,7 @@ const controls = {
     settings.getAll('forbid').forEach((audience) => forbidden.add(audience));
     settings.getAll('allow').forEach((audience) => forbidden.delete(audience));
     life = Number(settings.get('life') ?? life);
+    group = settings.get('group') ?? group;
     return { exchanges: exchanged };
   },
 };

@@ -20,6 +20,8 @@ _MODULES = Path(os.environ.get("OIDC_PROVIDER") or Path(__file__).parents[2] / "
 """Where ``npm install oidc-provider@9`` was done; ``.ci/run`` does it there."""
 CLIENT, SECRET = "wes-bridge", "wbsecret"
 LOGIN_CLIENT = "user-cli"
+NODE = "node"
+"""A node's client, and what tokens for that node are for; its secret is the same."""
 
 
 class Provider:
@@ -36,6 +38,19 @@ class Provider:
         """What it answers to a form."""
         answer: dict[str, Any] = requests.post(self.issuer + path, data=form, timeout=20).json()
         return answer
+
+    def exchange(self, token: str, audience: str) -> str:
+        """A user's token for the service, made into one for somebody else, as the service does it."""
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": token,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "audience": audience,
+        }
+        answer = requests.post(f"{self.issuer}/token", data=form, auth=(CLIENT, SECRET), timeout=60)
+        assert answer.status_code == 200, answer.text
+        made: str = answer.json()["access_token"]
+        return made
 
     def control(self, **settings: str) -> dict[str, Any]:
         """Change how it behaves, or see what it did."""

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from wes_bridge.auth import methods
 from wes_bridge.auth.authenticator import Call, Method, RefusedError, UnavailableError
 from wes_bridge.auth.door import Served, guarded
-from wes_bridge.auth.identity import principal_of
+from wes_bridge.auth.identity import is_still_known, principal_of
 from wes_bridge.auth.principal import Principal
 from wes_bridge.config import NodeConfig, ServiceConfig
 from wes_bridge.plugging import Kind, PluginError
@@ -31,6 +31,7 @@ class MoonAuthenticator:
     """Knows whoever names the phase of the moon."""
 
     closed = False
+    groups = frozenset({"night"})
 
     def __init__(self, settings: Moon) -> None:
         self._settings = settings
@@ -46,7 +47,7 @@ class MoonAuthenticator:
             case "wrong":
                 raise RefusedError('the moon is not "so"\r\nX-Evil: 1')
             case secret if secret.startswith(self._settings.phase):
-                return Principal(name=secret.partition(" ")[2], groups=frozenset({"night"}))
+                return Principal(name=secret.partition(" ")[2], groups=self.groups)
         return None
 
     def challenges(self) -> Sequence[str]:
@@ -70,8 +71,8 @@ class Door:
     def __init__(
         self, state: Path, kind: type[ServiceConfig] | type[NodeConfig] = ServiceConfig, **access: Any
     ) -> None:
-        settings = {"state_dir": state, "authentication": access}
-        self.app = guarded(kind.model_validate(settings), Served(self._serve, state, "test", "/info"))
+        self.config = kind.model_validate({"state_dir": state, "authentication": access})
+        self.app = guarded(self.config, Served(self._serve, state, "test", "/info"))
         self.seen: list[Principal] = []
 
     async def _serve(self, scope: Any, _receive: Any, send: Any) -> None:
@@ -186,6 +187,24 @@ def test_only_services_are_believed_for_whom_they_ask(moon: dict[str, Any], tmp_
     for other in ("Moon full mallory", f"Bearer {(tmp_path / 'token').read_text().strip()}"):
         assert door.ask(("Authorization", other), ("On-Behalf-Of", "alice"))[0] == 200
         assert door.seen[-1].on_behalf_of is None
+
+
+@pytest.mark.parametrize(("groups", "is_known"), [({"night"}, True), ({"night", "x"}, True), ({"x"}, False)])
+def test_an_answer_that_goes_on_ends_for_who_has_left_a_group(
+    moon: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: set[str], is_known: bool
+) -> None:
+    door = Door(tmp_path, **moon)
+    said: list[bool] = []
+
+    async def follow(scope: Any, _receive: Any, send: Any) -> None:
+        monkeypatch.setattr(MoonAuthenticator, "groups", frozenset(groups))
+        said.append(await is_still_known(scope))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    door.app = guarded(door.config, Served(follow, tmp_path, "test", "/info"))
+    assert door.ask(("Authorization", "moon full ada"))[0] == 200
+    assert said == [is_known]
 
 
 def test_two_credentials_are_one_too_many(moon: dict[str, Any], tmp_path: Path) -> None:

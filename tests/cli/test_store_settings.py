@@ -9,6 +9,7 @@ import pytest
 from wes_bridge.cli.configure import node_config, service_config
 from wes_bridge.cli.settings import SettingsError
 
+DELEGATION = "delegation:\n  issuers:\n  - {issuer: 'https://i/', client_id: c}\n"
 WRONG = {
     "a bucket that is none": ("s3:\n- read: [x]\n", 2, "BUCKET or BUCKET/FOLDER"),
     "a way up": ("s3:\n- read: [sky/../other]\n", 2, "must not have '.', '..'"),
@@ -33,6 +34,39 @@ WRONG = {
     "no host": ("webdav:\n- url: 'davs://a b/'\n", 2, "is no host name"),
     "no token": ("webdav:\n- url: davs://h/\n  token: {file: nothing}\n", 3, "nothing cannot be read"),
     "no tokens": ("webdav:\n- url: davs://h/\n  user_tokens: nothing\n", 3, "is not a folder here"),
+    "nobody to make tokens": (
+        "webdav:\n- url: davs://h/\n  delegation: {audience: a}\n",
+        3,
+        "delegation.issuers must name who makes tokens for 'a'",
+    ),
+    "no Authn": (
+        "web:\n- url: https://h/\n  delegation: {audience: a, exchanger: authn}\n",
+        3,
+        "delegation.authn must say who makes tokens for 'a'",
+    ),
+    "two tokens": (
+        "webdav:\n- url: davs://h/\n  token: {env: HOME}\n  delegation: {audience: a}\n",
+        2,
+        "with delegation there is no other token",
+    ),
+    "a user in a web address": (
+        "web:\n- url: https://u:p@h/\n  delegation: {audience: a}\n",
+        2,
+        "must not hold a user or a password",
+    ),
+    "another scheme": ("web:\n- url: ftp://h/\n  delegation: {audience: a}\n", 2, "must begin with https://"),
+    "a web address that goes up": ("web:\n- url: https://h/a/../b\n  delegation: {audience: a}\n", 2, "'..'"),
+    "a web address of no host": (
+        f"{DELEGATION}web:\n- url: 'https://a b/'\n  delegation: {{audience: a}}\n",
+        5,
+        "is no host name",
+    ),
+    "no token for web": ("web:\n- url: https://h/\n", 2, "is missing and must be given"),
+    "no secret at the issuer": (
+        "delegation:\n  issuers:\n  - {issuer: 'https://i/', client_id: c, secret: {file: nothing}}\n",
+        3,
+        "nothing cannot be read",
+    ),
     "no plug-in": ("data_plugins:\n- name: rucio\n", 2, "no data scheme 'rucio' is installed; known: file"),
     "no plug-in of that kind": ("data_plugins:\n- name: s3\n", 2, "it has a section of its own"),
     "a cache below zero": ("name: x\ncache_gib: -1\n", 2, "greater than or equal to 0"),

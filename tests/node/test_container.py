@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -22,7 +25,12 @@ from tests.node.conftest import (
     texts,
 )
 from tests.node.test_staging import literal
+from wes_bridge.config import NodeConfig
 from wes_bridge.model import execution_broker as eb
+from wes_bridge.node import messages
+from wes_bridge.node.platforms import networks
+from wes_bridge.node.platforms.closing import Closing
+from wes_bridge.node.platforms.container import ContainerPlatform
 
 IMAGE = "localhost/wb-test:busybox"
 WITH_ENTRYPOINT = "localhost/wb-test:entrypoint"
@@ -97,6 +105,52 @@ def test_runs_and_cleans_up(boxes: NodeProcess, tmp_path: Path) -> None:
     assert (tmp_path / "out/x").owner() == Path.home().owner()
     uuid = session["meta"]["uuid"]
     assert cli("container", "inspect", f"wb-{uuid}").returncode != 0
+
+
+CLOSED = """
+ip rule; ip -6 rule
+ip rule del to 169.254.0.0/16 2>&1
+nc -w 5 169.254.169.254 80 </dev/null 2>&1
+"""
+
+
+def test_the_credentials_of_the_cloud_are_out_of_reach(boxes: NodeProcess) -> None:
+    session = boxes.run(Request(sh(CLOSED)))
+    told = boxes.stream(session)
+    for place in networks.CLOSED:
+        assert re.search(f"from all to {place.removesuffix('/128')} .*unreachable", told), told
+    assert "Operation not permitted" in told
+    assert "Network is unreachable" in told
+    assert "urn:wes-bridge:unenforced" not in session_kinds(session)
+
+
+def test_an_engine_that_cannot_close_them_is_told(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1" = version ] && echo Docker\n')
+    docker.chmod(0o755)
+    platform = ContainerPlatform(NodeConfig(container_engine=str(docker), pull_images=True), tmp_path)
+    [gap] = asyncio.run(platform.gaps())
+    assert (gap.what, gap.quiet) == ("link_local", False)
+    for access, told in ((True, [messages.UNENFORCED]), (False, [])):
+        request = eb.ExecutionRequest.model_validate(Request(container("x", network={"access": access})).body)
+        assert [note.kind for note in asyncio.run(platform.check(request))] == told
+    machine = NodeConfig(container_engine=str(docker), step_network="machine")
+    assert asyncio.run(ContainerPlatform(machine, tmp_path).gaps()) == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_where_no_rules_can_be_made_a_note_is_left_or_nothing_runs(tmp_path: Path, strict: bool) -> None:
+    """As the engine's runtime does it, in a network whose rules this process has no right to change."""
+    closing = Closing(tmp_path, strict=strict)
+    [folder] = [Path(word) for word in closing.options() if word.startswith(str(tmp_path))]
+    hook = json.loads((folder / "wes-bridge.json").read_text())["hook"]
+    words = ["unshare", "--user", "--map-root-user", "--net", "setpriv", "--bounding-set=-net_admin"]
+    command = [*words, hook["path"], *hook["args"][1:]]
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no network of one's own can be made here")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is not strict
+    assert closing.why_not() == (None if strict else "Operation not permitted")
 
 
 def test_environment_and_entrypoint(boxes: NodeProcess) -> None:
@@ -366,7 +420,8 @@ def test_an_engine_that_does_not_tell_whether_it_started_is_judged_by_its_words(
     failed = node.run(Request(container("true")))
     assert failed["phase"] == "FAILED"
     if is_engines:
-        assert session_kinds(failed) == {"urn:wes-bridge:platform-failed"}
+        told = {"urn:wes-bridge:platform-failed", "urn:wes-bridge:unenforced"}  # it knows no hooks either
+        assert session_kinds(failed) == told
         assert said.splitlines()[0] in texts(failed)
         assert "exitCode" not in failed["executable"]
     else:

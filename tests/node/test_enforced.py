@@ -125,16 +125,16 @@ def test_limits_that_are_looked_at_are_told_to_who_asks_and_in_no_session(
 ) -> None:
     node = start_node()
     told = status(node)
-    assert "looked at" in told["memory"]
     assert "session_gib" in told["disk"]
-    why = Groups().why
-    assert (why is None) == ("processes" not in told)
-    assert why is None or why in told["processes"]
+    groups = Groups()
+    for what, why in (("processes", groups.why), ("memory", groups.why_no_memory)):
+        assert (why is None) == (what not in told)
+        assert why is None or ("looked at" in told[what] and why in told[what])
     said = texts(node.completed(Request(shell("true"), network={"access": False})))
-    assert not any(text in said for text in (told["memory"], told["disk"], told.get("processes", "a number")))
+    assert not any(text in said for what, text in told.items() if what in ("memory", "disk", "processes"))
     until((node.state / "unenforced.json").exists)
     kept = {gap["what"]: gap for gap in json.loads((node.state / "unenforced.json").read_text())}
-    assert kept["memory"] == {"what": "memory", "text": told["memory"], "quiet": True}
+    assert kept["disk"] == {"what": "disk", "text": told["disk"], "quiet": True}
     log = capfd.readouterr().err
     assert not any(
         "WARNING" in line for line in log.splitlines() if "looked at" in line or "session_gib" in line

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -96,11 +97,74 @@ def test_a_control_group_holds_processes() -> None:
     until(lambda: groups.let_go(name) or not groups.has_refused(name), 20)
 
 
+def test_a_control_group_holds_memory() -> None:
+    """Where groups can be made, the system itself ends what takes more."""
+    groups = Groups()
+    if groups.why_no_memory is not None:
+        pytest.skip(groups.why_no_memory)
+    name = f"test-memory-{os.getpid()}"
+    script = "input(); taken = b'x' * 400_000_000; print(len(taken))"
+    command = subprocess.Popen(
+        [sys.executable, "-I", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert groups.hold(name, Roots(command.pid), None, 100_000_000)
+        assert not groups.has_run_out(name)
+        told, _ = command.communicate(b"\n", 60)
+        assert (told, command.returncode) == (b"", -signal.SIGKILL)
+        assert groups.has_run_out(name)
+        assert not groups.has_refused(name)
+    finally:
+        if command.poll() is None:
+            os.killpg(command.pid, signal.SIGKILL)
+            command.communicate()
+        until(lambda: groups.let_go(name) or not groups.has_run_out(name), 20)
+
+
+def test_memory_that_is_taken_between_two_looks(start_node: Starter) -> None:
+    """The command has it, and has ended, before anybody looks again; only a control group notices."""
+    if (why := Groups().why_no_memory) is not None:
+        pytest.skip(why)
+    node = start_node(sandbox="none")
+    script = "import time; time.sleep(0.7); taken = b'x' * 600_000_000"
+    ended(node, python(script, memory={"maxBytes": 100_000_000}), "urn:wes-bridge:memory-limit", "allowed")
+
+
 def test_where_there_are_no_groups_it_is_said_why(tmp_path: Path) -> None:
-    assert "no control groups" in str(Groups(tmp_path, "").why)
+    for groups, says in (
+        (Groups(tmp_path, ""), "no control groups for"),
+        (Groups(tmp_path, "4:memory:/a\n8:pids:/b\n"), "cannot be made here"),
+    ):
+        assert says in str(groups.why)
+        assert says in str(groups.why_no_memory)
     (tmp_path / "cgroup.controllers").write_text("hugetlb\n")
-    assert "no pids controller" in str(Groups(tmp_path, "0::/\n").why)
+    groups = Groups(tmp_path, "0::/\n")
+    assert "no pids controller" in str(groups.why)
+    assert "no memory controller (systemd: Delegate=pids memory)" in str(groups.why_no_memory)
     assert "cannot be made" in str(Groups(tmp_path, "0::/elsewhere\n").why)
+
+
+def test_a_group_of_version_2_that_is_delegated(tmp_path: Path) -> None:
+    """Of the files that systemd and the kernel would have there; the kernel here may know version 1 only."""
+    (tmp_path / "cgroup.controllers").write_text("cpu pids memory\n")
+    (tmp_path / "cgroup.subtree_control").write_text("pids memory\n")
+    name, group = "one", tmp_path / "wes-bridge-session-one"
+    group.mkdir()
+    for file in ("pids.max", "memory.max", "memory.swap.max", "memory.oom.group", "cgroup.procs"):
+        (group / file).write_text("")
+    groups = Groups(tmp_path, "0::/\n")
+    assert "no limit of pids" in str(groups.why)  # a new folder is no group here
+    groups._parents = dict.fromkeys(("pids", "memory"), tmp_path)
+    assert groups.hold(name, Roots(os.getpid()), 7, 1000)
+    written = {file.name: file.read_text() for file in group.iterdir() if file.name != "cgroup.procs"}
+    expected = {"pids.max": "7", "memory.max": "1000", "memory.swap.max": "0", "memory.oom.group": "1"}
+    assert written == expected
+    (group / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 1\n")
+    assert groups.has_run_out(name)
+    assert not groups.has_refused(name)
 
 
 def test_memory_over_many_children(node: NodeProcess) -> None:

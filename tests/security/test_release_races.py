@@ -12,12 +12,25 @@ from typing import Any
 
 import pytest
 
-from tests.node.conftest import ROOT, NodeProcess, Request, node, session_kinds, shell, start_node, texts
+from tests.node.conftest import (
+    ROOT,
+    NodeProcess,
+    Request,
+    Starter,
+    engine,
+    node,
+    session_kinds,
+    shell,
+    start_node,
+    texts,
+)
+from tests.node.test_container import cli, sh
 from tests.security.paths import CANARY
 from tests.waiting import until
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.node.errors import ReleaseError
 from wes_bridge.node.layout import RootMap
+from wes_bridge.node.platforms.sandbox import bubblewrap
 from wes_bridge.node.staging import release as releasing
 from wes_bridge.node.staging.allowed import Allowed
 from wes_bridge.node.staging.file import FileScheme
@@ -25,6 +38,7 @@ from wes_bridge.node.staging.plan import Tree
 from wes_bridge.node.staging.schemes import Schemes
 
 __all__ = ["node", "start_node"]
+PYTHON = "docker.io/library/python:3-slim"
 PAYLOAD = "a step was here"
 
 
@@ -154,7 +168,69 @@ for attempt in (make, link, rename, mode):
 """
 
 
-def _handed_over(node: NodeProcess, folder: Path, what: str, flags: int) -> tuple[dict[str, Any], str]:
+@pytest.fixture(scope="module")
+def bubbles(start_node: Starter) -> NodeProcess:
+    """A node whose sandbox is bubblewrap's: its mounts are not the node's to close."""
+    path, reason = bubblewrap()
+    if path is None:
+        pytest.skip(reason)
+    return start_node(sandbox="bwrap")
+
+
+@pytest.mark.bwrap
+@pytest.mark.parametrize(("what", "flags"), [(".", os.O_RDONLY), ("sub/file", os.O_WRONLY)])
+def test_what_bubblewrap_leaves_open_is_no_output_s(
+    bubbles: NodeProcess, tmp_path: Path, what: str, flags: int
+) -> None:
+    """The taker can go on writing to what it was handed; what comes out is a copy of it."""
+    _is_untouched(bubbles, tmp_path, *_handed_over(bubbles, tmp_path, what, flags))
+
+
+@pytest.mark.bwrap
+def test_nor_what_the_node_keeps(bubbles: NodeProcess, tmp_path: Path) -> None:
+    giver, words = _handed_over(bubbles, tmp_path, ".", os.O_RDONLY, keep={})
+    assert giver["phase"] == "COMPLETED", texts(giver)
+    assert "done mode" in words
+    [kept] = [data["kept"] for data in giver["data"] if "kept" in data]
+    names = [path.name for path in bubbles.state.rglob("*") if giver["meta"]["uuid"] in str(path)]
+    assert kept
+    assert "sub" in names
+    assert "late" not in names
+
+
+@pytest.mark.podman
+@pytest.mark.parametrize(("what", "flags"), [(".", os.O_RDONLY), ("sub/file", os.O_WRONLY)])
+def test_what_a_container_leaves_open_is_no_output_s(
+    start_node: Starter, tmp_path: Path, what: str, flags: int
+) -> None:
+    if engine() is None or cli("image", "inspect", PYTHON).returncode != 0:
+        pytest.skip(f"the image {PYTHON} is not here")
+    if cli("run", "--rm", "--network=none", PYTHON, "true").returncode != 0:
+        pytest.skip("containers do not run here")
+    node = start_node(platforms=["container"], pull_images=False)
+
+    def boxed(script: str) -> dict[str, Any]:
+        return sh(script, image=PYTHON, network={"access": False})
+
+    _is_untouched(node, tmp_path, *_handed_over(node, tmp_path, what, flags, boxed))
+
+
+def _is_untouched(node: NodeProcess, folder: Path, giver: dict[str, Any], words: str) -> None:
+    assert giver["phase"] == "COMPLETED", (texts(giver), node.stream(giver, "stderr"))
+    assert "done mode" in words  # else there would be nothing to see
+    assert sorted(path.name for path in (folder / "out").rglob("*")) == ["file", "sub"]
+    assert (folder / "out").stat().st_mode & 0o7777 == 0o755
+    assert (folder / "out/sub/file").stat().st_mode & 0o7777 == 0o644
+
+
+def _handed_over(
+    node: NodeProcess,
+    folder: Path,
+    what: str,
+    flags: int,
+    shell: Callable[[str], dict[str, Any]] = shell,
+    **more: Any,
+) -> tuple[dict[str, Any], str]:
     """How the session of the giver ended, and the words of the taker, which goes on after that."""
     shared = folder / "shared"
     shared.mkdir()
@@ -165,7 +241,12 @@ def _handed_over(node: NodeProcess, folder: Path, what: str, flags: int) -> tupl
     taker = node.begin(take)
     until((shared / "ready").exists)
     give = Request(shell(f"python3 {inside}/give.py {what} {flags}"))
-    giver = node.run(give.data(inside, shared.as_uri(), "READWRITE").output(folder / "out"))
+    give.data(inside, shared.as_uri(), "READWRITE")
+    if "keep" in more:
+        give.data(f"{ROOT}/out", None, "READWRITE", access="WRITE", **more)
+    else:
+        give.output(folder / "out")
+    giver = node.run(give)
     (shared / "go").touch()
     return giver, node.stream(node.end(taker))
 

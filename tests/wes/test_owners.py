@@ -191,6 +191,26 @@ def test_a_group_may_look_and_not_touch(
     assert alice.do("GET", f"/runs/{run_id}/status").json()["state"] == "COMPLETE"
 
 
+@pytest.mark.parametrize("state", [State.RUNNING, State.COMPLETE])
+def test_who_has_left_the_group_sees_nothing_any_more(
+    person: Callable[[str], Person], playing: Engine, state: State
+) -> None:
+    run_id = person("alice").submit({"share_with": "lofar"})
+    playing.claim()
+    playing.task(run_id)
+    if state is State.COMPLETE:
+        playing.finish(run_id, {"out": playing.output(run_id, "canary.txt", CANARY)})
+    else:
+        playing.state(run_id, State.RUNNING)
+    assert person("bob").do("GET", f"/runs/{run_id}/status").json()["state"] == state.value
+    gone = person("bob who left")
+    for method, path in PLACES:
+        assert gone.do(method, f"/runs/{run_id}{path}").status_code == 404, (method, path)
+    for query in ({}, {"owner": "alice"}, {"owner": "*"}):
+        assert run_id not in gone.listed(**query)
+    assert person("alice").do("GET", f"/runs/{run_id}/status").json()["state"] == state.value
+
+
 def test_a_run_is_not_shared_with_a_group_that_its_owner_is_not_in(person: Callable[[str], Person]) -> None:
     fields = {"workflow_engine_parameters": json.dumps({"share_with": "lofar"})}
     run = {"workflow_type": "CWL", "workflow_type_version": "v1.2", "workflow_url": "https://e.org/w"}

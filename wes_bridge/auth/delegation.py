@@ -11,12 +11,14 @@ import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wes_bridge.auth.acting import NoTokenError
 from wes_bridge.auth.exchange import DeniedError, Exchangers, IssuerUnavailableError, Token, claims
 from wes_bridge.auth.safe import Held, Safe, SafeError
+from wes_bridge.model.access import OidcConfig
 from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.store.database import Database
 from wes_bridge.store.delegations import (
@@ -47,6 +49,7 @@ class Source:
         writer: writes there.
         early: seconds before its end that a token is renewed.
         patience: seconds that an issuer may be silent.
+        issuers: whose users the service lets in, and by which groups.
     """
 
     exchangers: Exchangers
@@ -55,6 +58,7 @@ class Source:
     writer: Writer
     early: float
     patience: float
+    issuers: Sequence[OidcConfig] = ()
 
 
 class Wallet:
@@ -210,17 +214,31 @@ class Wallet:
             if now is not None and now.version != row.version:  # another one was just done with it
                 return await asyncio.to_thread(source.safe.open, self._run_id, now.sealed)
             new = await source.exchangers.of(held, wanted).refresh(held)
-            self._check_owner(new)
+            self._check_renewed(claims(new.access.get_secret_value()))
             seal = functools.partial(source.safe.seal, held=new)
             return new
         finally:
             await asyncio.shield(source.writer(lambda connection: end_refresh(connection, row.family, seal)))
 
-    def _check_owner(self, held: Held) -> None:
-        """A refresh token that was handed in must be its owner's: nobody lends theirs to another's run."""
-        told = claims(held.access.get_secret_value())
+    def _check_renewed(self, told: Mapping[str, Any]) -> None:
+        """See that new tokens are still of somebody for whom the run may go on.
+
+        A refresh token that was handed in must be its owner's: nobody lends theirs to another's run. And
+        whoever has left the groups for which the service lets people in is not acted for any more.
+
+        Raises:
+            DeniedError: they are not.
+        """
         if told and f"{told.get('iss')}#{told.get('sub')}" != self._owner:
             raise DeniedError("the refresh token that was handed over is somebody else's")
+        for issuer in self._source.issuers:
+            if told.get("iss") != issuer.issuer or not issuer.groups or issuer.groups_claim not in told:
+                continue  # what the token does not say is the issuer's to judge
+            groups = told[issuer.groups_claim]
+            named = groups.split() if isinstance(groups, str) else groups
+            if not isinstance(named, list) or not any(group in named for group in issuer.groups):
+                needed = ", ".join(issuer.groups)
+                raise DeniedError(f"its owner is in no group any more that this service lets in: {needed}")
 
 
 class Handful:

@@ -181,7 +181,12 @@ class Guard:
                 await self._check_permission(self._limits.permissions, now, scope)
         except _Refusal as refusal:
             return refusal.status >= _FAULT  # it cannot be told now: that takes nothing away
-        return now is not None and now.name == principal.name and now.roles >= principal.roles
+        return (
+            now is not None
+            and now.name == principal.name
+            and now.roles >= principal.roles
+            and now.groups >= principal.groups  # one of them may be why the caller may see this at all
+        )
 
     async def _check_permission(self, permissions: DecisionPoint, principal: Principal, scope: Scope) -> None:
         if not await permissions.allows(principal, scope["method"], scope["path"]):

@@ -165,6 +165,24 @@ def move(source: int, name: str, folder: int, new_name: str) -> None:
             raise
 
 
+def move_copy(source: int, name: str, folder: int, new_name: str) -> None:
+    """The same for a thing that somebody may hold open: what comes is a copy, of which they hold nothing.
+
+    Args:
+        source, name, folder, new_name: as of :func:`move`.
+
+    Raises:
+        OSError: as of :func:`move`, or it cannot be copied.
+    """
+    part = f".{new_name[:100]}.{uuid4().hex[:8]}.part"
+    _copy_then_rename(source, name, folder, part)
+    try:
+        move(folder, part, folder, new_name)
+    except BaseException:
+        remove(folder, part)
+        raise
+
+
 def _kind(folder: int, name: str) -> int | None:
     try:
         return stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)

@@ -382,6 +382,7 @@ def _tokens(
         writer=writer,
         early=delegation.early,
         patience=delegation.patience,
+        issuers=config.authentication.oidc,
     )
 
 

@@ -15,8 +15,9 @@ class Gap(BaseModel):
 
     Attributes:
         what: kind of it: ``sandbox``, commands see the machine; ``no_network``, those that should have no
-            network do; ``loopback``, those with one reach the machine's loopback interface; ``user``,
-            commands are root's; ``memory``, ``processes``, ``disk``, limits of those.
+            network do; ``loopback``, those with one reach the machine's loopback interface; ``link_local``,
+            containers with one reach a cloud's credentials service; ``user``, commands are root's;
+            ``memory``, ``processes``, ``disk``, limits of those.
         text: the same in a sentence, with the reason.
         quiet: whether it is told only where somebody asks what is not enforced, and not in the log of each
             task: it is enforced by looking, or the node's configuration does not want it.
@@ -24,7 +25,7 @@ class Gap(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    what: Literal["sandbox", "no_network", "loopback", "user", "memory", "processes", "disk"]
+    what: Literal["sandbox", "no_network", "loopback", "link_local", "user", "memory", "processes", "disk"]
     text: str
     quiet: bool = False
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from wes_bridge.model.access import SecretConfig
+from wes_bridge.model.delegation import DelegatedTo
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
@@ -116,7 +117,34 @@ class WebdavConfig(_Section):
         description="folder with a bearer token for each user, in files by their names (percent-encoded);"
         " what is fetched with one is for that user only",
     )
+    delegation: DelegatedTo | None = Field(
+        None, description="the token of the user that it wants to see, in place of these (docs/storage.md)"
+    )
     write: bool = Field(False, description="whether outputs may be written there")
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.delegation is not None and (self.token is not None or self.user_tokens is not None):
+            raise ValueError("with delegation there is no other token: leave out token and user_tokens")
+        return self
+
+
+def _web(text: str) -> str:
+    scheme, sep, rest = text.partition("://")
+    if not sep or scheme not in ("http", "https") or not rest.partition("/")[0]:
+        raise ValueError("must begin with https://HOST/ (or http://HOST/ without encryption)")
+    if "@" in rest.partition("/")[0] or any(sign in text for sign in "?#"):
+        raise ValueError("must not hold a user or a password, '?' or '#'")
+    if ".." in rest.split("/"):
+        raise ValueError("must not have '..' between slashes")
+    return text if text.endswith("/") else text + "/"
+
+
+class WebFolderConfig(_Section):
+    """Web addresses, beside ``data``, that want to see a token of the user."""
+
+    url: Annotated[str, AfterValidator(_web)] = Field(description="https://HOST/FOLDER/: how they begin")
+    delegation: DelegatedTo = Field(description="the token of the user that is wanted there")
 
 
 class DirectoryWorkspaceConfig(_Section):

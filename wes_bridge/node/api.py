@@ -39,7 +39,8 @@ class Api(DataApi):
     async def request_offers(self, request: Request) -> Response:
         """``POST /requests``: 303 to the offer set, which is also the body."""
         wanted = await http.read_model(request, ExecutionRequest, self._limit)
-        offerset = await self._node.offer(wanted, owner_key(principal_of(request)))
+        caller = principal_of(request)
+        offerset = await self._node.offer(wanted, owner_key(caller), caller)
         base = self._base(request)
         headers = {"Location": f"{base}/offersets/{offerset.uuid}"}
         body = offerset.encode(base)
@@ -49,10 +50,12 @@ class Api(DataApi):
     async def run_directly(self, request: Request) -> Response:
         """``POST /direct``: 303 to the accepted session; 400 with a FAILED session that says why not."""
         wanted = await http.read_model(request, ExecutionRequest, self._limit)
-        offerset, live = await self._node.direct(wanted, owner_key(principal_of(request)))
+        caller = principal_of(request)
+        offerset, live = await self._node.direct(wanted, owner_key(caller), caller)
         base = self._base(request)
         if live is None:
             return http.answer(request, _refusal(wanted, offerset), 400)
+        self._node.came(live, caller)
         headers = {"Location": f"{base}/sessions/{live.uuid}", "ETag": live.etag}
         return http.answer(request, live.encode(base), 303, headers)
 
@@ -67,6 +70,7 @@ class Api(DataApi):
     async def get_session(self, request: Request) -> Response:
         """``GET /sessions/{uuid}``: at once, or with ``Prefer: wait=N`` once it has changed."""
         live = await self._session(request)
+        self._node.came(live, principal_of(request))
         seen = http.etag_seen(request)
         seconds = http.wait_preference(request)
         if seconds and not self._node.closing:
@@ -87,6 +91,7 @@ class Api(DataApi):
         live = await self._session(request)
         update = await http.read_model(request, Update, self._limit)
         await self._node.update(live, update)
+        self._node.came(live, principal_of(request))
         seconds = http.wait_asked(request)
         if seconds and not self._node.closing:
             await live.wait_change(live.etag, seconds)

@@ -23,6 +23,7 @@ IMAGE_UNAVAILABLE = "urn:image-unavailable"
 IMAGE_DIGEST = "urn:image-digest-mismatch"
 UNKNOWN_TYPE = "uri:unknown-type"
 UNKNOWN_URL = "uri:unknown-url"
+NO_TOKEN = "urn:wes-bridge:no-token-of-the-user"  # noqa: S105  # a name
 RESOURCE_NOT_FOUND = "uri:resource-not-found"
 CONSTRAINT = "urn:wes-bridge:constraint-not-met"
 NO_SLOT = "urn:wes-bridge:no-slot"

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import psutil
 
 from wes_bridge.auth.acting import person_of
+from wes_bridge.auth.principal import Principal
 from wes_bridge.auth.rates import sessions_limit
 from wes_bridge.auth.signed_urls import KeyRing, SignedUrls
 from wes_bridge.config import NodeConfig
@@ -59,6 +60,7 @@ from wes_bridge.node.staging import default_schemes
 from wes_bridge.node.staging.incoming import Incoming
 from wes_bridge.node.staging.plan import make_tree
 from wes_bridge.node.staging.release import open_stream, stream_path
+from wes_bridge.node.user_tokens import UserTokens
 from wes_bridge.private_files import private_folder
 from wes_bridge.store import node_sessions as store
 from wes_bridge.store.database import Database
@@ -173,6 +175,7 @@ class Node:
         self.kept = Outputs(config, self.state)
         self.schemes = default_schemes(config, self.kept.count_fetched)
         self.signed = _signed(config, self.state)
+        self.tokens = UserTokens(config.delegation)
         self.closing = False
         self.gaps: list[Gap] | None = None
         self._platforms: dict[str, Platform] = {}
@@ -219,6 +222,7 @@ class Node:
                 disk=None if self.config.session_gib is None else int(self.config.session_gib * GIB),
             ),
             kept=self.kept,
+            tokens=self.tokens,
         )
         await self._resume()
         await self.runner.in_thread(self._remove_strays)
@@ -239,6 +243,7 @@ class Node:
             task.cancel()
         self.reservations.close()
         await self.runner.close(self._end_sessions)
+        await self.tokens.close()
         for platform in set(self._platforms.values()):
             await platform.close()
         for uuid in list(self._unwritten):
@@ -305,28 +310,38 @@ class Node:
 
     # ---- requests ----------------------------------------------------------------------------------
 
-    async def offer(self, request: ExecutionRequest, owner: str) -> LiveOfferSet:
+    async def offer(
+        self, request: ExecutionRequest, owner: str, caller: Principal | None = None
+    ) -> LiveOfferSet:
         """Answer a request: YES with offers, or NO with reasons. Kept either way, as ``owner``'s.
+
+        Args:
+            request: what is asked.
+            owner: who asks.
+            caller: the same with their credentials, with which tokens for stores are made.
 
         Raises:
             BadRequestError: the request makes no sense to any node.
         """
         check_kinds(request)
         check_values(request)
-        found = await self._lacking(request) or await self._checked(request, owner)
+        found = await self._lacking(request) or await self._checked(request, owner, caller)
         reasons = [note for note in found if note.level == "ERROR"]
         offers: list[Session] = []
         if not reasons:
             offers, reasons = self.offers.make(request, found)
         return self._keep(offers, reasons, owner)
 
-    async def direct(self, request: ExecutionRequest, owner: str) -> tuple[LiveOfferSet, LiveSession | None]:
-        """Accept the first offer at once; None, and the reasons in the set, when there is none.
+    async def direct(
+        self, request: ExecutionRequest, owner: str, caller: Principal | None = None
+    ) -> tuple[LiveOfferSet, LiveSession | None]:
+        """Accept the first offer at once; None, and the reasons in the set, when there is none; as
+        :meth:`offer`.
 
         Raises:
             BadRequestError: as :meth:`offer`.
         """
-        offerset = await self.offer(request, owner)
+        offerset = await self.offer(request, owner, caller)
         if not offerset.offers:
             return offerset, None
         await self._accept(offerset.offers[0])
@@ -346,12 +361,33 @@ class Node:
         text = "this node runs no {what}: {reason}"
         return [message(messages.UNKNOWN_TYPE, text, kind=kind, what=NAMES[kind], reason=reason)]
 
-    async def _checked(self, request: ExecutionRequest, owner: str) -> list[Message]:
+    async def _checked(
+        self, request: ExecutionRequest, owner: str, caller: Principal | None
+    ) -> list[Message]:
         found = check_request(request, self.schemes, KeptInputs(self.kept.store, owner).is_kept)
         found += check_limits(request, self.capacity) + self._check_storage(request)
         platform = self._platforms.get(request.executable.kind) if request.executable else None
         found += await platform.check(request) if platform is not None else []
+        if self.tokens.can_be_made and not any(note.level == "ERROR" for note in found):
+            found += await self._without_tokens(request, caller)
         return found + ([refusal] if (refusal := self.door.refusal()) else [])
+
+    async def _without_tokens(self, request: ExecutionRequest, caller: Principal | None) -> list[Message]:
+        """Data in stores that want a token of the user, for which there is none."""
+        wanted = {
+            each: location
+            for location in (data.location or "" for data in request.data or [] if data.keep is None)
+            if (each := self.schemes.delegated(location)) is not None
+        }
+        found = []
+        for each, location in wanted.items():
+            reason = await self.tokens.refusal(caller, each)
+            if reason is not None:
+                values = {"location": location[:200], "audience": each.audience, "reason": reason}
+                found.append(
+                    message(messages.NO_TOKEN, "{location} (audience {audience}): {reason}", **values)
+                )
+        return found
 
     def _check_storage(self, request: ExecutionRequest) -> list[Message]:
         asked = sum(storage.size.min or 0 for storage in request.storage or [] if storage.size)
@@ -427,6 +463,11 @@ class Node:
         if row is None:
             return self._sessions.get(uuid)
         return LiveSession(decode(row.body, row.phase), row.offerset, self.boot, row.owner)
+
+    def came(self, live: LiveSession, caller: Principal) -> None:
+        """Somebody calls for a session: a token of its owner's may be of use to it."""
+        if live.phase is not Phase.OFFERED and not live.phase.is_final:
+            self.tokens.came(live.uuid, live.owner, caller)
 
     async def offerset(self, uuid: str) -> LiveOfferSet | None:
         """An offer set with its offers as they are now; None when unknown."""

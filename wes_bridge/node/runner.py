@@ -29,6 +29,7 @@ from wes_bridge.model.units import parse_duration, signal_of, utcnow
 from wes_bridge.node import messages
 from wes_bridge.node.booking import EARLY, Reservations
 from wes_bridge.node.capacity import Need, Queue
+from wes_bridge.node.company import Company, Reach
 from wes_bridge.node.errors import (
     BadRequestError,
     CommandNotFoundError,
@@ -50,10 +51,11 @@ from wes_bridge.node.platforms.watch import Bounds, DiskWatch, TreeWatch, What
 from wes_bridge.node.staging.incoming import Incoming
 from wes_bridge.node.staging.inputs import Inputs
 from wes_bridge.node.staging.place import place
-from wes_bridge.node.staging.plan import make_tree
+from wes_bridge.node.staging.plan import Kind, make_tree
 from wes_bridge.node.staging.release import MOST_REWRITTEN, keep_streams, release, share_streams
 from wes_bridge.node.staging.schemes import Schemes
 from wes_bridge.node.tidying import Tidying
+from wes_bridge.node.user_tokens import SessionTokens, UserTokens
 from wes_bridge.one_cpu import give_way
 from wes_bridge.small_files import read_small
 from wes_bridge.store.outage import Trouble
@@ -112,6 +114,7 @@ class _Run:
     platform: Platform
     need: Need
     resumed: bool
+    tokens: SessionTokens
     halt: Event = field(default_factory=Event)
     waiting: asyncio.Future[None] | None = None
     staged: Future[Job] | None = None
@@ -124,6 +127,7 @@ class _Run:
     ended: bool = False
     released: bool = False
     release_error: ReleaseError | None = None
+    is_held: bool = False
 
 
 class _StopError(Exception):
@@ -144,6 +148,7 @@ class Runner:
         most_rewritten: bytes of a file that paths are written into.
         limits: of each command, whatever it was offered.
         kept: the outputs that stay here.
+        tokens: of whom sessions are.
     """
 
     def __init__(
@@ -159,6 +164,7 @@ class Runner:
         most_rewritten: int = MOST_REWRITTEN,
         limits: Bounds,
         kept: Outputs,
+        tokens: UserTokens,
     ) -> None:
         self._folder = folder
         self._queue = queue
@@ -172,6 +178,8 @@ class Runner:
         self._files = ThreadPoolExecutor(threads, "wb-files", give_way)
         self._limits = limits
         self._kept = kept
+        self._user_tokens = tokens
+        self._company = Company()
         self._watch = TreeWatch()
         self._disk = DiskWatch()
         self._groups = Groups()
@@ -216,12 +224,15 @@ class Runner:
             raise PlatformError(f"this node no longer runs executables of kind {kind}")
         available = session.schedule.available if session.schedule else None
         duration = parse_duration(available.duration) if available and available.duration else None
+        halt = Event()
         run = _Run(
             live,
             self.folder(live.uuid),
             platform,
             need_of(session.compute, duration or DEFAULT_DURATION, session.storage),
             resumed,
+            self._user_tokens.of(live.uuid, live.owner, halt),
+            halt,
         )
         self._runs[live.uuid] = run
         self._kept.use(live)
@@ -303,6 +314,8 @@ class Runner:
         await self._forget_kept(run, phase)
         live.move(phase, part)
         self._runs.pop(live.uuid, None)
+        self._user_tokens.gone(live.uuid)
+        self._company.ended(live.uuid)
         self._kept.let_go(live)
         try:
             await self._write_down(run)
@@ -337,6 +350,7 @@ class Runner:
         live = run.live
         job = await self._found(run) if run.resumed else None
         if job is not None:
+            self._company.began(live.uuid, _reach(run.platform, job), known=False)
             self._set_running(run, job, started(run.folder))
         else:
             await self._wait_turn(run)
@@ -344,6 +358,7 @@ class Runner:
             await run.platform.prepare(live.session)
             job = await self._start(run)
         code = await (run.platform.wait(job) if run.ended else self._wait(run, job))
+        self._note_end(run)
         if live.session.executable is not None:
             live.session.executable.finished = _finished(run)
         self._leave(run)
@@ -489,6 +504,7 @@ class Runner:
             job = self._staged(run)
             if self._begin(run, job, loop):
                 run.ended = True
+                self._note_end(run)
                 if not run.halt.is_set():
                     self._release(run, job)
         except BaseException as error:
@@ -505,6 +521,7 @@ class Runner:
             NodeError: it cannot be started, or was stopped.
         """
         pauses = list(PAUSES)
+        self._company.began(run.live.uuid, _reach(run.platform, job))
         while True:
             if run.halt.is_set():
                 raise PlatformError("stopped")
@@ -551,7 +568,7 @@ class Runner:
     def _inputs_of(self, run: _Run) -> Inputs:
         user = person_of(getattr(run.live, "owner", "")) or ""
         shields = bool(getattr(run.platform, "shields", False))  # an older plug-in has no such word
-        return Inputs(run.folder.inputs, self._incoming, user, shields)
+        return Inputs(run.folder.inputs, self._incoming, user, shields, run.tokens)
 
     def _set_running(self, run: _Run, job: Job, since: Started) -> None:
         live = run.live
@@ -582,17 +599,17 @@ class Runner:
         if roots is not None:
             if roots.first is None:  # a command in a sandbox inherits it
                 _offer_to_the_system(roots)
-            if bounds.processes is not None:
-                hold = functools.partial(self._groups.hold, live.uuid, roots, bounds.processes)
-                await self.in_thread(hold)
-            has_refused = functools.partial(self._groups.has_refused, live.uuid)
-            self._watch.add(roots, bounds, exceeded, has_refused)
+            hold = functools.partial(self._groups.hold, live.uuid, roots, bounds.processes, bounds.memory)
+            await self.in_thread(hold)
+            self._watch.add(roots, bounds, exceeded, functools.partial(self._refused, live.uuid))
         if bounds.disk is not None:
             self._disk.add(run.folder.root, bounds.disk, exceeded)
         try:
             code = await run.platform.wait(job)
-            if code and bounds.processes is not None and self._groups.has_refused(live.uuid):
-                self._note_too_much(run, "processes", bounds.processes, bounds.processes)
+            refused = self._refused(live.uuid) if code else None
+            limit = bounds.memory if refused == "memory" else bounds.processes
+            if refused is not None and limit is not None:
+                self._note_too_much(run, refused, limit, limit)
             return code
         finally:
             for handle in (timer, ending):
@@ -603,11 +620,23 @@ class Runner:
                 self._groups.let_go(live.uuid)
             self._disk.remove(run.folder.root)
 
+    def _note_end(self, run: _Run) -> None:
+        """Know that a command has ended, and whether another may hold open what it leaves."""
+        is_in_reach = self._company.ended(run.live.uuid)
+        leaves_open = getattr(run.platform, "leaves_open", False)  # an older plug-in has no such word
+        run.is_held = run.is_held or (is_in_reach and bool(leaves_open))
+
     def _bounds(self, run: _Run) -> Bounds:
         """What a command may use: what it was offered, else what the node has; and what the site allows."""
         memory = run.live.session.compute.memory if run.live.session.compute else None
         offered = memory.max_bytes if memory is not None and memory.max_bytes else self._queue.capacity.memory
         return Bounds(offered, self._limits.processes, self._limits.disk)
+
+    def _refused(self, uuid: str) -> What | None:
+        """Of what the system did not let a command have more."""
+        if self._groups.has_run_out(uuid):
+            return "memory"
+        return "processes" if self._groups.has_refused(uuid) else None
 
     def _too_much(self, run: _Run, what: What, used: int, limit: int) -> None:
         kind, text = _TOO_MUCH[what]
@@ -669,7 +698,17 @@ class Runner:
         share_streams(job.session, run.folder, self._schemes.allowed, final=True)
         try:
             keeper = self._kept.keeper(run.live, run.halt)
-            release(job.tree, job.session, self._schemes, run.platform.links, self._most_rewritten, keeper)
+            links = run.platform.links
+            release(
+                job.tree,
+                job.session,
+                self._schemes,
+                links,
+                self._most_rewritten,
+                keeper,
+                run.tokens,
+                run.is_held,
+            )
             run.released = True
         except ReleaseError as error:
             run.release_error = error
@@ -682,6 +721,22 @@ class Runner:
             run.queued = False
             took = time.monotonic() - run.entered if run.entered is not None else None
             self._queue.leave(run.live.uuid, took)
+
+
+def _reach(platform: Platform, job: Job) -> Reach:
+    """What a command reaches that is not its session's own."""
+    links = [entry for entry in job.tree.entries.values() if entry.kind is Kind.LINK]
+    inputs = job.folder.inputs
+    outside = [entry for entry in links if not entry.source.is_relative_to(inputs)]
+    changes = [entry.source for entry in outside if entry.writable]
+    shown = _paths(tuple(getattr(platform, "shows", ())))
+    shares = getattr(platform, "shares_network", None)
+    return Reach([*(entry.source for entry in outside), *shown], changes, shares is not None and shares(job))
+
+
+@functools.lru_cache(maxsize=8)
+def _paths(texts: tuple[str, ...]) -> list[Path]:
+    return [Path(text) for text in texts]
 
 
 def _offer_to_the_system(roots: Roots) -> None:

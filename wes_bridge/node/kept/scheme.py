@@ -9,7 +9,8 @@ from threading import Event
 from wes_bridge.data.receiving import Count, Receiving
 from wes_bridge.fetching.client import Fetcher
 from wes_bridge.model.data_urls import data_path_of
-from wes_bridge.node.staging.schemes import Fetched, Scheme, Wanted
+from wes_bridge.model.delegation import DelegatedTo
+from wes_bridge.node.staging.schemes import Delegating, Fetched, Scheme, Tokens, Wanted
 
 
 class KeptScheme:
@@ -43,6 +44,12 @@ class KeptScheme:
         """See :class:`Scheme`; a signed URL is everything that its reader needs."""
         return self._inner.scope(wanted)
 
+    def delegated(self, location: str) -> DelegatedTo | None:
+        """See :class:`Delegating`; a signed URL is everything that its reader needs."""
+        if data_path_of(location) is not None or not isinstance(self._inner, Delegating):
+            return None
+        return self._inner.delegated(location)
+
     def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
         """See :class:`Scheme`; errors say what the other node says."""
         if data_path_of(wanted.location) is None:
@@ -50,6 +57,11 @@ class KeptScheme:
         self._receiving.receive(wanted.location, target, stop, wanted.expected)
         return Fetched()
 
-    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
+    def store(
+        self, folder: int, name: str, location: str, beside: Sequence[Path], tokens: Tokens | None = None
+    ) -> None:
         """See :class:`Scheme`."""
-        self._inner.store(folder, name, location, beside)
+        if isinstance(self._inner, Delegating):
+            self._inner.store(folder, name, location, beside, tokens)
+        else:
+            self._inner.store(folder, name, location, beside)

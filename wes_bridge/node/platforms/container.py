@@ -14,7 +14,15 @@ from pathlib import Path
 
 from wes_bridge.config import NodeConfig
 from wes_bridge.data.beneath import opened, parent_beneath, top_of
-from wes_bridge.model.execution_broker import DOCKER_CONTAINER, Compute, ExecutionRequest, Message, Session
+from wes_bridge.model.execution_broker import (
+    DOCKER_CONTAINER,
+    Compute,
+    Executable,
+    ExecutionRequest,
+    Message,
+    Session,
+)
+from wes_bridge.model.gaps import Gap
 from wes_bridge.model.units import GIB
 from wes_bridge.node import messages
 from wes_bridge.node.errors import NotBegunError, PlatformError
@@ -22,6 +30,7 @@ from wes_bridge.node.layout import SessionFolder
 from wes_bridge.node.messages import message
 from wes_bridge.node.platforms import container_env, processes
 from wes_bridge.node.platforms.base import PAUSES, Job
+from wes_bridge.node.platforms.closing import Closing
 from wes_bridge.node.platforms.engine_errors import (
     AMBIGUOUS,
     engines_failure,
@@ -39,6 +48,7 @@ log = logging.getLogger(__name__)
 LABEL = "wes-bridge.session"
 """Label of all containers of a node; its value is the session's UUID."""
 _ENGINE_TIMEOUT = 60.0
+_REACHED = "containers with a network reach link-local addresses, a cloud's credentials service too: {reason}"
 _SPECIAL = frozenset(',"\r\n')
 """Letters for which a field of CSV is quoted."""
 
@@ -55,6 +65,8 @@ class ContainerPlatform(Kept):
     kinds = frozenset({DOCKER_CONTAINER})
     links = False
     shields = True
+    leaves_open = True
+    """What a command has handed over stays open, to write: the engine's mounts are not ours to close."""
 
     def __init__(self, config: NodeConfig, state: Path) -> None:
         super().__init__(state)
@@ -68,6 +80,8 @@ class ContainerPlatform(Kept):
         self._works: bool | None = None
         self._why_not = ""
         self._isolates = config.step_network != "machine"
+        self._closing = Closing(state, strict=config.step_network == "isolated")
+        self._knows_hooks = False
 
     async def unavailable(self) -> str | None:
         """Whether there is an engine. One that does not work is one, and says so by :meth:`check`: a command
@@ -82,11 +96,29 @@ class ContainerPlatform(Kept):
             return None
         if not self._works:
             code, out, err = await run(self._engine, "version", timeout=_ENGINE_TIMEOUT)
-            self._works = code == 0
             self._is_podman = self._is_podman or "podman" in out.lower()
             self._tells_when_started = self._is_podman and tells_when_started(out)
             self._why_not = f"{self._engine} does not work: {last_line(err)}"
+            if code == 0 and self._is_podman:  # one that is only a client of another machine's knows none
+                asked = ("version", "--hooks-dir", os.devnull)
+                self._knows_hooks = (await run(self._engine, *asked, timeout=_ENGINE_TIMEOUT))[0] == 0
+            self._works = code == 0
         return None if self._works else self._why_not
+
+    async def gaps(self) -> list[Gap]:
+        """That link-local addresses are in reach. It does not ask podman, which is too much for a start."""
+        if self._engine is None or not self._isolates or "podman" in Path(self._engine).name:
+            return []
+        return [Gap(what="link_local", text=_REACHED.format(reason=f"{self._engine} knows no hooks"))]
+
+    async def _unenforced(self, request: ExecutionRequest) -> list[Message]:
+        """The same, of one request."""
+        if request.executable is None or not self._isolates or not _has_network(request.executable):
+            return []
+        reason = f"{self._engine} knows no hooks"
+        if self._knows_hooks:
+            reason = await asyncio.to_thread(lambda: self._closing.why_not() or "")
+        return [message(messages.UNENFORCED, _REACHED, "INFO", reason=reason)] if reason else []
 
     async def check(self, request: ExecutionRequest) -> list[Message]:
         """Whether the engine answers, and the image is here or may be had."""
@@ -94,7 +126,9 @@ class ContainerPlatform(Kept):
         if reason is not None:
             text = "this node cannot run containers at the moment: {reason}"
             return [message(messages.ENGINE_FAILED, text, reason=reason)]
-        return await self._images.check(request.executable.image) if request.executable else []
+        if request.executable is None:
+            return []
+        return await self._images.check(request.executable.image) + await self._unenforced(request)
 
     async def prepare(self, session: Session) -> None:
         """Get the image."""
@@ -109,7 +143,10 @@ class ContainerPlatform(Kept):
             raise PlatformError("no container engine")
         image = self._chosen[job.uuid]
         stdin, out, err = self.streams(job)
-        words = [self._engine, "run", "--rm", "--pull=never", "--log-driver=none", "--name", _name(job.uuid)]
+        has_network = _has_network(executable)
+        is_closed = has_network and self._isolates and self._knows_hooks
+        words = [self._engine, "run", *(self._closing.options() if is_closed else []), "--rm"]
+        words += ["--pull=never", "--log-driver=none", "--name", _name(job.uuid)]
         words += ["--label", f"{LABEL}={job.uuid}", "--cidfile", str(job.folder.root / "cid")]
         if self._tells_when_started:
             words += ["--pidfile", str(job.folder.root / "cpid")]
@@ -117,7 +154,7 @@ class ContainerPlatform(Kept):
         words += _limits(job.session.compute)
         if stdin is not None:
             words.append("--interactive")
-        if executable.network is not None and executable.network.access is False:
+        if not has_network:
             words += ["--network", "none"]
         elif self._isolates:
             words += ["--network", "private" if self._is_podman else "bridge"]
@@ -131,6 +168,11 @@ class ContainerPlatform(Kept):
         env = {**os.environ, **environment.own, MARKER: job.uuid}
         words += [image, *(executable.command or [])]
         return Launch(self._engine, words, env, job.folder.root, stdin, out, err)
+
+    def shares_network(self, job: Job) -> bool:
+        """Only where the site leaves that to the engine; else each container has one of its own."""
+        executable = job.session.executable
+        return not self._isolates and executable is not None and _has_network(executable)
 
     def watched(self, job: Job) -> Roots | None:
         """The engine limits memory itself."""
@@ -210,6 +252,10 @@ class ContainerPlatform(Kept):
         if self._is_podman and os.geteuid() != 0:
             return ["--userns=keep-id"]
         return ["--user", f"{os.geteuid()}:{os.getegid()}"]
+
+
+def _has_network(executable: Executable) -> bool:
+    return executable.network is None or executable.network.access is not False
 
 
 def _find_engine(configured: str | None) -> str | None:

@@ -23,12 +23,14 @@ def of_processes(*, sandboxed: bool) -> list[Gap]:
     Args:
         sandboxed: whether commands are in a sandbox that no process leaves.
     """
-    memory = f"the memory of a command and all its processes {_LOOKED_AT}"
-    found = [Gap(what="memory", text=memory, quiet=True)]
+    groups, found = Groups(), []
+    if groups.why_no_memory is not None:
+        memory = f"the memory of a command and all its processes {_LOOKED_AT}: {groups.why_no_memory}"
+        found.append(Gap(what="memory", text=memory, quiet=True))
     if not sandboxed:
         found.append(Gap(what="processes", text=LEFT_BEHIND))
-    elif (why := Groups().why) is not None:
-        text = f"the number of a command's processes {_LOOKED_AT}: {why}"
+    elif groups.why is not None:
+        text = f"the number of a command's processes {_LOOKED_AT}: {groups.why}"
         found.append(Gap(what="processes", text=text, quiet=True))
     return found
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -30,7 +31,11 @@ DNS = {"pasta": "192.0.2.53", "slirp4netns": "10.0.2.3"}
 """Where name servers answer inside that cannot be reached from there: those on the loopback interface."""
 CLOSED = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128")
 """Addresses that are out of reach: the link-local ones, and where clouds have such services beside these."""
+CLOSE = "close"
+"""The word that has this program close the network that it is in."""
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_NEVER = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOSYS)
+"""What the kernel says where such rules can never be made."""
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 """Signals that the keeper ignores; pasta does not start where one is."""
 _LONGEST = 2000
@@ -94,6 +99,21 @@ def _close() -> None:
                 (number,) = struct.unpack_from("i", kernel.recv(4096), 16)
                 if number:
                     raise OSError(-number, os.strerror(-number))
+
+
+def _close_for_container(note: str | None = None) -> None:
+    """Close the network that this process is in, which is a container's that is being made.
+
+    Args:
+        note: where to write down that it is never possible here; without it that is a failure, too.
+    """
+    try:
+        _close()
+    except OSError as error:
+        if note is None or error.errno not in _NEVER:
+            raise
+        with contextlib.suppress(OSError), open(note, "w") as file:
+            file.write(error.strerror or "it cannot be done")
 
 
 def _rule(place: str) -> bytes:
@@ -189,7 +209,10 @@ def _be_first(keeper: socket.socket, name: str, path: str) -> None:
 
 
 def main() -> None:
-    """Make a network for the keeper at standard input."""
+    """Make a network for the keeper at standard input; or, as a hook of a container, close that one's."""
+    if sys.argv[1:2] == [CLOSE]:
+        _close_for_container(*sys.argv[2:3])
+        return
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     keeper = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wes_bridge.auth.private import private_token
@@ -179,6 +179,22 @@ class ProcessPlatform(Kept):
                 text = "no network can be had that keeps the machine's loopback interface apart: {reason}"
                 found.append(messages.message(messages.NOT_SUPPORTED, text, reason=reason))
         return found + await self._unenforced(network)
+
+    @property
+    def leaves_open(self) -> bool:
+        """What a command has handed over stays open, to write, where bubblewrap has made its mounts: they are
+        not ours to close."""
+        return self._bwrap is not None
+
+    @property
+    def shows(self) -> Sequence[str]:
+        """What every command sees of the machine."""
+        return self._view.folders if self._is_enforced else ["/"]
+
+    def shares_network(self, job: Job) -> bool:
+        """All that have one do: those of one owner, or all where none can be made for each."""
+        network = job.session.executable.network if job.session.executable else None
+        return not self._is_enforced or network is None or network.access is not False
 
     def network(self, job: Job) -> Mapping[str, object] | None:
         """One of its owner's, unless the command has none, or no sandbox that keeps it there."""

@@ -28,6 +28,7 @@ _BLOCK = 512
 """Bytes of a block in what the system says of files."""
 
 What = Literal["memory", "processes", "disk"]
+Refused = Callable[[], What | None]
 Exceeded = Callable[[What, int, int], None]
 """Called once with what is over its limit, how much there is, and the limit."""
 
@@ -51,7 +52,7 @@ class TreeWatch:
     """Watches process trees, and calls back when one uses more than it may."""
 
     def __init__(self) -> None:
-        self._watched: dict[Roots, tuple[Bounds, Exceeded, Callable[[], bool]]] = {}
+        self._watched: dict[Roots, tuple[Bounds, Exceeded, Refused]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def add(
@@ -59,7 +60,7 @@ class TreeWatch:
         roots: Roots,
         bounds: Bounds,
         exceeded: Exceeded,
-        has_refused: Callable[[], bool] = lambda: False,
+        refused: Refused = lambda: None,
     ) -> None:
         """Watch a command's processes.
 
@@ -67,9 +68,9 @@ class TreeWatch:
             roots: where they are found.
             bounds: what they may use.
             exceeded: called when they use more.
-            has_refused: whether the system has kept them from becoming more.
+            refused: of what the system did not let them have more, where it holds some of it.
         """
-        self._watched[roots] = (bounds, exceeded, has_refused)
+        self._watched[roots] = (bounds, exceeded, refused)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -88,15 +89,15 @@ class TreeWatch:
         while self._watched:
             await asyncio.sleep(pause)
             before = time.thread_time()
-            for roots, (bounds, exceeded, has_refused) in list(self._watched.items()):
-                most = bounds.processes
+            for roots, (bounds, exceeded, refused) in list(self._watched.items()):
+                most, refusal = bounds.processes, refused()
                 used = usage_of(roots, None if most is None else most + 1)
-                if most is not None and (used.processes > most or has_refused()):
+                if most is not None and (used.processes > most or refusal == "processes"):
                     self._watched.pop(roots, None)
                     exceeded("processes", used.processes, most)
-                elif bounds.memory is not None and used.memory > bounds.memory:
+                elif bounds.memory is not None and (used.memory > bounds.memory or refusal == "memory"):
                     self._watched.pop(roots, None)
-                    exceeded("memory", used.memory, bounds.memory)
+                    exceeded("memory", max(used.memory, bounds.memory), bounds.memory)
             pause = max(SHORTEST, (time.thread_time() - before) / SHARE)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 
 from wes_bridge.data.beneath import open_beneath, opened, top_of
-from wes_bridge.data.copying import copy_thing, move
+from wes_bridge.data.copying import copy_thing, move, move_copy
 from wes_bridge.node.staging.allowed import Allowed, file_path
 from wes_bridge.node.staging.plugins import DataPlugin, NoSettings, Site
 from wes_bridge.node.staging.schemes import Fetched, UnusableError, Wanted
@@ -52,9 +52,18 @@ class FileScheme:
 
     def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
         """Move it to ``location``; in one step when nothing is there yet."""
+        self._bring(folder, name, location, move)
+
+    def store_copy(self, folder: int, name: str, location: str) -> None:
+        """Move a copy of it there: somebody may hold it open."""
+        self._bring(folder, name, location, move_copy)
+
+    def _bring(
+        self, folder: int, name: str, location: str, way: Callable[[int, str, int, str], None]
+    ) -> None:
         there, new_name = self._allowed.destination(file_path(location))
         with opened(there):
-            move(folder, name, there, new_name)
+            way(folder, name, there, new_name)
             if stat.S_ISLNK(os.lstat(new_name, dir_fd=there).st_mode):  # put there since it was looked at
                 os.unlink(new_name, dir_fd=there)
                 raise UnusableError("the command put a link in its place")

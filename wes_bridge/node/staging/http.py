@@ -23,10 +23,13 @@ from wes_bridge.fetching.client import Fetcher
 from wes_bridge.fetching.errors import FetchError, RefusedError, UrlError
 from wes_bridge.fetching.guard import Guard
 from wes_bridge.fetching.limits import Limits
-from wes_bridge.fetching.urls import parse_url
+from wes_bridge.fetching.urls import is_below, parse_url
+from wes_bridge.model.delegation import DelegatedTo
+from wes_bridge.model.stores import WebFolderConfig
+from wes_bridge.node.staging.authorizing import authorized
 from wes_bridge.node.staging.downloading import ATTEMPTS, Download, is_worth_retrying
 from wes_bridge.node.staging.plugins import DataPlugin, NoSettings, Site
-from wes_bridge.node.staging.schemes import Fetched, Wanted
+from wes_bridge.node.staging.schemes import Fetched, Tokens, Wanted
 
 
 def limits_of(config: NodeConfig) -> Limits:
@@ -64,15 +67,18 @@ class HttpScheme:
     Args:
         fetcher: asks them.
         pause: seconds before the second attempt; doubles each time.
+        folders: where tokens of users are wanted.
     """
 
     names: tuple[str, ...] = ("http", "https")
     can_store = True
     places: Sequence[str] | None = None
 
-    def __init__(self, fetcher: Fetcher, pause: float = 0.5) -> None:
+    def __init__(self, fetcher: Fetcher, pause: float = 0.5, folders: Sequence[WebFolderConfig] = ()) -> None:
         self._fetcher = fetcher
         self._pause = pause
+        known = [(parse_url(folder.url), folder.delegation) for folder in folders]
+        self._folders = sorted(known, key=lambda folder: -len(folder[0].target))
 
     def refusal(self, location: str, *, write: bool, directory: bool) -> str | None:
         """The URL must not be asked, or is said to be a folder, which HTTP does not know."""
@@ -89,20 +95,38 @@ class HttpScheme:
         return None
 
     def scope(self, wanted: Wanted) -> str:
-        """All of this node: nobody's credentials are used."""
-        return ""
+        """The user, where a token of theirs is used; else all of this node: nobody's credentials are."""
+        return wanted.user if self.delegated(wanted.location) is not None else ""
+
+    def delegated(self, location: str) -> DelegatedTo | None:
+        """See :class:`Delegating`."""
+        if not self._folders:
+            return None
+        url = parse_url(location)
+        return next((wanted for folder, wanted in self._folders if is_below(url, folder)), None)
 
     def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
         """Download; an interrupted transfer goes on where it was."""
-        download = Download(self._fetcher, wanted.location, wanted.expected, pause=self._pause)
-        return download.run(target, stop, unless)
+        with authorized(self.delegated(wanted.location), wanted.tokens) as credentials:
+            download = Download(
+                self._fetcher,
+                wanted.location,
+                wanted.expected,
+                pause=self._pause,
+                credentials=credentials,
+            )
+            return download.run(target, stop, unless)
 
-    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
+    def store(
+        self, folder: int, name: str, location: str, beside: Sequence[Path], tokens: Tokens | None = None
+    ) -> None:
         """PUT a file to ``location``, or each file of a directory below ``location``."""
         base = location if location.endswith("/") else location + "/"
-        for relative, file in files_of(folder, name, beside):
-            with opened(file):
-                put(self._fetcher, file, base + quote(relative) if relative else location, self._pause)
+        with authorized(self.delegated(location), tokens) as credentials:
+            for relative, file in files_of(folder, name, beside):
+                with opened(file):
+                    url = base + quote(relative) if relative else location
+                    put(self._fetcher, file, url, self._pause, credentials)
 
 
 def put(
@@ -131,7 +155,8 @@ def put(
 
 
 def _make(_settings: NoSettings, site: Site) -> HttpScheme:
-    return HttpScheme(transfers(site.config))
+    folders = site.config.web
+    return HttpScheme(transfers(site.config, [folder.url for folder in folders]), folders=folders)
 
 
 PLUGIN = DataPlugin(NoSettings, _make)

@@ -20,7 +20,7 @@ from wes_bridge.node.layout import is_below
 from wes_bridge.node.staging.file import copy
 from wes_bridge.node.staging.incoming import Incoming
 from wes_bridge.node.staging.plan import Entry, Kind, Tree
-from wes_bridge.node.staging.schemes import Schemes, Wanted, scheme_of
+from wes_bridge.node.staging.schemes import Schemes, Tokens, Wanted, scheme_of
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Inputs:
         incoming: all that is fetched at this node.
         user: for whom.
         shields: whether its platform lets no command change what is linked.
+        tokens: of that user, for stores that want them.
     """
 
     folder: Path
     incoming: Incoming
     user: str = ""
     shields: bool = False
+    tokens: Tokens | None = None
 
     def bring(self, entry: Entry, tree: Tree, schemes: Schemes, *, links: bool, stop: Event) -> None:
         """Fetch one thing of a tree, and put it there. Blocks.
@@ -49,7 +51,7 @@ class Inputs:
         if scheme is None:
             raise ValueError("no way to fetch this kind of URL")
         target = tree.paths.host(entry.path)
-        wanted = Wanted(entry.location, entry.directory, entry.expected, self.user)
+        wanted = Wanted(entry.location, entry.directory, entry.expected, self.user, self.tokens)
         if not self._may_link(entry, tree):
 
             def place(content: Path, is_mine: bool) -> None:

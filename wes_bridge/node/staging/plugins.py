@@ -12,10 +12,13 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from wes_bridge.config import NodeConfig
+from wes_bridge.fetching.errors import UrlError
+from wes_bridge.fetching.urls import parse_url
+from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.stores import S3Config, WebdavConfig
 from wes_bridge.node.staging.allowed import Allowed
 from wes_bridge.node.staging.schemes import Scheme
-from wes_bridge.plugging import Key, Kind, PluginError, SettingError, checked, dotted
+from wes_bridge.plugging import Key, Kind, PluginError, SettingError, checked, dotted, unreadable
 
 _OURS = ("file", "http", "literal", "s3", "webdav")
 
@@ -117,6 +120,38 @@ def findings(config: NodeConfig) -> Iterator[tuple[Key, str]]:
             yield place, f"{dotted(place)}: {error}"
         except PluginError as error:
             yield key, f"{dotted(key)}: {error}"
+    for place, text in (*_token_findings(config), *_issuer_findings(config)):
+        yield place, f"{dotted(place)}: {text}"
+
+
+def _token_findings(config: NodeConfig) -> Iterator[tuple[Key, str]]:
+    for index, folder in enumerate(config.web):
+        try:
+            parse_url(folder.url)
+        except UrlError as error:
+            yield ("web", index, "url"), str(error)
+    places: list[tuple[Key, DelegatedTo | None]] = [
+        *((("webdav", index, "delegation"), folder.delegation) for index, folder in enumerate(config.webdav)),
+        *((("web", index, "delegation"), folder.delegation) for index, folder in enumerate(config.web)),
+    ]
+    for key, wanted in places:
+        if wanted is None:
+            continue
+        if wanted.exchanger == "issuer" and not config.delegation.issuers:
+            yield key, f"delegation.issuers must name who makes tokens for {wanted.audience!r}"
+        if wanted.exchanger == "authn" and config.delegation.authn is None:
+            yield key, f"delegation.authn must say who makes tokens for {wanted.audience!r}"
+
+
+def _issuer_findings(config: NodeConfig) -> Iterator[tuple[Key, str]]:
+    for index, issuer in enumerate(config.delegation.issuers):
+        if issuer.secret is not None and issuer.secret.file is not None:
+            try:
+                issuer.secret.file.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                yield ("delegation", "issuers", index, "secret"), f"{issuer.secret.file} is no text"
+            except OSError as error:
+                yield ("delegation", "issuers", index, "secret"), unreadable(error)
 
 
 def _wanted(config: NodeConfig) -> Iterator[tuple[Key, str, BaseModel | dict[str, Any]]]:

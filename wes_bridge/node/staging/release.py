@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -21,15 +22,16 @@ from wes_bridge.data.beneath import (
     regular_file,
     top_of,
 )
-from wes_bridge.data.copying import copy_thing, drop_rights
+from wes_bridge.data.copying import copy_thing, drop_rights, move_copy
 from wes_bridge.data.special import special_kind
 from wes_bridge.model.execution_broker import Data, Session
 from wes_bridge.node.errors import ReleaseError
 from wes_bridge.node.kept.settling import bring_in
 from wes_bridge.node.layout import SessionFolder, clean_relative
 from wes_bridge.node.staging.allowed import Allowed, file_path
+from wes_bridge.node.staging.file import FileScheme
 from wes_bridge.node.staging.plan import Kind, Tree
-from wes_bridge.node.staging.schemes import Schemes, UnusableError, scheme_of
+from wes_bridge.node.staging.schemes import Delegating, Schemes, Tokens, UnusableError, scheme_of
 from wes_bridge.node.staging.settling import Settling, sources_of
 from wes_bridge.small_files import NotSmallError
 
@@ -63,6 +65,8 @@ def release(  # noqa: PLR0917
     links: bool,
     most_rewritten: int = MOST_REWRITTEN,
     keeper: Keeper | None = None,
+    tokens: Tokens | None = None,
+    is_held: bool = False,
 ) -> None:
     """Transfer all outputs of a session. Blocks; may be called again after a crash.
 
@@ -73,6 +77,9 @@ def release(  # noqa: PLR0917
         links: whether the tree was made with symbolic links (see ``place``).
         most_rewritten: bytes of a file that paths are written into.
         keeper: keeps the outputs that are to stay.
+        tokens: of whom the session is, for stores that want them.
+        is_held: whether a command that goes on may hold open, to write, what is brought away: then files of
+            this machine are copies.
 
     Raises:
         ReleaseError: names the output, its destination and the reason.
@@ -89,9 +96,10 @@ def release(  # noqa: PLR0917
             try:
                 if data.keep is not None and keeper is not None:
                     location = "the outputs that this node keeps"
-                    _keep(tree, top, path, links=links, data=data, keeper=keeper)
+                    _keep(tree, top, path, links=links, way=_Keeping(data, keeper, is_held))
                 else:
-                    _release(tree, top, path, links=links, to=schemes, location=location)
+                    way = _Way(schemes, location, tokens, is_held)
+                    _release(tree, top, path, links=links, way=way)
             except (OSError, ValueError, shutil.Error) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 by_command = isinstance(error, UnusableError)
@@ -101,29 +109,59 @@ def release(  # noqa: PLR0917
             os.close(top)
 
 
-def _release(tree: Tree, top: int | None, path: str, *, links: bool, to: Schemes, location: str) -> None:
+@dataclass(frozen=True)
+class _Way:
+    """How an output is brought away.
+
+    Attributes:
+        to: how to store.
+        location: where to.
+        tokens, is_held: as of :func:`release`.
+    """
+
+    to: Schemes
+    location: str
+    tokens: Tokens | None
+    is_held: bool
+
+
+def _release(tree: Tree, top: int | None, path: str, *, links: bool, way: _Way) -> None:
     """Transfer one output; ``top`` is a descriptor of the session's folder, None when that is gone.
 
     Another session may hold a descriptor of that folder, and change it now: it is walked by descriptors.
     """
     kind = _kind_of(tree, top, path)
     if kind is None or top is None:
-        if _is_done(location):
+        if _is_done(way.location):
             return
         raise FileNotFoundError(2, "the command left nothing there")
     folder, name = parent_beneath(top, tree.paths.below(path))
     with opened(folder):
-        _settle(tree, top, (folder, name), path, links=links, break_links=scheme_of(location) != "file")
-        scheme = to.get(location)
+        _settle(tree, top, (folder, name), path, links=links, break_links=scheme_of(way.location) != "file")
+        scheme = way.to.get(way.location)
         if scheme is None or not scheme.can_store:
             raise ValueError("no way to write to this kind of URL")
-        scheme.store(folder, name, location, sources_of(tree))
+        if way.is_held and isinstance(scheme, FileScheme):
+            scheme.store_copy(folder, name, way.location)
+        elif isinstance(scheme, Delegating):
+            scheme.store(folder, name, way.location, sources_of(tree), way.tokens)
+        else:
+            scheme.store(folder, name, way.location, sources_of(tree))
 
 
-def _keep(tree: Tree, top: int | None, path: str, *, links: bool, data: Data, keeper: Keeper) -> None:
+@dataclass(frozen=True)
+class _Keeping:
+    """How an output is kept; ``is_held`` as of :func:`release`."""
+
+    data: Data
+    keeper: Keeper
+    is_held: bool
+
+
+def _keep(tree: Tree, top: int | None, path: str, *, links: bool, way: _Keeping) -> None:
     """Have one output kept; of links to what the session was given it gets copies."""
     if top is None or _kind_of(tree, top, path) is None:
-        keeper.keep(data, None, "")
+        way.keeper.keep(way.data, None, "")
         return
     folder, name = parent_beneath(top, tree.paths.below(path))
     with opened(folder):
@@ -133,7 +171,22 @@ def _keep(tree: Tree, top: int | None, path: str, *, links: bool, data: Data, ke
             opened(open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)) as output,
         ):
             bring_in(output, sources_of(tree), top)
-        keeper.keep(data, folder, name)
+        if way.is_held:
+            _keep_copy(Path(tree.paths.real).parent, (folder, name), way)
+        else:
+            way.keeper.keep(way.data, folder, name)
+
+
+def _keep_copy(session: Path, place: tuple[int, str], way: _Keeping) -> None:
+    """Have a copy kept, which is made where no command gets."""
+    new = f"released-{uuid4().hex[:8]}"
+    with opened(top_of(session)) as top:
+        os.mkdir(new, 0o700, dir_fd=top)
+        with opened(folder_beneath(top, new)) as folder:
+            move_copy(*place, folder, place[1])
+            way.keeper.keep(way.data, folder, place[1])
+        with contextlib.suppress(OSError):
+            os.rmdir(new, dir_fd=top)
 
 
 def _kind_of(tree: Tree, top: int | None, path: str) -> int | None:

@@ -6,11 +6,12 @@ One file per scheme beside this one. Each is an entry point ``wes_bridge.data`` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.expected import UNSAID, Expected
 
 if TYPE_CHECKING:
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 
 class UnusableError(ValueError):
     """An output is nothing that can be brought anywhere; that is its command's fault."""
+
+
+class Tokens(Protocol):
+    """Tokens of the person for whom something is fetched or stored, made for one store each."""
+
+    def token(self, wanted: DelegatedTo) -> str:
+        """One for a store. Blocks, for about a minute at most.
+
+        Raises:
+            OSError: there is none; the text says why.
+        """
+
+    def forget(self, wanted: DelegatedTo) -> None:
+        """The store does not take it."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +45,14 @@ class Wanted:
         directory: whether it is a folder.
         expected: how it must be, of a file.
         user: the name of the person for whom it is; empty: nobody is told from others.
+        tokens: of that person; None: there are none. They do not tell one thing from another.
     """
 
     location: str
     directory: bool = False
     expected: Expected = UNSAID
     user: str = ""
+    tokens: Tokens | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -108,6 +125,24 @@ class Scheme(Protocol):
         """
 
 
+@runtime_checkable
+class Delegating(Scheme, Protocol):
+    """A scheme some of whose URLs lead to where a token of the user is wanted."""
+
+    def delegated(self, location: str) -> DelegatedTo | None:
+        """The token that is wanted where a URL leads; None: none is."""
+
+    def store(
+        self, folder: int, name: str, location: str, beside: Sequence[Path], tokens: Tokens | None = None
+    ) -> None:
+        """See :meth:`Scheme.store`.
+
+        Args:
+            folder, name, location, beside: as there.
+            tokens: of the person whose output it is; None: there are none.
+        """
+
+
 def scheme_of(location: str) -> str:
     """The scheme of a URL, lower case; empty when there is none."""
     name, colon, _ = location.partition(":")
@@ -144,6 +179,11 @@ class Schemes:
         """See :meth:`Scheme.local`; None also for an unknown scheme."""
         scheme = self.get(location)
         return scheme.local(location) if scheme else None
+
+    def delegated(self, location: str) -> DelegatedTo | None:
+        """The token of the user that is wanted where a URL leads; None: none is."""
+        scheme = self.get(location)
+        return scheme.delegated(location) if isinstance(scheme, Delegating) else None
 
     def refusal(self, location: str, *, write: bool, directory: bool = False) -> str | None:
         """Why data cannot be staged from (or written to) a URL; None when it can."""

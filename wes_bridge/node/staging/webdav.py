@@ -6,6 +6,7 @@ where the site has one, else of the node. A token goes to the server it is for, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -22,12 +23,14 @@ from wes_bridge.data.plain_files import files_of
 from wes_bridge.fetching.client import Answer, Fetcher
 from wes_bridge.fetching.errors import FetchError, StatusError, UrlError
 from wes_bridge.fetching.urls import WebUrl, is_below, parse_url
+from wes_bridge.model.delegation import DelegatedTo
 from wes_bridge.model.expected import UNSAID
 from wes_bridge.model.stores import WebdavConfig
+from wes_bridge.node.staging.authorizing import authorized
 from wes_bridge.node.staging.downloading import Download
 from wes_bridge.node.staging.http import put, transfers
 from wes_bridge.node.staging.plugins import DataPlugin, Site, WebdavSettings
-from wes_bridge.node.staging.schemes import Fetched, Wanted
+from wes_bridge.node.staging.schemes import Fetched, Tokens, Wanted
 from wes_bridge.plugging import Key, unreadable
 from wes_bridge.storage.dav import BODY, SCHEMES, ListingError, Member, members, web_url
 from wes_bridge.storage.work import Work
@@ -98,31 +101,42 @@ class WebdavScheme:
     def scope(self, wanted: Wanted) -> str:
         """The user, where their own token is used."""
         place = self._place(wanted.location)
-        return wanted.user if place is not None and _token_of(place.config, wanted.user) else ""
+        if place is None:
+            return ""
+        is_own = place.config.delegation is not None or _token_of(place.config, wanted.user)
+        return wanted.user if is_own else ""
+
+    def delegated(self, location: str) -> DelegatedTo | None:
+        """See :class:`Delegating`."""
+        place = self._place(location)
+        return None if place is None else place.config.delegation
 
     def fetch(self, wanted: Wanted, target: Path, stop: Event, unless: str = "") -> Fetched | None:
         """Download a file, or all of a folder."""
         place = self._place(wanted.location)
         if place is None:  # refused when the offer was made
             raise WebdavError("this node has no such WebDAV folder")
-        asking = _Asking(self._fetcher, _credentials(place.config, wanted.user), self._pause)
-        url = web_url(wanted.location)
-        if wanted.directory:
-            return _Folder(asking, url, stop).fetch(target, unless)
-        try:
-            return asking.download(url, wanted).run(target, stop, unless)
-        except StatusError as error:
-            raise _refused(error) from error
+        with _authorized(place.config, wanted.user, wanted.tokens) as credentials:
+            asking = _Asking(self._fetcher, credentials, self._pause)
+            url = web_url(wanted.location)
+            if wanted.directory:
+                return _Folder(asking, url, stop).fetch(target, unless)
+            try:
+                return asking.download(url, wanted).run(target, stop, unless)
+            except StatusError as error:
+                raise _refused(error) from error
 
-    def store(self, folder: int, name: str, location: str, beside: Sequence[Path]) -> None:
+    def store(
+        self, folder: int, name: str, location: str, beside: Sequence[Path], tokens: Tokens | None = None
+    ) -> None:
         """PUT a file to ``location``, or each file of a directory below ``location``."""
         place = self._place(location)
         if place is None:
             raise WebdavError("this node has no such WebDAV folder")
-        asking = _Asking(self._fetcher, _credentials(place.config, ""), self._pause)
         base = web_url(location).rstrip("/")
-        made = _Folders(asking, str(place.url).rstrip("/"))
-        with Work(_PARALLEL) as work:
+        with _authorized(place.config, "", tokens) as credentials, Work(_PARALLEL) as work:
+            asking = _Asking(self._fetcher, credentials, self._pause)
+            made = _Folders(asking, str(place.url).rstrip("/"))
             for relative, file in files_of(folder, name, beside):
                 url = f"{base}/{quote(os.fsencode(relative))}" if relative else base
                 try:
@@ -188,7 +202,8 @@ def _check(answer: Answer) -> None:
         return
     if 200 <= answer.status < 300:
         raise WebdavError("the server answers as one that knows no folders (no WebDAV)")
-    raise _refused(StatusError(f"HTTP {answer.status}", answer.status))
+    error = StatusError(f"HTTP {answer.status}", answer.status)
+    raise _refused(error) from error
 
 
 def _refused(error: StatusError) -> WebdavError:
@@ -282,6 +297,16 @@ def _version(found: Sequence[tuple[str, Member]]) -> str:
         line = repr((relative, member.is_folder, member.size, member.version))
         digest.update(line.encode("utf-8", "surrogateescape"))
     return f"listed {digest.hexdigest()}"
+
+
+@contextlib.contextmanager
+def _authorized(config: WebdavConfig, user: str, tokens: Tokens | None) -> Iterator[dict[str, str]]:
+    """The credentials of a transfer: the user's own where the site wants those, else those that it has."""
+    if config.delegation is None:
+        yield _credentials(config, user)
+        return
+    with authorized(config.delegation, tokens) as credentials:
+        yield credentials or {}
 
 
 def _credentials(config: WebdavConfig, user: str) -> dict[str, str]:
