@@ -41,6 +41,7 @@ MODULES = (
     "wes_bridge.engine.worker",
     "wes_bridge.wes.app",
 )
+_INTERPRETER = sys.executable
 REPOSITORY = Path(__file__).parents[1]
 _PR_SET_PDEATHSIG = 1
 # ---- what tests use
@@ -127,7 +128,7 @@ def begin(
     cwd: Path | None = None,
 ) -> Copy | subprocess.Popen[str]:
     """Run ``main()`` of a module of ours with these arguments; the rest as of ``subprocess.Popen``."""
-    if _is_read_at_the_start(env):
+    if sys.executable != _INTERPRETER or _is_read_at_the_start(env):  # a test may want another interpreter
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=stdin,
@@ -148,6 +149,7 @@ def begin(
             "arguments": list(arguments),
             "env": dict(env),
             "cwd": str(cwd or Path.cwd()),
+            "umask": _umask(),
         }
         pid = _first().copy(ask, files)
     return Copy(pid, told, to_it, from_it)
@@ -180,6 +182,12 @@ def run(
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess([module, *arguments], code, out.read(), err.read())
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _pipe_to(stdin: int, ours: contextlib.ExitStack) -> tuple[int, IO[str] | None]:
@@ -319,6 +327,7 @@ def _become(ask: dict[str, Any], files: list[int]) -> NoReturn:
     os.environ.update(ask["env"])
     time.tzset()
     os.chdir(ask["cwd"])
+    os.umask(ask["umask"])
     module = sys.modules[ask["module"]]
     sys.argv = [module.__file__ or "", *ask["arguments"]]
     sys.exit(module.main())

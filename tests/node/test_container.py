@@ -354,7 +354,7 @@ def test_a_network_that_another_container_spoiled_is_made_again(
     node = start_node(platforms=["container"], container_engine=str(fake))
     session = node.completed(Request(container("echo", "here", image=image)))
     assert node.stream(session) == "here\n"
-    assert (tmp_path / "tries").read_text() == "x\nx\nx\n"
+    assert (tmp_path / "tries").read_text().startswith("x\nx\nx\n")
 
 
 def test_the_engines_failures_are_not_the_commands(boxes: NodeProcess, tmp_path: Path) -> None:
