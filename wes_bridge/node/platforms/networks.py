@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import importlib
 import os
 import signal
 import socket
@@ -26,8 +27,7 @@ import sys
 
 if __name__ == "__main__":  # this program sees no packages
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    from link_local import close  # type: ignore[import-not-found]
-
+    close = importlib.import_module("link_local").close
     del sys.path[0]
 else:
     from wes_bridge.node.platforms.link_local import close
