@@ -28,7 +28,7 @@ from tests.node.test_staging import literal
 from wes_bridge.config import NodeConfig
 from wes_bridge.model import execution_broker as eb
 from wes_bridge.node import messages
-from wes_bridge.node.platforms import networks
+from wes_bridge.node.platforms import link_local
 from wes_bridge.node.platforms.closing import Closing
 from wes_bridge.node.platforms.container import ContainerPlatform
 
@@ -115,9 +115,12 @@ nc -w 5 169.254.169.254 80 </dev/null 2>&1
 
 
 def test_the_credentials_of_the_cloud_are_out_of_reach(boxes: NodeProcess) -> None:
-    session = boxes.run(Request(sh(CLOSED)))
+    for _ in range(3):  # podman fails now and then where others make networks on this machine
+        session = boxes.run(Request(sh(CLOSED)))
+        if "urn:wes-bridge:platform-failed" not in session_kinds(session):
+            break
     told = boxes.stream(session)
-    for place in networks.CLOSED:
+    for place in link_local.CLOSED:
         assert re.search(f"from all to {place.removesuffix('/128')} .*unreachable", told), told
     assert "Operation not permitted" in told
     assert "Network is unreachable" in told

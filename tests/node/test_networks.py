@@ -20,7 +20,7 @@ import pytest
 from tests.node.conftest import NodeProcess, Request, Starter, process, session_kinds, shell, texts
 from tests.waiting import until
 from wes_bridge.node.errors import NotBegunError
-from wes_bridge.node.platforms import networks
+from wes_bridge.node.platforms import link_local
 from wes_bridge.node.platforms.isolating import Networks, resolver
 from wes_bridge.node.platforms.keeping import Command, Keeping
 
@@ -342,5 +342,5 @@ def test_link_local_addresses_of_both_families_are_closed(node: NodeProcess) -> 
         pytest.skip("ip is not installed")
     path = f"PATH=$PATH:{Path(str(shutil.which('ip'))).parent}"
     told = node.stream(node.completed(Request(shell(f"{path}; ip rule; ip -6 rule"))))
-    for place in networks.CLOSED:
+    for place in link_local.CLOSED:
         assert f"from all to {place.removesuffix('/128')} unreachable" in told

@@ -20,6 +20,7 @@ REASONS = {
     "cwl/loading/schemas.py": "schemas are pickled with one, which is not used",
     "federation": TRUSTED + ": brokers; listed ones by a resolver of fetching",
     "fetching": "it is the fetcher",
+    "node/user_tokens.py": TRUSTED + ": issuers of users' tokens for stores",
     "notify/sending.py": "a session of aiohttp with a resolver of fetching",
     "wes/proxy.py": "streams of brokers, at addresses that federation has checked",
     "wes/service.py": "makes the client of wes/proxy.py",

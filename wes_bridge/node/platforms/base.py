@@ -44,6 +44,10 @@ class Platform(Protocol):
         kinds: kinds of executables it runs.
         links: whether staged inputs become symbolic links; false when the platform mounts them.
         shields: whether a command cannot change inputs that it was given to read, so that they may be shared.
+
+    Three more words may be left out. ``leaves_open``: whether what a command has handed to another one stays
+    open, to write, after its end; False. ``shows``: paths of the machine that every command sees; none.
+    ``shares_network(job)``: whether its command is in a network with others; it is not.
     """
 
     name: str

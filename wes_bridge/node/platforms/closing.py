@@ -1,7 +1,7 @@
 """Containers do not reach link-local addresses, at which clouds give the machine's credentials to who asks.
 
 No option of an engine says so. podman lets a program of ours run in the network of each container that it
-makes, before its command (a hook of the OCI runtime, stage ``createContainer``): ``networks.py`` puts the
+makes, before its command (a hook of the OCI runtime, stage ``createContainer``): ``link_local.py`` puts the
 same rules there as in the networks of other steps, and commands have no right to take them away. A hook that
 fails keeps the container from being started, except where rules are never possible here and the settings
 of the node leave it at that: then it leaves a note. Other engines know no hooks.
@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from wes_bridge.node.platforms import networks
+from wes_bridge.node.platforms import link_local
 from wes_bridge.private_files import private_folder
 from wes_bridge.small_files import read_small
 
@@ -63,7 +63,7 @@ class Closing:
         private_folder(self._folder)
         self._note.unlink(missing_ok=True)
         program = os.path.realpath(sys.executable)
-        words = ["python", "-I", "-S", os.path.realpath(networks.__file__), networks.CLOSE]
+        words = ["python", "-I", "-S", os.path.realpath(link_local.__file__)]
         hook = {
             "version": "1.0.0",
             "hook": {

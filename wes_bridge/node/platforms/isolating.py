@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Literal
 
 from wes_bridge.node.errors import NotBegunError
-from wes_bridge.node.platforms import networks
+from wes_bridge.node.platforms import link_local, networks
 from wes_bridge.node.platforms.keeping import Keeping, NoSandboxError
 from wes_bridge.private_files import private_file
 
@@ -164,4 +164,4 @@ def _is_out_of_reach(server: str) -> bool:
         address = ipaddress.ip_address(server)
     except ValueError:
         return False
-    return address.is_loopback or any(address in ipaddress.ip_network(place) for place in networks.CLOSED)
+    return address.is_loopback or any(address in ipaddress.ip_network(place) for place in link_local.CLOSED)

@@ -17,25 +17,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
+import importlib
 import os
 import signal
 import socket
 import struct
 import sys
 
+if __name__ == "__main__":  # this program sees no packages
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    close = importlib.import_module("link_local").close
+    del sys.path[0]
+else:
+    from wes_bridge.node.platforms.link_local import close
+
 PROGRAMS = ("pasta", "slirp4netns")
 """What makes a network, best first."""
 DNS = {"pasta": "192.0.2.53", "slirp4netns": "10.0.2.3"}
 """Where name servers answer inside that cannot be reached from there: those on the loopback interface."""
-CLOSED = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128")
-"""Addresses that are out of reach: the link-local ones, and where clouds have such services beside these."""
-CLOSE = "close"
-"""The word that has this program close the network that it is in."""
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-_NEVER = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOSYS)
-"""What the kernel says where such rules can never be made."""
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 """Signals that the keeper ignores; pasta does not start where one is."""
 _LONGEST = 2000
@@ -85,48 +86,6 @@ def _bring_up_loopback() -> None:
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", flags | up))
 
 
-def _close() -> None:
-    """Put what must not be reached out of reach, by rules that come before all routes.
-
-    What runs here later has no right to take them away. It is done when all routes are there, since a router
-    may have such an address: that it is the next hop is no matter of rules any more.
-    """
-    has_ipv6 = os.path.exists("/proc/net/if_inet6")
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        for place in CLOSED:
-            if ":" not in place or has_ipv6:
-                kernel.sendall(_rule(place))
-                (number,) = struct.unpack_from("i", kernel.recv(4096), 16)
-                if number:
-                    raise OSError(-number, os.strerror(-number))
-
-
-def _close_for_container(note: str | None = None) -> None:
-    """Close the network that this process is in, which is a container's that is being made.
-
-    Args:
-        note: where to write down that it is never possible here; without it that is a failure, too.
-    """
-    try:
-        _close()
-    except OSError as error:
-        if note is None or error.errno not in _NEVER:
-            raise
-        with contextlib.suppress(OSError), open(note, "w") as file:
-            file.write(error.strerror or "it cannot be done")
-
-
-def _rule(place: str) -> bytes:
-    """The question to the kernel for a rule: what is sent to these addresses is unreachable."""
-    new_rule, flags, priority, unreachable = 32, 0x605, 1, 7
-    host, _, length = place.partition("/")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = socket.inet_pton(family, host)
-    rule = struct.pack("8BI", family, int(length), 0, 0, 0, 0, 0, unreachable, 0)
-    rule += struct.pack("HH", 4 + len(address), 1) + address + struct.pack("HHI", 8, 6, priority)
-    return struct.pack("IHHII", 16 + len(rule), new_rule, flags, 1, 0) + rule
-
-
 def _hold(tell: socket.socket) -> None:
     """Be the process whose namespaces they are, to the end: that of the process namespace."""
     root = os.geteuid() == 0
@@ -143,7 +102,7 @@ def _hold(tell: socket.socket) -> None:
         os._exit(1)
     try:
         tell.recv(1)
-        _close()
+        close()
         tell.sendall(b"closed")
         tell.close()
     except OSError as error:
@@ -209,10 +168,7 @@ def _be_first(keeper: socket.socket, name: str, path: str) -> None:
 
 
 def main() -> None:
-    """Make a network for the keeper at standard input; or, as a hook of a container, close that one's."""
-    if sys.argv[1:2] == [CLOSE]:
-        _close_for_container(*sys.argv[2:3])
-        return
+    """Make a network for the keeper at standard input."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     keeper = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
