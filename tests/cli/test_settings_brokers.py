@@ -53,3 +53,14 @@ def test_limits_and_urls_are_checked_and_no_password_is_shown(tmp_path: Path) ->
     assert f"{file}:4: brokers[0].url: a URL must not hold a password: use credentials" in found
     assert "secret" not in found
     assert f"{file}:5: brokers[1].images.x" in found
+
+
+def test_a_service_must_be_told_what_its_brokers_speak(tmp_path: Path) -> None:
+    """Only an aggregator finds that out."""
+    (tmp_path / "listing.yaml").write_text("brokers: [{name: a, url: 'http://a', dialect: auto}]\n")
+    file = write(tmp_path / "c.yaml", "brokers: [{name: b, url: 'http://b', dialect: auto}]\n")
+    assert "broker b: dialect is native or reference; auto is for brokers of an aggregator" in "\n".join(
+        problems(file)
+    )
+    file = write(tmp_path / "d.yaml", "listings: [{file: listing.yaml}]\n")
+    assert "brokers.0.dialect" in "\n".join(problems(file))

@@ -269,6 +269,8 @@ def _explain(model: type[BaseModel], settings: Settings, error: dict[str, Any]) 
     if error["type"] == "missing":
         return Problem(where, f"{dotted}: is missing and must be given{_help(model, key)}")
     message = _wrong(error)
+    if not key:  # of several settings together: it names them
+        return Problem(where, message)
     shown = re.sub(r"//[^/@\s]*@", "//...@", _written(settings, error))  # no passwords in URLs
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return Problem(where, f"{dotted}: {message[:1].lower() + message[1:]}, not {shown}{_help(model, key)}")
@@ -329,7 +331,11 @@ def _dotted(key: Key) -> str:
 
 
 def _remove(values: Any, key: Key) -> None:
-    """Take the value at ``key`` out; of a list, the item is emptied, so that others keep their index."""
+    """Take the value at ``key`` out; of a list, the item is emptied, so that others keep their index. All
+    values go where it is not one of them that is wrong."""
+    if not key:
+        values.clear()
+        return
     for part in key[:-1]:
         try:
             values = values[part]

@@ -6,7 +6,7 @@ site's configuration, with the hosts that may get them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +25,8 @@ class ListedBroker(BrokerTraits):
     """One entry; what is not known is ignored, so that listings can grow."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    dialect: Literal["native", "reference"] = "native"
 
 
 class Listing(BaseModel):

@@ -155,7 +155,7 @@ def part_size(size: int) -> tuple[int, int]:
     """How an upload of ``size`` bytes is cut: bytes of a part, whole MiB, and parts at once."""
     part = max(PART, min(_LARGE_PART, -(-size // _FEW_PARTS)), -(-size // _MOST_PARTS))
     part = -(-part // _MIB) * _MIB
-    return part, max(2, min(8, _MOST_SENT // part))
+    return part, max(1 if part > _MOST_SENT else 2, min(8, _MOST_SENT // part))
 
 
 class Uploads:
