@@ -172,3 +172,29 @@ def test_a_pinned_process_knows_only_where_it_was_allowed_to_run() -> None:
     script = "from wes_bridge.one_cpu import ALLOWED; print(len(ALLOWED))"
     one = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); {script}"
     assert said(one) == ["1"]
+
+
+_GIVING_WAY = """
+import os, subprocess, sys, threading
+from wes_bridge.one_cpu import anywhere, give_way
+
+ASK = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0) == os.SCHED_OTHER)"]
+
+def work():
+    give_way()
+    print(os.sched_getscheduler(0) == os.SCHED_BATCH)
+    with anywhere():
+        print(subprocess.run(ASK, capture_output=True, text=True).stdout.strip())
+    print(os.sched_getscheduler(0) == os.SCHED_BATCH)
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(os.sched_getscheduler(0) == os.SCHED_OTHER)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no such threads")
+def test_a_thread_that_gives_way_does_so_alone() -> None:
+    """Neither the thread that made it, nor a command that it starts, is one that gives way."""
+    assert said(_GIVING_WAY) == ["True"] * 4
