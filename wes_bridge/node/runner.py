@@ -415,13 +415,18 @@ class Runner:
     def _stage_ahead(self) -> None:
         """Stage the inputs of those who are next in line, as many as may run at once."""
         while len(self._ahead) < self._queue.capacity.sessions and (run := self._next_in_line()) is not None:
-            self._files.submit(self._try_to_stage, run)
+            if (staged := self._claim(run)) is not None:
+                self._files.submit(self._fulfil, run, staged)
 
     def _stage_next(self) -> None:
         """The same of one, by a thread that has seen a command through to its end: one more than the loop
         would have staged, which then need not wake a thread for each."""
-        if len(self._ahead) <= self._queue.capacity.sessions and (run := self._next_in_line()) is not None:
-            self._try_to_stage(run)
+        if len(self._ahead) > self._queue.capacity.sessions:
+            return
+        run = self._next_in_line()
+        staged = self._claim(run) if run is not None else None
+        if run is not None and staged is not None:
+            self._fulfil(run, staged)
 
     def _next_in_line(self) -> _Run | None:
         """One that waits for its turn, and is staged meanwhile. For any thread."""
@@ -436,36 +441,43 @@ class Runner:
                     return run
                 self._ahead.discard(run.live.uuid)  # its turn has come just now
 
-    def _try_to_stage(self, run: _Run) -> None:
-        """Stage; what goes wrong is told when the command is to be started."""
-        with contextlib.suppress(Exception):
-            self._staged(run)
+    def _claim(self, run: _Run) -> Future[Job] | None:
+        """What the first who asks has to fulfil; None for all others. For any thread."""
+        with self._claiming:
+            if run.staged is not None:
+                return None
+            run.staged = Future()
+        run.staged.set_running_or_notify_cancel()  # who waits for it cannot take it back
+        return run.staged
+
+    def _fulfil(self, run: _Run, staged: Future[Job]) -> None:
+        try:
+            staged.set_result(self._stage(run))
+        except BaseException as error:
+            staged.set_exception(error)
 
     def _staged(self, run: _Run) -> Job:
-        """Its job, staged by the first thread that asks for it; the others wait for that one. Blocks.
+        """Its job, staged now unless that was done ahead. Blocks.
 
         Raises:
-            NodeError: it cannot be staged, or is not needed any more.
+            NodeError: it cannot be staged.
         """
-        with self._claiming:
-            is_first, staged = run.staged is None, run.staged or Future[Job]()
-            run.staged = staged
-        if is_first:
-            try:
-                staged.set_result(self._stage(run))
-            except BaseException as error:
-                staged.set_exception(error)
-        return staged.result()
+        staged = self._claim(run)
+        if staged is not None:
+            self._fulfil(run, staged)
+        assert run.staged is not None
+        return run.staged.result()
+
+    async def _until_staged(self, run: _Run) -> None:
+        """Return when nothing is being staged for it; what goes wrong is told to who asks for the job."""
+        if run.staged is not None and not run.staged.done():
+            with contextlib.suppress(Exception):
+                await asyncio.wrap_future(run.staged)
 
     async def _forget_staged(self, run: _Run) -> None:
         """Let nothing be staged any more, and wait for the end of what is."""
-        with self._claiming:
-            if run.staged is None:
-                run.staged = Future()
-                run.staged.set_exception(PlatformError("stopped"))
-        if not run.staged.done():
-            with contextlib.suppress(Exception):
-                await asyncio.wrap_future(run.staged)
+        if self._claim(run) is None:
+            await self._until_staged(run)
 
     async def _unless_stopped(self, run: _Run, wait: asyncio.Future[None]) -> None:
         run.waiting = wait
@@ -488,6 +500,7 @@ class Runner:
         """Stage, unless that was done ahead, and start the command; a quick one is released as well."""
         loop = asyncio.get_running_loop()
         begun: asyncio.Future[Job] = loop.create_future()
+        await self._until_staged(run)
         self._check_stop(run)
         self._files.submit(self._stage_and_start, run, loop, begun)
         try:
