@@ -204,6 +204,16 @@ def test_streams_exit_codes_and_errors_are_as_without(node: NodeProcess) -> None
     assert session["executable"]["exitCode"] == 127
 
 
+def test_networks_of_others_keep_their_places(outside: tuple[str, int], start_node: Starter) -> None:
+    """Those of containers, too: they are mounts, which a program that hides the machine's files took away."""
+    place = f"/run/netns/{_namespaces[-1]} "
+    assert place in Path("/proc/self/mountinfo").read_text()
+    started = start_node(platforms=["process"])
+    isolates(started)
+    started.completed(Request(shell("true")))
+    assert place in Path("/proc/self/mountinfo").read_text()
+
+
 def test_a_network_lasts_from_step_to_step_and_dies_with_the_keeper(start_node: Starter) -> None:
     node = start_node(sandbox="bwrap", step_network="isolated")
     isolates(node)

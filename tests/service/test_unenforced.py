@@ -60,4 +60,3 @@ def test_with_one_nothing_is_said(start_service: Starter, tmp_path: Path) -> Non
     until(lambda: "unenforced" in requests.get(info, timeout=60).json())
     told = requests.get(info, timeout=60).json()["unenforced"]["good"]
     assert [text for text in told if "session_gib" in text], "whoever asks is told what is only looked at"
-    assert [text for text in told if "memory of a command" in text]

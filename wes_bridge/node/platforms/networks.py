@@ -36,7 +36,8 @@ PROGRAMS = ("pasta", "slirp4netns")
 """What makes a network, best first."""
 DNS = {"pasta": "192.0.2.53", "slirp4netns": "10.0.2.3"}
 """Where name servers answer inside that cannot be reached from there: those on the loopback interface."""
-_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
+_MS_REC, _MS_SLAVE = 1 << 14, 1 << 19
 _RESTORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 """Signals that the keeper ignores; pasta does not start where one is."""
 _LONGEST = 2000
@@ -76,6 +77,19 @@ def _own_users() -> None:
     for file, text in maps.items():
         with open(f"/proc/self/{file}", "w") as written:
             written.write(text)
+
+
+def _own_mounts() -> None:
+    """Mounts that are not the machine's any more, for what is started from here.
+
+    slirp4netns leaves the machine's files by taking all mounts away, and makes only the topmost private
+    before that: from mounts that are shared, as those of network namespaces are, it would take away the
+    machine's own.
+    """
+    _unshare(_CLONE_NEWNS)
+    if _libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _bring_up_loopback() -> None:
@@ -141,6 +155,7 @@ def _be_first(keeper: socket.socket, name: str, path: str) -> None:
     """Be process 1, and end all when the keeper has gone."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _own_mounts()
         ours, its = socket.socketpair()
         if os.fork() == 0:
             ours.close()
