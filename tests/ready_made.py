@@ -128,7 +128,7 @@ def begin(
     cwd: Path | None = None,
 ) -> Copy | subprocess.Popen[str]:
     """Run ``main()`` of a module of ours with these arguments; the rest as of ``subprocess.Popen``."""
-    if sys.executable != _INTERPRETER or _is_read_at_the_start(env):  # a test may want another interpreter
+    if sys.executable != _INTERPRETER or _network() != _NETWORK or _is_read_at_the_start(env):
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=stdin,
@@ -153,6 +153,11 @@ def begin(
         }
         pid = _first().copy(ask, files)
     return Copy(pid, told, to_it, from_it)
+
+
+def _network() -> str:
+    """The network that this thread is in: tests of sites apart enter others."""
+    return str(Path("/proc/thread-self/ns/net").readlink())
 
 
 def _is_read_at_the_start(env: Mapping[str, str]) -> bool:
@@ -238,6 +243,7 @@ class _First:
         self._process.wait(60)
 
 
+_NETWORK = _network()
 _made: list[_First] = []
 
 
