@@ -1,7 +1,7 @@
 """Which dialect a broker speaks that the configuration does not tell: found out by asking it how it is.
 
 Our own node says what it is at ``/health``, and so does another aggregator, which passes on requests of any
-dialect. A broker that knows no such path is one of the reference dialect. It must not know what is asked for.
+dialect. A broker that knows no such path is one of the reference dialect. It must not know any request.
 """
 
 from __future__ import annotations

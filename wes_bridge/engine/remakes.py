@@ -1,4 +1,4 @@
-"""Notes of lost outputs that are being made again, beside their folders.
+"""Notes of lost outputs, beside their folders, while the outputs are made again.
 
 An output that is lost is made again in a session that belongs to no open task. Its offer is noted before it
 is accepted, so that the worker that takes the run up follows that session, or releases it. This module must

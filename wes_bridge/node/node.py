@@ -316,8 +316,8 @@ class Node:
         """Answer a request: YES with offers, or NO with reasons. Kept either way, as ``owner``'s.
 
         Args:
-            request: what is asked.
-            owner: who asks.
+            request: the request.
+            owner: the name of the caller.
             caller: the same with their credentials, with which tokens for stores are made.
 
         Raises:
