@@ -616,6 +616,14 @@ class RetentionConfig(_Section):
 Sharing = Literal["none", "chosen", "groups"]
 
 
+class TogetherError(ValueError):
+    """Settings that are wrong together; ``key`` is where a person looks for the first of them."""
+
+    def __init__(self, text: str, *key: str | int) -> None:
+        super().__init__(text)
+        self.key = key
+
+
 class ServiceConfig(ServerConfig):
     """``wes-bridge serve``."""
 
@@ -651,23 +659,26 @@ class ServiceConfig(ServerConfig):
 
     @model_validator(mode="after")
     def _workspace_is_shared(self) -> ServiceConfig:
-        for broker in self.brokers:
+        for index, broker in enumerate(self.brokers):
             if broker.dialect == "auto":
-                raise ValueError(
+                raise TogetherError(
                     f"broker {broker.name}: dialect is native or reference; auto is for brokers of an"
-                    " aggregator"
+                    " aggregator",
+                    *("brokers", index, "dialect"),
                 )
             if broker.dialect == "reference" and broker.shares_files and not broker.shared:
-                raise ValueError(
+                raise TogetherError(
                     f"broker {broker.name}: the reference dialect needs shared, e.g."
                     " {/srv/data: /srv/data}, or shares_files: false;"
                     " such a broker gives nothing back but what is written to a folder that both it"
-                    " and we see, or what the step itself sends"
+                    " and we see, or what the step itself sends",
+                    *("brokers", index, "dialect"),
                 )
             if broker.shared and not any(self.workspace_dir.is_relative_to(path) for path in broker.shared):
-                raise ValueError(
+                raise TogetherError(
                     f"broker {broker.name}: the workspace {self.workspace_dir} is in none of its shared"
-                    " folders; steps there could not give their outputs back"
+                    " folders; steps there could not give their outputs back",
+                    *("brokers", index, "shared"),
                 )
         return self
 

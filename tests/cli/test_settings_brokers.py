@@ -59,8 +59,7 @@ def test_a_service_must_be_told_what_its_brokers_speak(tmp_path: Path) -> None:
     """Only an aggregator finds that out."""
     (tmp_path / "listing.yaml").write_text("brokers: [{name: a, url: 'http://a', dialect: auto}]\n")
     file = write(tmp_path / "c.yaml", "brokers: [{name: b, url: 'http://b', dialect: auto}]\n")
-    assert "broker b: dialect is native or reference; auto is for brokers of an aggregator" in "\n".join(
-        problems(file)
-    )
+    text = f"{file}:1: broker b: dialect is native or reference; auto is for brokers of an aggregator"
+    assert text in "\n".join(problems(file))
     file = write(tmp_path / "d.yaml", "listings: [{file: listing.yaml}]\n")
     assert "brokers.0.dialect" in "\n".join(problems(file))

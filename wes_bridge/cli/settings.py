@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from wes_bridge.bundle.document import Document, read_document
 from wes_bridge.bundle.errors import BundleError
-from wes_bridge.config import SHOWN_SYSTEM
+from wes_bridge.config import SHOWN_SYSTEM, TogetherError
 from wes_bridge.digits import why
 
 PREFIX = "WES_BRIDGE_"
@@ -270,7 +270,8 @@ def _explain(model: type[BaseModel], settings: Settings, error: dict[str, Any]) 
         return Problem(where, f"{dotted}: is missing and must be given{_help(model, key)}")
     message = _wrong(error)
     if not key:  # of several settings together: it names them
-        return Problem(where, message)
+        cause = error.get("ctx", {}).get("error")
+        return Problem(settings.origin(cause.key) if isinstance(cause, TogetherError) else where, message)
     shown = re.sub(r"//[^/@\s]*@", "//...@", _written(settings, error))  # no passwords in URLs
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return Problem(where, f"{dotted}: {message[:1].lower() + message[1:]}, not {shown}{_help(model, key)}")
